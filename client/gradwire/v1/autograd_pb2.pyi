@@ -1,0 +1,664 @@
+import datetime
+
+from google.protobuf import any_pb2 as _any_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GradMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GRAD_MODE_UNSPECIFIED: _ClassVar[GradMode]
+    GRAD_MODE_NO_GRAD: _ClassVar[GradMode]
+
+class Dtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DTYPE_UNSPECIFIED: _ClassVar[Dtype]
+    DTYPE_BOOL: _ClassVar[Dtype]
+    DTYPE_UINT8: _ClassVar[Dtype]
+    DTYPE_INT8: _ClassVar[Dtype]
+    DTYPE_INT16: _ClassVar[Dtype]
+    DTYPE_INT32: _ClassVar[Dtype]
+    DTYPE_INT64: _ClassVar[Dtype]
+    DTYPE_FLOAT16: _ClassVar[Dtype]
+    DTYPE_FLOAT32: _ClassVar[Dtype]
+    DTYPE_FLOAT64: _ClassVar[Dtype]
+    DTYPE_COMPLEX64: _ClassVar[Dtype]
+    DTYPE_COMPLEX128: _ClassVar[Dtype]
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_SESSION_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_SEQUENCE_GAP: _ClassVar[ErrorReason]
+    ERROR_REASON_SEQUENCE_CONFLICT: _ClassVar[ErrorReason]
+    ERROR_REASON_SEQUENCE_FORGOTTEN: _ClassVar[ErrorReason]
+    ERROR_REASON_MALFORMED_REQUEST: _ClassVar[ErrorReason]
+    ERROR_REASON_CANCELLED: _ClassVar[ErrorReason]
+    ERROR_REASON_DEADLINE_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_SHUTTING_DOWN: _ClassVar[ErrorReason]
+    ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+    ERROR_REASON_HANDLE_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_HANDLE_IN_USE: _ClassVar[ErrorReason]
+    ERROR_REASON_HANDLE_ABSENT: _ClassVar[ErrorReason]
+    ERROR_REASON_BAD_PAGE_TOKEN: _ClassVar[ErrorReason]
+    ERROR_REASON_NODE_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_UNKNOWN_OP: _ClassVar[ErrorReason]
+    ERROR_REASON_WRONG_ARITY: _ClassVar[ErrorReason]
+    ERROR_REASON_BAD_ATTRIBUTE: _ClassVar[ErrorReason]
+    ERROR_REASON_BAD_VALUE: _ClassVar[ErrorReason]
+    ERROR_REASON_SHAPE_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_DTYPE_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_DIM_OUT_OF_RANGE: _ClassVar[ErrorReason]
+    ERROR_REASON_INDEX_OUT_OF_RANGE: _ClassVar[ErrorReason]
+    ERROR_REASON_UNKNOWN_DTYPE: _ClassVar[ErrorReason]
+    ERROR_REASON_PAYLOAD_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_NON_SCALAR_ROOT: _ClassVar[ErrorReason]
+    ERROR_REASON_GRADIENT_SHAPE: _ClassVar[ErrorReason]
+    ERROR_REASON_GRADIENT_DTYPE: _ClassVar[ErrorReason]
+    ERROR_REASON_NO_GRAPH: _ClassVar[ErrorReason]
+    ERROR_REASON_GRAPH_FREED: _ClassVar[ErrorReason]
+    ERROR_REASON_SAVED_MODIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNUSED_INPUT: _ClassVar[ErrorReason]
+    ERROR_REASON_INPUT_NO_GRAD: _ClassVar[ErrorReason]
+    ERROR_REASON_NO_INPUTS: _ClassVar[ErrorReason]
+    ERROR_REASON_LEAF_IN_PLACE: _ClassVar[ErrorReason]
+    ERROR_REASON_NON_LEAF_FLAG: _ClassVar[ErrorReason]
+    ERROR_REASON_DTYPE_NO_GRAD: _ClassVar[ErrorReason]
+    ERROR_REASON_NO_GRAD_TO_RETAIN: _ClassVar[ErrorReason]
+    ERROR_REASON_IN_PLACE_SHAPE: _ClassVar[ErrorReason]
+    ERROR_REASON_IN_PLACE_DTYPE: _ClassVar[ErrorReason]
+    ERROR_REASON_VIEW_IN_PLACE: _ClassVar[ErrorReason]
+    ERROR_REASON_BAD_GRAD_ASSIGNMENT: _ClassVar[ErrorReason]
+    ERROR_REASON_MESSAGE_TOO_LARGE: _ClassVar[ErrorReason]
+    ERROR_REASON_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_QUEUE_FULL: _ClassVar[ErrorReason]
+    ERROR_REASON_TOO_MANY_SESSIONS: _ClassVar[ErrorReason]
+GRAD_MODE_UNSPECIFIED: GradMode
+GRAD_MODE_NO_GRAD: GradMode
+DTYPE_UNSPECIFIED: Dtype
+DTYPE_BOOL: Dtype
+DTYPE_UINT8: Dtype
+DTYPE_INT8: Dtype
+DTYPE_INT16: Dtype
+DTYPE_INT32: Dtype
+DTYPE_INT64: Dtype
+DTYPE_FLOAT16: Dtype
+DTYPE_FLOAT32: Dtype
+DTYPE_FLOAT64: Dtype
+DTYPE_COMPLEX64: Dtype
+DTYPE_COMPLEX128: Dtype
+ERROR_REASON_UNSPECIFIED: ErrorReason
+ERROR_REASON_SESSION_NOT_FOUND: ErrorReason
+ERROR_REASON_SEQUENCE_GAP: ErrorReason
+ERROR_REASON_SEQUENCE_CONFLICT: ErrorReason
+ERROR_REASON_SEQUENCE_FORGOTTEN: ErrorReason
+ERROR_REASON_MALFORMED_REQUEST: ErrorReason
+ERROR_REASON_CANCELLED: ErrorReason
+ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason
+ERROR_REASON_SHUTTING_DOWN: ErrorReason
+ERROR_REASON_INTERNAL: ErrorReason
+ERROR_REASON_HANDLE_NOT_FOUND: ErrorReason
+ERROR_REASON_HANDLE_IN_USE: ErrorReason
+ERROR_REASON_HANDLE_ABSENT: ErrorReason
+ERROR_REASON_BAD_PAGE_TOKEN: ErrorReason
+ERROR_REASON_NODE_NOT_FOUND: ErrorReason
+ERROR_REASON_UNKNOWN_OP: ErrorReason
+ERROR_REASON_WRONG_ARITY: ErrorReason
+ERROR_REASON_BAD_ATTRIBUTE: ErrorReason
+ERROR_REASON_BAD_VALUE: ErrorReason
+ERROR_REASON_SHAPE_MISMATCH: ErrorReason
+ERROR_REASON_DTYPE_MISMATCH: ErrorReason
+ERROR_REASON_DIM_OUT_OF_RANGE: ErrorReason
+ERROR_REASON_INDEX_OUT_OF_RANGE: ErrorReason
+ERROR_REASON_UNKNOWN_DTYPE: ErrorReason
+ERROR_REASON_PAYLOAD_MISMATCH: ErrorReason
+ERROR_REASON_NON_SCALAR_ROOT: ErrorReason
+ERROR_REASON_GRADIENT_SHAPE: ErrorReason
+ERROR_REASON_GRADIENT_DTYPE: ErrorReason
+ERROR_REASON_NO_GRAPH: ErrorReason
+ERROR_REASON_GRAPH_FREED: ErrorReason
+ERROR_REASON_SAVED_MODIFIED: ErrorReason
+ERROR_REASON_UNUSED_INPUT: ErrorReason
+ERROR_REASON_INPUT_NO_GRAD: ErrorReason
+ERROR_REASON_NO_INPUTS: ErrorReason
+ERROR_REASON_LEAF_IN_PLACE: ErrorReason
+ERROR_REASON_NON_LEAF_FLAG: ErrorReason
+ERROR_REASON_DTYPE_NO_GRAD: ErrorReason
+ERROR_REASON_NO_GRAD_TO_RETAIN: ErrorReason
+ERROR_REASON_IN_PLACE_SHAPE: ErrorReason
+ERROR_REASON_IN_PLACE_DTYPE: ErrorReason
+ERROR_REASON_VIEW_IN_PLACE: ErrorReason
+ERROR_REASON_BAD_GRAD_ASSIGNMENT: ErrorReason
+ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason
+ERROR_REASON_LIMIT_EXCEEDED: ErrorReason
+ERROR_REASON_QUEUE_FULL: ErrorReason
+ERROR_REASON_TOO_MANY_SESSIONS: ErrorReason
+
+class CreateSessionRequest(_message.Message):
+    __slots__ = ("ttl", "display_name", "seed")
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    ttl: _duration_pb2.Duration
+    display_name: str
+    seed: int
+    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., display_name: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class CreateSessionResponse(_message.Message):
+    __slots__ = ("session", "limits", "server_version", "features")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    limits: Limits
+    server_version: str
+    features: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class ListSessionsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSessionsResponse(_message.Message):
+    __slots__ = ("sessions", "next_page_token")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[Session]
+    next_page_token: str
+    def __init__(self, sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DeleteSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class DeleteSessionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class KeepAliveRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class KeepAliveResponse(_message.Message):
+    __slots__ = ("expire_time",)
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Session(_message.Message):
+    __slots__ = ("id", "display_name", "create_time", "expire_time", "ttl", "last_number", "tensor_count", "tensor_bytes")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    LAST_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_BYTES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    display_name: str
+    create_time: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
+    ttl: _duration_pb2.Duration
+    last_number: int
+    tensor_count: int
+    tensor_bytes: int
+    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., last_number: _Optional[int] = ..., tensor_count: _Optional[int] = ..., tensor_bytes: _Optional[int] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("max_message_bytes", "max_steps", "max_tensor_elements", "max_rank", "max_session_bytes", "max_session_tensors", "max_session_nodes", "max_sequence_flops", "max_queued_sequences", "max_queued_bytes")
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TENSOR_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RANK_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSION_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSION_TENSORS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSION_NODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_SEQUENCE_FLOPS_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    max_message_bytes: int
+    max_steps: int
+    max_tensor_elements: int
+    max_rank: int
+    max_session_bytes: int
+    max_session_tensors: int
+    max_session_nodes: int
+    max_sequence_flops: int
+    max_queued_sequences: int
+    max_queued_bytes: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_tensor_elements: _Optional[int] = ..., max_rank: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_session_tensors: _Optional[int] = ..., max_session_nodes: _Optional[int] = ..., max_sequence_flops: _Optional[int] = ..., max_queued_sequences: _Optional[int] = ..., max_queued_bytes: _Optional[int] = ...) -> None: ...
+
+class RunRequest(_message.Message):
+    __slots__ = ("session_id", "sequence", "payloads")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    sequence: Sequence
+    payloads: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RunResponse(_message.Message):
+    __slots__ = ("result", "payloads")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    result: SequenceResult
+    payloads: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RunStreamRequest(_message.Message):
+    __slots__ = ("session_id", "sequence", "cancel", "payloads")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    sequence: Sequence
+    cancel: Cancel
+    payloads: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RunStreamResponse(_message.Message):
+    __slots__ = ("result", "payloads")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    result: SequenceResult
+    payloads: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
+
+class Sequence(_message.Message):
+    __slots__ = ("number", "steps", "acknowledged", "timeout")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    acknowledged: int
+    timeout: _duration_pb2.Duration
+    def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class SequenceResult(_message.Message):
+    __slots__ = ("number", "fetched", "error")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    FETCHED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    fetched: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
+    error: Error
+    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "message", "details")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "grad_mode")
+    OP_FIELD_NUMBER: _ClassVar[int]
+    PUT_FIELD_NUMBER: _ClassVar[int]
+    BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    GRAD_FIELD_NUMBER: _ClassVar[int]
+    FETCH_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_GRAD_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_GRAD_FIELD_NUMBER: _ClassVar[int]
+    GET_GRAD_FIELD_NUMBER: _ClassVar[int]
+    SET_GRAD_FIELD_NUMBER: _ClassVar[int]
+    GRAD_MODE_FIELD_NUMBER: _ClassVar[int]
+    op: Op
+    put: Put
+    backward: Backward
+    grad: Grad
+    fetch: Fetch
+    release: Release
+    requires_grad: RequiresGrad
+    retain_grad: RetainGrad
+    get_grad: GetGrad
+    set_grad: SetGrad
+    grad_mode: GradMode
+    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
+
+class Op(_message.Message):
+    __slots__ = ("name", "inputs", "output", "attributes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    inputs: _containers.RepeatedScalarFieldContainer[int]
+    output: int
+    attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
+    def __init__(self, name: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ...) -> None: ...
+
+class Attribute(_message.Message):
+    __slots__ = ("name", "bool_value", "int_value", "double_value", "complex_value", "string_value", "dtype_value", "int_list", "double_list", "tensor_list")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    COMPLEX_VALUE_FIELD_NUMBER: _ClassVar[int]
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INT_LIST_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_LIST_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_LIST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bool_value: bool
+    int_value: int
+    double_value: float
+    complex_value: Complex
+    string_value: str
+    dtype_value: Dtype
+    int_list: IntList
+    double_list: DoubleList
+    tensor_list: TensorList
+    def __init__(self, name: _Optional[str] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., complex_value: _Optional[_Union[Complex, _Mapping]] = ..., string_value: _Optional[str] = ..., dtype_value: _Optional[_Union[Dtype, str]] = ..., int_list: _Optional[_Union[IntList, _Mapping]] = ..., double_list: _Optional[_Union[DoubleList, _Mapping]] = ..., tensor_list: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
+
+class Complex(_message.Message):
+    __slots__ = ("real", "imag")
+    REAL_FIELD_NUMBER: _ClassVar[int]
+    IMAG_FIELD_NUMBER: _ClassVar[int]
+    real: float
+    imag: float
+    def __init__(self, real: _Optional[float] = ..., imag: _Optional[float] = ...) -> None: ...
+
+class IntList(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, values: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DoubleList(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class TensorList(_message.Message):
+    __slots__ = ("tensors",)
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    tensors: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Put(_message.Message):
+    __slots__ = ("output", "dtype", "shape", "payload", "requires_grad")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_GRAD_FIELD_NUMBER: _ClassVar[int]
+    output: int
+    dtype: Dtype
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    payload: int
+    requires_grad: bool
+    def __init__(self, output: _Optional[int] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ..., requires_grad: _Optional[bool] = ...) -> None: ...
+
+class Backward(_message.Message):
+    __slots__ = ("tensors", "gradients", "retain_graph", "create_graph", "inputs")
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_GRAPH_FIELD_NUMBER: _ClassVar[int]
+    CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    tensors: _containers.RepeatedScalarFieldContainer[int]
+    gradients: _containers.RepeatedScalarFieldContainer[int]
+    retain_graph: bool
+    create_graph: bool
+    inputs: TensorList
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., gradients: _Optional[_Iterable[int]] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., inputs: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
+
+class Grad(_message.Message):
+    __slots__ = ("outputs", "inputs", "grad_outputs", "output", "retain_graph", "create_graph", "allow_unused", "materialize_grads")
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    GRAD_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_GRAPH_FIELD_NUMBER: _ClassVar[int]
+    CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_UNUSED_FIELD_NUMBER: _ClassVar[int]
+    MATERIALIZE_GRADS_FIELD_NUMBER: _ClassVar[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    inputs: _containers.RepeatedScalarFieldContainer[int]
+    grad_outputs: _containers.RepeatedScalarFieldContainer[int]
+    output: int
+    retain_graph: bool
+    create_graph: bool
+    allow_unused: bool
+    materialize_grads: bool
+    def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., grad_outputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., allow_unused: _Optional[bool] = ..., materialize_grads: _Optional[bool] = ...) -> None: ...
+
+class Fetch(_message.Message):
+    __slots__ = ("tensors", "values", "info", "max_value_bytes")
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    MAX_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    tensors: _containers.RepeatedScalarFieldContainer[int]
+    values: bool
+    info: bool
+    max_value_bytes: int
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., values: _Optional[bool] = ..., info: _Optional[bool] = ..., max_value_bytes: _Optional[int] = ...) -> None: ...
+
+class FetchedTensor(_message.Message):
+    __slots__ = ("tensor", "absent", "value", "info")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    tensor: int
+    absent: bool
+    value: TensorValue
+    info: TensorInfo
+    def __init__(self, tensor: _Optional[int] = ..., absent: _Optional[bool] = ..., value: _Optional[_Union[TensorValue, _Mapping]] = ..., info: _Optional[_Union[TensorInfo, _Mapping]] = ...) -> None: ...
+
+class TensorValue(_message.Message):
+    __slots__ = ("dtype", "shape", "payload")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    dtype: Dtype
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    payload: int
+    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ...) -> None: ...
+
+class TensorInfo(_message.Message):
+    __slots__ = ("dtype", "shape", "requires_grad", "is_leaf", "retains_grad", "version", "grad_fn", "strides")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_GRAD_FIELD_NUMBER: _ClassVar[int]
+    IS_LEAF_FIELD_NUMBER: _ClassVar[int]
+    RETAINS_GRAD_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    GRAD_FN_FIELD_NUMBER: _ClassVar[int]
+    STRIDES_FIELD_NUMBER: _ClassVar[int]
+    dtype: Dtype
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    requires_grad: bool
+    is_leaf: bool
+    retains_grad: bool
+    version: int
+    grad_fn: NodeRef
+    strides: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ..., is_leaf: _Optional[bool] = ..., retains_grad: _Optional[bool] = ..., version: _Optional[int] = ..., grad_fn: _Optional[_Union[NodeRef, _Mapping]] = ..., strides: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("tensors",)
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    tensors: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RequiresGrad(_message.Message):
+    __slots__ = ("tensor", "value")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    tensor: int
+    value: bool
+    def __init__(self, tensor: _Optional[int] = ..., value: _Optional[bool] = ...) -> None: ...
+
+class RetainGrad(_message.Message):
+    __slots__ = ("tensor",)
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    tensor: int
+    def __init__(self, tensor: _Optional[int] = ...) -> None: ...
+
+class GetGrad(_message.Message):
+    __slots__ = ("tensors", "outputs")
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    tensors: _containers.RepeatedScalarFieldContainer[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SetGrad(_message.Message):
+    __slots__ = ("tensor", "grad")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    GRAD_FIELD_NUMBER: _ClassVar[int]
+    tensor: int
+    grad: int
+    def __init__(self, tensor: _Optional[int] = ..., grad: _Optional[int] = ...) -> None: ...
+
+class NodeRef(_message.Message):
+    __slots__ = ("id", "name", "nr")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    name: str
+    nr: int
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., nr: _Optional[int] = ...) -> None: ...
+
+class GetGraphRequest(_message.Message):
+    __slots__ = ("session_id", "tensors", "nodes", "page_size", "page_token", "max_depth")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    tensors: _containers.RepeatedScalarFieldContainer[int]
+    nodes: _containers.RepeatedScalarFieldContainer[int]
+    page_size: int
+    page_token: str
+    max_depth: int
+    def __init__(self, session_id: _Optional[str] = ..., tensors: _Optional[_Iterable[int]] = ..., nodes: _Optional[_Iterable[int]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., max_depth: _Optional[int] = ...) -> None: ...
+
+class GetGraphResponse(_message.Message):
+    __slots__ = ("nodes", "next_page_token", "roots")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    next_page_token: str
+    roots: _containers.RepeatedCompositeFieldContainer[GraphRoot]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[GraphRoot, _Mapping]]] = ...) -> None: ...
+
+class GraphRoot(_message.Message):
+    __slots__ = ("tensor", "info")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    tensor: int
+    info: TensorInfo
+    def __init__(self, tensor: _Optional[int] = ..., info: _Optional[_Union[TensorInfo, _Mapping]] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("id", "name", "sequence_number", "next", "outputs", "variable", "op", "attributes", "released")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    OP_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    name: str
+    sequence_number: int
+    next: _containers.RepeatedCompositeFieldContainer[NodeRef]
+    outputs: _containers.RepeatedCompositeFieldContainer[TensorType]
+    variable: int
+    op: str
+    attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
+    released: bool
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., sequence_number: _Optional[int] = ..., next: _Optional[_Iterable[_Union[NodeRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorType, _Mapping]]] = ..., variable: _Optional[int] = ..., op: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., released: _Optional[bool] = ...) -> None: ...
+
+class TensorType(_message.Message):
+    __slots__ = ("dtype", "shape")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    dtype: Dtype
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ListOperatorsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListOperatorsResponse(_message.Message):
+    __slots__ = ("operators", "next_page_token")
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    operators: _containers.RepeatedCompositeFieldContainer[Operator]
+    next_page_token: str
+    def __init__(self, operators: _Optional[_Iterable[_Union[Operator, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Operator(_message.Message):
+    __slots__ = ("name", "schema", "kind", "grad_fn", "in_place")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    GRAD_FN_FIELD_NUMBER: _ClassVar[int]
+    IN_PLACE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    schema: str
+    kind: str
+    grad_fn: str
+    in_place: bool
+    def __init__(self, name: _Optional[str] = ..., schema: _Optional[str] = ..., kind: _Optional[str] = ..., grad_fn: _Optional[str] = ..., in_place: _Optional[bool] = ...) -> None: ...
