@@ -1,0 +1,1 @@
+"""Define-by-run automatic differentiation as a service, with PyTorch's names."""

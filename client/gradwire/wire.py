@@ -1,0 +1,313 @@
+"""Arrays and messages as they travel: shared by the client and the server.
+
+A message is a protobuf *header* followed by its payloads. On the wire the payloads are the
+message's last field, `repeated bytes payloads = 15`, so any protobuf library reads and writes
+the same bytes; here they are appended to and split off the header by hand, because protobuf's
+own `bytes` fields copy tensor data twice on the way in and once on the way out.
+"""
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import DecodeError, Message
+
+from gradwire.v1 import autograd_pb2 as pb
+
+M = TypeVar("M", bound=Message)
+Payload = bytes | memoryview
+Array = npt.NDArray[np.generic]
+
+SERVICE: Final = "gradwire.v1.AutogradService"
+CREATE_SESSION: Final = f"/{SERVICE}/CreateSession"
+GET_SESSION: Final = f"/{SERVICE}/GetSession"
+LIST_SESSIONS: Final = f"/{SERVICE}/ListSessions"
+DELETE_SESSION: Final = f"/{SERVICE}/DeleteSession"
+KEEP_ALIVE: Final = f"/{SERVICE}/KeepAlive"
+RUN: Final = f"/{SERVICE}/Run"
+RUN_STREAM: Final = f"/{SERVICE}/RunStream"
+GET_GRAPH: Final = f"/{SERVICE}/GetGraph"
+LIST_OPERATORS: Final = f"/{SERVICE}/ListOperators"
+
+PAYLOADS_TAG: Final = 15 << 3 | 2
+"""The byte that precedes each payload: field 15, length-delimited."""
+
+MAX_RANK: Final = 64
+"""NumPy's bound on the number of dimensions; servers may admit fewer."""
+
+DOMAIN: Final = "gradwire"
+"""Domain of every `google.rpc.ErrorInfo` of the service."""
+
+_SMALL: Final = 4096
+"""Up to this many bytes a copy costs less than the view that saves it."""
+
+_DTYPES: Final[Mapping[int, np.dtype[np.generic]]] = {
+    pb.DTYPE_BOOL: np.dtype("?"),
+    pb.DTYPE_UINT8: np.dtype("u1"),
+    pb.DTYPE_INT8: np.dtype("i1"),
+    pb.DTYPE_INT16: np.dtype("<i2"),
+    pb.DTYPE_INT32: np.dtype("<i4"),
+    pb.DTYPE_INT64: np.dtype("<i8"),
+    pb.DTYPE_FLOAT16: np.dtype("<f2"),
+    pb.DTYPE_FLOAT32: np.dtype("<f4"),
+    pb.DTYPE_FLOAT64: np.dtype("<f8"),
+    pb.DTYPE_COMPLEX64: np.dtype("<c8"),
+    pb.DTYPE_COMPLEX128: np.dtype("<c16"),
+}
+_WIRE_DTYPES: Final[Mapping[np.dtype[np.generic], int]] = {
+    dtype: number for number, dtype in _DTYPES.items()
+}
+
+
+class WireError(ValueError):
+    """Bytes or metadata that do not make a message or an array.
+
+    Free of gRPC, so that the server can make it a status and the client an exception.
+
+    Attributes:
+        reason: Name of an `ErrorReason` without its prefix: `MALFORMED_REQUEST`, `UNKNOWN_DTYPE`,
+            `PAYLOAD_MISMATCH` or `BAD_VALUE`.
+        message: What was wrong with which values.
+        metadata: Each dynamic part of the message.
+    """
+
+    def __init__(self, reason: str, message: str, metadata: Mapping[str, str] | None = None):
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata: Mapping[str, str] = metadata or {}
+
+
+def dtype_from_wire(number: int) -> np.dtype[np.generic]:
+    """The NumPy dtype (little-endian) of a `Dtype` of the wire.
+
+    Raises:
+        WireError: `UNKNOWN_DTYPE` where there is none of that number, 0 included.
+    """
+    dtype = _DTYPES.get(number)
+    if dtype is None:
+        known = ", ".join(f"{n} ({d.name})" for n, d in _DTYPES.items())
+        what = "the dtype is not set" if number == 0 else f"no dtype has number {number}"
+        raise WireError("UNKNOWN_DTYPE", f"{what}; known are {known}", {"dtype": str(number)})
+    return dtype
+
+
+def dtype_to_wire(dtype: npt.DTypeLike) -> int:
+    """The `Dtype` of the wire for a NumPy dtype of either byte order.
+
+    Raises:
+        WireError: `UNKNOWN_DTYPE` for one that the wire has no number for.
+    """
+    found = np.dtype(dtype)
+    number = _WIRE_DTYPES.get(found)
+    if number is None:
+        number = _WIRE_DTYPES.get(found.newbyteorder("<"))
+    if number is None:
+        known = ", ".join(d.name for d in _WIRE_DTYPES)
+        raise WireError(
+            "UNKNOWN_DTYPE",
+            f"arrays of dtype {found} cannot travel; convert to one of {known}",
+            {"dtype": str(found)},
+        )
+    return number
+
+
+def payload_from_array(array: npt.NDArray[np.generic]) -> Payload:
+    """The elements of an array, C-contiguous and little-endian.
+
+    A large array that already lies so is not copied: the payload is a view of its memory, which
+    must not change until the payload was encoded.
+    """
+    if array.dtype.byteorder == ">" or (sys.byteorder == "big" and array.dtype.byteorder == "="):
+        array = array.astype(array.dtype.newbyteorder("<"))
+    if array.nbytes <= _SMALL:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def array_from_payload(
+    dtype: int, shape: Sequence[int], payload: Payload, *, writable: bool = False
+) -> Array:
+    """The array of `shape` that a payload holds.
+
+    Without `writable` it shares the payload's memory where that is aligned for the dtype and is
+    read-only; with `writable` it is always a copy of its own. Everything is checked, in Python
+    integers, before anything is allocated.
+
+    Raises:
+        WireError: `UNKNOWN_DTYPE`; `BAD_VALUE` for a negative size or more than `MAX_RANK`
+            dimensions; `PAYLOAD_MISMATCH` for a payload that is not exactly as long as the shape
+            and dtype say, or a bool that is neither 0 nor 1.
+    """
+    found = dtype_from_wire(dtype)
+    sizes = tuple(shape)
+    if len(sizes) > MAX_RANK:
+        raise WireError(
+            "BAD_VALUE",
+            f"a tensor of {len(sizes)} dimensions; at most {MAX_RANK} are possible",
+            {"rank": str(len(sizes)), "maximum": str(MAX_RANK)},
+        )
+    if any(size < 0 for size in sizes):
+        raise WireError(
+            "BAD_VALUE", f"shape {sizes} has a negative size", {"shape": _joined(sizes)}
+        )
+    expected = math.prod(sizes) * found.itemsize
+    length = len(payload) if isinstance(payload, bytes) else payload.nbytes
+    if length != expected:
+        raise WireError(
+            "PAYLOAD_MISMATCH",
+            f"shape {sizes} of {found.name} takes {expected} bytes, the payload has {length}",
+            {
+                "shape": _joined(sizes),
+                "dtype": found.name,
+                "expected": str(expected),
+                "found": str(length),
+            },
+        )
+    try:
+        array = np.frombuffer(payload, found).reshape(sizes)
+    except ValueError:  # only an empty tensor whose other sizes overflow gets here
+        raise WireError(
+            "BAD_VALUE", f"shape {sizes} is beyond what can be addressed", {"shape": _joined(sizes)}
+        ) from None
+    if dtype == pb.DTYPE_BOOL and length and int(array.view(np.uint8).max()) > 1:
+        raise WireError(
+            "PAYLOAD_MISMATCH",
+            "a bool takes one byte, 0 or 1; the payload has other bytes",
+            {"shape": _joined(sizes), "dtype": found.name},
+        )
+    if writable or not array.flags.aligned:
+        array = array.copy()
+        array.flags.writeable = writable
+    elif array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+def payload_at(payloads: Sequence[Payload], index: int) -> Payload:
+    """The payload that a step or a value names.
+
+    Raises:
+        WireError: `PAYLOAD_MISMATCH` where there is none of that index.
+    """
+    if 0 <= index < len(payloads):
+        return payloads[index]
+    raise WireError(
+        "PAYLOAD_MISMATCH",
+        f"payload {index} is named, the message has {len(payloads)}",
+        {"payload": str(index), "payloads": str(len(payloads))},
+    )
+
+
+def _joined(sizes: Iterable[int]) -> str:
+    return ",".join(map(str, sizes))
+
+
+def encode_message(header: Message, payloads: Iterable[Payload] = ()) -> bytes:
+    """The bytes of `header` with `payloads` as its field 15, which the header leaves empty."""
+    head = header.SerializeToString()
+    parts: list[Payload] = [head]
+    for payload in payloads:
+        length = len(payload) if isinstance(payload, bytes) else payload.nbytes
+        parts.append(_tag_and_length(length))
+        parts.append(payload)
+    return head if len(parts) == 1 else b"".join(parts)
+
+
+def _tag_and_length(length: int) -> bytes:
+    encoded = bytearray((PAYLOADS_TAG,))
+    while length > 0x7F:
+        encoded.append(length & 0x7F | 0x80)
+        length >>= 7
+    encoded.append(length)
+    return bytes(encoded)
+
+
+def split_message(message_class: type[M], data: bytes) -> tuple[M, list[memoryview]]:
+    """The header that `data` holds, its payloads left out, and the payloads as views of `data`.
+
+    Raises:
+        WireError: `MALFORMED_REQUEST` where `data` is not such a message.
+    """
+    first = _first_payload(data)
+    if first == len(data):
+        return _parse(message_class, data), []
+    if first is not None and (payloads := _payloads_from(data, first)) is not None:
+        return _parse(message_class, data[:first]), payloads
+    # Fields may come in any order and numbers may be padded. No writer of ours does either, so
+    # leave that to protobuf, copies and all.
+    header = _parse(message_class, data)
+    views = [memoryview(payload) for payload in getattr(header, "payloads", ())]
+    header.ClearField("payloads")
+    return header, views
+
+
+def _parse(message_class: type[M], data: bytes) -> M:
+    try:
+        return message_class.FromString(data)
+    except DecodeError:
+        raise _malformed(message_class.__name__) from None
+
+
+def _malformed(what: str) -> WireError:
+    return WireError("MALFORMED_REQUEST", f"the bytes are not a valid {what}", {"message": what})
+
+
+def _first_payload(data: bytes) -> int | None:
+    """Offset of the first payload's tag, the end where there is none; None if unusually written."""
+    at, end = 0, len(data)
+    while at < end:
+        if data[at] == PAYLOADS_TAG:
+            return at
+        tag, at = _varint(data, at)
+        if tag == PAYLOADS_TAG:
+            return None
+        match tag & 7:
+            case 0:
+                _, at = _varint(data, at)
+            case 1:
+                at += 8
+            case 2:
+                length, at = _varint(data, at)
+                at += length
+            case 5:
+                at += 4
+            case _:  # groups: protobuf decides
+                return None
+    return end
+
+
+def _payloads_from(data: bytes, at: int) -> list[memoryview] | None:
+    """All payloads from `at` to the end; None where another field comes between."""
+    view, end = memoryview(data), len(data)
+    payloads = []
+    while at < end:
+        if data[at] != PAYLOADS_TAG:
+            return None
+        length, at = _varint(data, at + 1)
+        if at + length > end:
+            raise _malformed("list of payloads: it ends early")
+        payloads.append(view[at : at + length])
+        at += length
+    return payloads
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The variable-length integer at an offset, and the offset after it."""
+    value = shift = 0
+    try:
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, at
+            shift += 7
+            if shift > 63:
+                raise _malformed("message: a number has more than 64 bits")
+    except IndexError:
+        raise _malformed("message: it ends early") from None
