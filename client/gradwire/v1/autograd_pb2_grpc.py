@@ -5,7 +5,7 @@ import warnings
 
 from gradwire.v1 import autograd_pb2 as gradwire_dot_v1_dot_autograd__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.82.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
