@@ -1,12 +1,14 @@
-"""Generates the Python of the wire contract, and checks that what is committed is what it generates.
+"""Generates the Python of the wire contract, and checks that the committed files are up to date.
 
-Run it through `make protos`. The version of grpcio-tools is pinned in pyproject.toml, because the
-generated code demands at least that version of grpcio, and of protobuf, from whoever imports it.
+Run it through `make protos`. pyproject.toml pins grpcio-tools, because the generated code demands
+at least its version of grpcio, and of protobuf, from whoever imports it, and mypy-protobuf, so that
+the same contract gives the same bytes everywhere.
 """
 
 import argparse
 import importlib.resources
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -18,7 +20,7 @@ GENERATED = ROOT / "client"
 
 
 def generate(destination: Path) -> list[Path]:
-    """Generates messages, type stubs and gRPC stubs of every .proto file.
+    """Generates messages and gRPC stubs of every .proto file, and the types of both.
 
     Args:
         destination: the folder that stands for the import root; created files keep the path of
@@ -32,6 +34,7 @@ def generate(destination: Path) -> list[Path]:
     """
     sources = sorted(path.relative_to(PROTOS).as_posix() for path in PROTOS.rglob("*.proto"))
     well_known = importlib.resources.files("grpc_tools") / "_proto"
+    stub_types = Path(sysconfig.get_path("scripts")) / "protoc-gen-mypy_grpc"
     status = protoc.main(
         [
             "protoc",
@@ -40,6 +43,8 @@ def generate(destination: Path) -> list[Path]:
             f"--python_out={destination}",
             f"--pyi_out={destination}",
             f"--grpc_python_out={destination}",
+            f"--plugin=protoc-gen-mypy_grpc={stub_types}",
+            f"--mypy_grpc_out=quiet:{destination}",
             *sources,
         ]
     )
