@@ -32,7 +32,7 @@ check: $(VENV)/installed-dev ## Everything that `make test` does before the test
 	$(call stage,format,$(BIN)/ruff format --check --quiet .)
 	$(call stage,lint,$(BIN)/ruff check --quiet .)
 	$(call stage,types,$(BIN)/mypy)
-	$(call stage,layers,$(BIN)/lint-imports --no-cache)
+	$(call stage,layers,$(BIN)/lint-imports --no-cache --no-logo)
 	$(call stage,contract,$(BIN)/buf lint)
 	$(call stage,generated code,$(PY) tools/generate_protos.py --check)
 
