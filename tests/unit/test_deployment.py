@@ -13,6 +13,7 @@ import typer
 from ruamel.yaml import YAML
 
 from gradwire_server.cli import app
+from gradwire_server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -80,11 +81,18 @@ def test_image_serves_on_the_port_that_is_exposed_published_and_probed(
     compose: dict[str, Any],
 ) -> None:
     runtime = stage("runtime")
-    served = parse(arguments("ENTRYPOINT", runtime) + arguments("CMD", runtime))["port"]
-    assert parse(arguments("HEALTHCHECK", runtime))["address"] == f"localhost:{served}"
-    assert f"EXPOSE {served}\n" in runtime
-    assert compose["services"]["server"]["ports"] == [f"{served}:{served}"]
-    assert f"--host=server:{served}" in compose["services"]["loadtest"]["command"]
+    served = parse(arguments("ENTRYPOINT", runtime) + arguments("CMD", runtime))["address"]
+    host, _, port = served.rpartition(":")
+    assert host == "0.0.0.0", "a loopback address cannot be reached from outside the container"
+    assert parse(arguments("HEALTHCHECK", runtime))["address"] == f"localhost:{port}"
+    assert f"EXPOSE {port}\n" in runtime
+    assert compose["services"]["server"]["ports"] == [f"{port}:{port}"]
+    assert f"--host=server:{port}" in compose["services"]["loadtest"]["command"]
+
+
+def test_compose_waits_longer_than_the_server_drains(compose: dict[str, Any]) -> None:
+    grace = compose["services"]["server"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) > Settings().drain_seconds
 
 
 def test_load_test_is_there_only_on_demand_and_waits_for_health(compose: dict[str, Any]) -> None:
