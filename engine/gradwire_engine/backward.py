@@ -1,0 +1,297 @@
+"""The backward pass: a walk over the graph, newest node first, without recursion.
+
+One scheduler serves all: `backward` and `grad`, plain (rules run on arrays) and with
+create_graph (rules run on tensors and are recorded).
+"""
+
+from __future__ import annotations
+
+import heapq
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.context import Context, current, grad_mode
+from gradwire_engine.errors import EngineError
+from gradwire_engine.interpret import RAW, TRACED, Interpreter, fit
+from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
+from gradwire_engine.tensor import Tensor
+
+# References to a gradient that nobody but the scheduler holds: the local name and the argument of
+# getrefcount itself.
+_UNSHARED = 2
+
+
+def run_backward(
+    roots: Sequence[tuple[Edge, Any]],
+    *,
+    keep_graph: bool,
+    create_graph: bool,
+    captures: Sequence[Edge] | None = None,
+) -> list[Any]:
+    """Carry gradients from the roots to the leaves, or to `captures`.
+
+    Args:
+        roots: edges with their gradients: arrays, or tensors under create_graph.
+        keep_graph: leave saved values for another pass.
+        create_graph: record the pass itself.
+        captures: gradients to collect; `.grad` of leaves is then left alone.
+
+    Returns:
+        The gradient of each capture; None for one that nothing reached.
+
+    Raises:
+        EngineError: GRAPH_FREED, SAVED_MODIFIED, or what `Context.check` raises.
+    """
+    context = current.context
+    if not create_graph:
+        return _Pass(RAW, context, keep_graph, captures).run(roots)
+    with grad_mode(True):
+        return _Pass(TRACED, context, keep_graph, captures).run(roots)
+
+
+class _Pass:
+    """One backward pass. Holds the gradients that are on their way, by node."""
+
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        context: Context,
+        keep_graph: bool,
+        captures: Sequence[Edge] | None,
+    ) -> None:
+        self.F = interpreter
+        self.context = context
+        self.keep_graph = keep_graph
+        self.captures = captures
+        # By node: the gradient of its one output, or a list where it has several.
+        self.arrived: dict[AnyNode, Any] = {}
+        # Nodes (with one output) whose gradient was allocated here, so that adding may reuse it.
+        self.owned: set[AnyNode] = set()
+
+    def run(self, roots: Sequence[tuple[Edge, Any]]) -> list[Any]:
+        waiting = _count_dependencies([edge[0] for edge, _ in roots])
+        wanted: dict[AnyNode, dict[int, Any]] | None = None
+        useful: set[AnyNode] | None = None
+        if self.captures is not None:
+            wanted = {}
+            for node, nr in self.captures:
+                wanted.setdefault(node, {})[nr] = None
+            useful = _nodes_that_reach(wanted, waiting)
+        ready: list[tuple[int, AnyNode]] = []
+        for edge, gradient in roots:
+            self._arrive(edge, gradient)
+        for node in {edge[0]: None for edge, _ in roots}:
+            if not waiting[node]:
+                heapq.heappush(ready, (node.priority, node))
+        check = self.context.check
+        while ready:
+            _, node = heapq.heappop(ready)
+            if check is not None:
+                check()
+            gradient = self.arrived.pop(node, None)
+            if gradient is not None:
+                if node.retains is not None:
+                    self._retain(node, gradient)
+                if wanted is not None and node in wanted:
+                    self._capture(node, gradient, wanted[node])
+            if node.__class__ is AccumulateGrad:
+                if gradient is not None and wanted is None:
+                    self._accumulate(node, gradient)
+                continue
+            if gradient is not None and (useful is None or node in useful):
+                self._pull(node, gradient, useful)
+            # The rule's argument must not keep the gradient alive while older nodes run.
+            gradient = None
+            for edge in node.edges:
+                if edge is not None:
+                    target = edge[0]
+                    left = waiting[target] - 1
+                    waiting[target] = left
+                    if not left:
+                        heapq.heappush(ready, (target.priority, target))
+        if self.captures is None or wanted is None:
+            return []
+        return [wanted[node][nr] for node, nr in self.captures]
+
+    def _pull(self, node: Any, gradient: Any, useful: set[AnyNode] | None) -> None:
+        """Run a node's rules and send the results on."""
+        saved = node.saved
+        if saved is None:
+            raise _graph_freed(node)
+        for counter, expected in node.versions:
+            if counter[0] != expected:
+                raise _saved_modified(node)
+        F = self.F
+        traced = F is TRACED
+        several = len(node.outputs) > 1
+        for edge, rule, values in zip(node.edges, node.rules, saved, strict=True):
+            if edge is None or (useful is not None and edge[0] not in useful):
+                continue
+            if traced:
+                values = rule.trace(values, node, _edges_by_argument(node))
+            if rule.takes_all:
+                pulled = rule.pull(F, tuple(gradient) if several else (gradient,), *values)
+            elif not several:
+                pulled = rule.pull(F, gradient, *values)
+            elif gradient[0] is None:
+                continue
+            else:
+                pulled = rule.pull(F, gradient[0], *values)
+            if pulled is not None:
+                target, nr = edge
+                shape, dtype = target.outputs[nr]
+                if pulled.shape != shape or pulled.dtype is not dtype:
+                    pulled = fit(F, pulled, shape, dtype)
+                self._arrive(edge, pulled)
+        if not self.keep_graph:
+            release(node)
+
+    def _arrive(self, edge: Edge, gradient: Any) -> None:
+        """Add a gradient to what has arrived at its node. The first is borrowed, not copied."""
+        node, nr = edge
+        arrived = self.arrived
+        if len(node.outputs) > 1:
+            slots = arrived.get(node)
+            if slots is None:
+                slots = arrived[node] = [None] * len(node.outputs)
+            slots[nr] = gradient if slots[nr] is None else self._sum(slots[nr], gradient)
+            return
+        held = arrived.get(node)
+        if held is None:
+            arrived[node] = gradient
+        elif node in self.owned:
+            np.add(held, gradient, out=held)
+        else:
+            arrived[node] = self._sum(held, gradient)
+            if self.F is RAW:
+                self.owned.add(node)
+
+    def _sum(self, a: Any, b: Any) -> Any:
+        total = a + b
+        # Adding 0-d arrays gives a NumPy scalar, which np.add cannot write to.
+        return np.asarray(total) if self.F is RAW else total
+
+    def _capture(self, node: AnyNode, gradient: Any, slots: dict[int, Any]) -> None:
+        for nr in slots:
+            slots[nr] = gradient[nr] if len(node.outputs) > 1 else gradient
+
+    def _retain(self, node: AnyNode, gradient: Any) -> None:
+        for nr, reference in (node.retains or {}).items():
+            tensor = reference()
+            arrived = gradient[nr] if len(node.outputs) > 1 else gradient
+            if tensor is not None and arrived is not None:
+                if self.F is RAW:
+                    held = None if tensor.grad is None else tensor.grad.data
+                    tensor.grad = Tensor(arrived.copy() if held is None else held + arrived)
+                else:
+                    tensor.grad = arrived if tensor.grad is None else tensor.grad + arrived
+
+    def _accumulate(self, node: Any, gradient: Any) -> None:
+        if self.F is RAW:
+            accumulate(node.variable, gradient, sys.getrefcount(gradient) <= _UNSHARED + 1)
+        else:
+            variable = node.variable
+            held = variable.grad
+            variable.grad = self.F.clone(gradient) if held is None else held + gradient
+
+
+def accumulate(variable: Tensor, gradient: np.ndarray, unshared: bool) -> None:
+    """Add an array to `.grad`, in place where there is one.
+
+    Args:
+        unshared: nobody else holds the array, so it may become the `.grad` itself.
+    """
+    grad = variable.grad
+    if grad is None:
+        if not (unshared and gradient.base is None and gradient.flags.writeable):
+            gradient = gradient.copy()
+        variable.grad = Tensor(gradient)
+    else:
+        data = grad.own()
+        np.add(data, gradient, out=data)
+        grad.version[0] += 1
+
+
+def release(node: Any) -> None:
+    """Drop what a node keeps for backward; one that keeps no tensor can still run again."""
+    for values, rule in zip(node.saved, node.rules, strict=True):
+        if values is not None and rule.saves:
+            node.saved = None
+            node.versions = []
+            return
+
+
+def _count_dependencies(roots: Sequence[AnyNode]) -> dict[AnyNode, int]:
+    """How many edges lead to each node that the roots reach."""
+    waiting: dict[AnyNode, int] = {}
+    stack: list[AnyNode] = []
+    for node in roots:
+        if node not in waiting:
+            waiting[node] = 0
+            stack.append(node)
+    while stack:
+        for edge in stack.pop().edges:
+            if edge is not None:
+                node = edge[0]
+                count = waiting.get(node)
+                if count is None:
+                    waiting[node] = 1
+                    stack.append(node)
+                else:
+                    waiting[node] = count + 1
+    return waiting
+
+
+def _nodes_that_reach(
+    wanted: dict[AnyNode, dict[int, Any]], nodes: dict[AnyNode, int]
+) -> set[AnyNode]:
+    """The nodes from which a wanted one can be reached, and the wanted ones.
+
+    A node is recorded after those that it points to, so going through them oldest first meets
+    every node after all that it can reach.
+    """
+    useful: set[AnyNode] = set(wanted)
+    for node in sorted(nodes, key=lambda each: each.id):
+        if node not in useful and any(e is not None and e[0] in useful for e in node.edges):
+            useful.add(node)
+    return useful
+
+
+def _edges_by_argument(node: Node) -> Any:
+    """The edge of the tensor argument at a position of the schema."""
+
+    def edge_of(position: int) -> Edge | None:
+        for rule, edge in zip(node.rules, node.edges, strict=True):
+            if rule.position == position:
+                return edge
+        return None
+
+    return edge_of
+
+
+def _graph_freed(node: Node) -> EngineError:
+    return EngineError(
+        "GRAPH_FREED",
+        f"the values that {node.name} kept for backward were released by an earlier backward; "
+        "pass retain_graph=True to every backward but the last, or run the forward again",
+        grad_fn=node.name,
+        node=node.id,
+    )
+
+
+def _saved_modified(node: Node) -> EngineError:
+    shape, dtype = node.outputs[0]
+    counter, expected = next(pair for pair in node.versions if pair[0][0] != pair[1])
+    return EngineError(
+        "SAVED_MODIFIED",
+        f"a tensor that {node.name} (output {dtype}{list(shape)}) kept for backward was changed in "
+        f"place since: it is at version {counter[0]}, expected version {expected}. "
+        "Change a clone(), or use the operator without underscore",
+        grad_fn=node.name,
+        node=node.id,
+        version=counter[0],
+        expected_version=expected,
+    )

@@ -1,0 +1,110 @@
+"""What a computation runs under: grad mode, limits, random generator, node numbering.
+
+Each session has a `Context`; the current one is local to the thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradwire_engine.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one operator may make. Checked from shapes, before anything is allocated."""
+
+    max_elements: int = 1 << 40
+    max_rank: int = 64
+
+
+class Context:
+    """State that operators read while they run. Not safe for use by two threads at once.
+
+    Attributes:
+        grad_enabled: whether operators are recorded in the graph.
+        default_dtype: dtype of Python floats and of float results of integers.
+        check: called between nodes of a backward; raises to stop it.
+        generator: source of `rand`, `randn` and `dropout`.
+        next_id: gives the next number of a node; numbers rise in order of recording.
+    """
+
+    __slots__ = ("check", "default_dtype", "generator", "grad_enabled", "limits", "next_id")
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        limits: Limits | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self.grad_enabled = True
+        self.default_dtype: np.dtype = np.dtype(np.float32)
+        self.limits = limits or Limits()
+        self.check = check
+        self.generator = np.random.default_rng(seed)
+        self.next_id: Callable[[], int] = itertools.count(1).__next__
+
+    def admit(self, shape: Sequence[int], what: str) -> None:
+        """Refuse a shape beyond the limits.
+
+        Raises:
+            EngineError: LIMIT_EXCEEDED.
+        """
+        limits = self.limits
+        if len(shape) > limits.max_rank:
+            raise EngineError(
+                "LIMIT_EXCEEDED",
+                f"{what} would have {len(shape)} dimensions; at most {limits.max_rank} are admitted",
+                limit="max_rank",
+                value=len(shape),
+                maximum=limits.max_rank,
+            )
+        elements = math.prod(shape)
+        if elements > limits.max_elements:
+            raise EngineError(
+                "LIMIT_EXCEEDED",
+                f"{what} would have {elements} elements (shape {tuple(shape)}); "
+                f"at most {limits.max_elements} are admitted",
+                limit="max_tensor_elements",
+                value=elements,
+                maximum=limits.max_elements,
+            )
+
+
+class _Current(threading.local):
+    def __init__(self) -> None:
+        self.context = Context()
+
+
+current = _Current()
+
+
+@contextmanager
+def use(context: Context) -> Iterator[Context]:
+    """Make `context` the current one of this thread."""
+    before = current.context
+    current.context = context
+    try:
+        yield context
+    finally:
+        current.context = before
+
+
+@contextmanager
+def grad_mode(enabled: bool) -> Iterator[None]:
+    """Set whether the current context records operators."""
+    context = current.context
+    before = context.grad_enabled
+    context.grad_enabled = enabled
+    try:
+        yield
+    finally:
+        context.grad_enabled = before

@@ -1,0 +1,133 @@
+"""How operators are declared: one function a kind, which derives the rest.
+
+A derivative names what it needs by its parameters; see `gradwire_engine.rules`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gradwire_engine.operator import InPlaceOperator, Kind, Operator
+from gradwire_engine.registry import register
+from gradwire_engine.rules import Rule
+from gradwire_engine.schema import Schema, parse_schema
+
+Functions = Callable[..., Any] | Mapping[str, Callable[..., Any]]
+"""One function for the first tensor argument, or functions by argument name."""
+
+
+def elementwise(
+    schema: str,
+    kernel: Callable[..., Any],
+    d: Functions | None = None,
+    *,
+    vjp: Functions | None = None,
+    **options: Any,
+) -> Operator:
+    """An operator that maps each element alone, over broadcast arguments.
+
+    Args:
+        d: derivative by each argument, as a function `(F, ...)`; the gradient is g·conj(d).
+        vjp: `(F, g, ...)` where that product is not the best form, or not the truth.
+    """
+    functions = vjp if vjp is not None else d
+    if functions is None:
+        raise ValueError(f"{schema}: a derivative is needed")
+    parsed = parse_schema(schema)
+    if vjp is None:
+        functions = {name: _slope(f) for name, f in _by_argument(parsed, functions).items()}
+    options.setdefault("promotion", "promote")
+    return _declare(parsed, "elementwise", kernel, functions, **options)
+
+
+def linear(
+    schema: str, kernel: Callable[..., Any], transpose: Functions, **options: Any
+) -> Operator:
+    """An operator that is linear in its tensors together; `transpose` is `(F, g, ...)`."""
+    return _declare(parse_schema(schema), "linear", kernel, transpose, **options)
+
+
+def bilinear(
+    schema: str, kernel: Callable[..., Any], adjoints: Functions, **options: Any
+) -> Operator:
+    """An operator linear in each of two tensors; `adjoints` are `(F, g, ...)` by argument."""
+    return _declare(parse_schema(schema), "bilinear", kernel, adjoints, **options)
+
+
+def general(schema: str, kernel: Callable[..., Any], vjp: Functions, **options: Any) -> Operator:
+    """Any other differentiable operator; `vjp` is `(F, g, ...)` by argument."""
+    return _declare(parse_schema(schema), "general", kernel, vjp, **options)
+
+
+def composite(
+    schema: str,
+    formula: Callable[..., Any],
+    *,
+    kernel: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Operator:
+    """An operator written with others: `formula(F, *arguments)`.
+
+    Args:
+        kernel: what rules on arrays call instead of the formula, where NumPy has it.
+    """
+    op = _declare(parse_schema(schema), "composite", kernel or formula, {}, **options)
+    op.formula = formula
+    op.has_kernel = kernel is not None
+    return op
+
+
+def nondiff(schema: str, kernel: Callable[..., Any], **options: Any) -> Operator:
+    """An operator whose result never requires grad."""
+    return _declare(parse_schema(schema), "nondiff", kernel, {}, **options)
+
+
+def _declare(
+    schema: Schema,
+    kind: Kind,
+    kernel: Callable[..., Any],
+    functions: Functions,
+    *,
+    in_place: bool = False,
+    in_place_only: bool = False,
+    **options: Any,
+) -> Operator:
+    by_argument = _by_argument(schema, functions)
+    rules = tuple(Rule(schema, name, function) for name, function in by_argument.items())
+    op = Operator(schema, kind, kernel, rules, in_place=in_place or in_place_only, **options)
+    register(op)
+    if op.in_place:
+        name, dot, overload = schema.name.partition(".")
+        renamed = Schema(f"{name}_{dot}{overload}", schema.arguments, schema.results)
+        register(InPlaceOperator(op, renamed))
+    if in_place_only:
+        op.places = ()
+    return op
+
+
+def _by_argument(schema: Schema, functions: Functions) -> dict[str, Callable[..., Any]]:
+    if isinstance(functions, Mapping):
+        order = [argument.name for argument in schema.arguments]
+        return {name: functions[name] for name in sorted(functions, key=order.index)}
+    first = next(a.name for a in schema.arguments if a.type == "Tensor")
+    return {first: functions}
+
+
+def _slope(d: Callable[..., Any]) -> Callable[..., Any]:
+    """The VJP of a derivative, with the same parameters after `F, g`."""
+
+    def pull(F: Any, g: Any, *values: Any) -> Any:
+        slope = d(F, *values)
+        dtype = getattr(slope, "dtype", None)
+        if dtype is not None and dtype.kind == "c":
+            slope = F.conj(slope)
+        elif slope.__class__ is complex:
+            slope = slope.conjugate()
+        return g * slope
+
+    first, *rest = inspect.signature(d).parameters.values()
+    g = inspect.Parameter("g", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    pull.__signature__ = inspect.Signature([first, g, *rest])  # type: ignore[attr-defined]
+    return pull

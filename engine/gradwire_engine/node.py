@@ -1,0 +1,145 @@
+"""Nodes of the graph. A node is data: operator, plain arguments, saved values, edges.
+
+An edge is `(node, nr)`: the gradient flows to output `nr` of the operator that `node` recorded
+(input `nr` of the node, seen from backward).
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradwire_engine.operator import Operator
+    from gradwire_engine.rules import Rule
+    from gradwire_engine.tensor import Tensor
+
+TensorType = tuple[tuple[int, ...], np.dtype]
+"""Shape and dtype."""
+
+ACCUMULATE_GRAD_NUMBER = (1 << 64) - 1
+"""The sequence number of every AccumulateGrad: it runs as soon as it is ready."""
+
+
+class Node:
+    """One recorded operator.
+
+    Attributes:
+        id: unique in its context, rising in order of recording.
+        priority: the ready node of the least priority runs first in a backward: the newest.
+        op: the operator that was recorded.
+        template: its arguments in schema order, None where a tensor stands.
+        edges: where the gradient of each differentiable input goes; None where nowhere.
+        rules: the rule of each edge.
+        saved: for each edge the values that its rule needs; None once released.
+        versions: `(counter, expected)` pairs, flat, of the saved tensors.
+        outputs: shape and dtype of each result.
+        retains: results that keep their gradient, by output number.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "edges",
+        "id",
+        "op",
+        "outputs",
+        "priority",
+        "retains",
+        "rules",
+        "saved",
+        "template",
+        "versions",
+    )
+
+    def __init__(
+        self,
+        op: Operator,
+        template: tuple[Any, ...],
+        number: int,
+        edges: tuple[Edge | None, ...],
+        rules: tuple[Rule, ...],
+        saved: list[tuple[Any, ...] | None],
+        versions: list[Any],
+        outputs: tuple[TensorType, ...],
+    ) -> None:
+        self.op = op
+        self.template = template
+        self.id = number
+        self.priority = -number
+        self.edges = edges
+        self.rules = rules
+        self.saved: list[tuple[Any, ...] | None] | None = saved
+        self.versions: list[Any] = versions
+        self.outputs = outputs
+        self.retains: dict[int, weakref.ref[Tensor]] | None = None
+
+    @property
+    def name(self) -> str:
+        """PyTorch's name: `MulBackward0`."""
+        return self.op.grad_fn_name(self.template)
+
+    @property
+    def sequence_number(self) -> int:
+        """Order of recording."""
+        return self.id
+
+    @property
+    def next_functions(self) -> tuple[tuple[AnyNode | None, int], ...]:
+        """Where the gradients go; `(None, 0)` for an input that does not require grad."""
+        return tuple((None, 0) if edge is None else edge for edge in self.edges)
+
+    @property
+    def released(self) -> bool:
+        """Whether the values kept for backward were released."""
+        return self.saved is None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The plain arguments that differ from their defaults, by name."""
+        return {
+            argument.name: value
+            for argument, value in zip(self.op.schema.arguments, self.template, strict=True)
+            if value is not None and (argument.required or value != argument.default)
+        }
+
+    @property
+    def variable(self) -> Tensor | None:
+        """None: only an AccumulateGrad has a variable."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+class AccumulateGrad:
+    """The end of a path: adds what arrives to `variable.grad`."""
+
+    __slots__ = ("__weakref__", "id", "outputs", "priority", "retains", "variable")
+
+    name = "AccumulateGrad"
+    op = None
+    edges: tuple[Edge | None, ...] = ()
+    next_functions: tuple[tuple[AnyNode | None, int], ...] = ()
+    released = False
+    sequence_number = ACCUMULATE_GRAD_NUMBER
+
+    def __init__(self, variable: Tensor, number: int) -> None:
+        self.variable = variable
+        self.id = number
+        self.priority = number - ACCUMULATE_GRAD_NUMBER
+        self.outputs: tuple[TensorType, ...] = ((variable.data.shape, variable.data.dtype),)
+        self.retains: dict[int, weakref.ref[Tensor]] | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Empty: it has no arguments."""
+        return {}
+
+    def __repr__(self) -> str:
+        return "<AccumulateGrad>"
+
+
+AnyNode = Node | AccumulateGrad
+Edge = tuple[AnyNode, int]

@@ -1,0 +1,520 @@
+"""Operators: what a declaration becomes, and the one path that every call takes.
+
+bind -> promote -> kernel -> record. Promotion, broadcasting checks, recording, saving and the
+rules of in-place change live here, once, for all operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from gradwire_engine.context import Context, current
+from gradwire_engine.dtypes import category, is_differentiable, result_dtype
+from gradwire_engine.errors import EngineError
+from gradwire_engine.interpret import TRACED
+from gradwire_engine.node import Node
+from gradwire_engine.rules import Rule
+from gradwire_engine.schema import Schema, missing, unexpected
+from gradwire_engine.tensor import Tensor
+
+Kind = Literal["elementwise", "linear", "bilinear", "general", "composite", "nondiff"]
+
+Promotion = Literal["promote", "float", "same", "keep"]
+"""What happens to the dtypes of tensor arguments before the kernel sees them.
+
+promote: cast to their common dtype. float: the same, and integers to the default float dtype.
+same: refused unless equal. keep: left alone.
+"""
+
+Result = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHandles:
+    """Handles for an argument of type `Tensor[]`, in `Operator.bind`."""
+
+    handles: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A call with its plain arguments checked, waiting for its tensors.
+
+    Attributes:
+        template: arguments in schema order, None where a tensor goes.
+        slots: `(position, handle)` of the tensors.
+        lists: `(position, handles)` of lists of tensors.
+    """
+
+    op: Operator
+    template: tuple[Any, ...]
+    slots: tuple[tuple[int, int], ...]
+    lists: tuple[tuple[int, tuple[int, ...]], ...]
+
+
+class Operator:
+    """One operator.
+
+    Attributes:
+        name: PyTorch's name, with a trailing underscore for the in-place form.
+        kernel: the NumPy function, taking arrays and plain arguments in schema order.
+        formula: of a composite, the function of F and the arguments.
+        has_kernel: rules on arrays may call the kernel.
+        rules: one VJP rule for each differentiable tensor argument.
+        places: where an SDK exposes it: "torch", "Tensor" (a method), "nn.functional", ...
+        in_place: there is an in-place form (`name` + "_").
+        mutates: this is an in-place operator: the first argument is its result.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        kind: Kind,
+        kernel: Callable[..., Any],
+        rules: tuple[Rule, ...] = (),
+        *,
+        grad_fn: str | Callable[..., str] | None = None,
+        promotion: Promotion = "keep",
+        shape: Callable[..., Sequence[int]] | None = None,
+        flops: Callable[..., int] | None = None,
+        is_view: bool = False,
+        edges_for_numbers: bool = True,
+        in_place: bool = False,
+        places: tuple[str, ...] = ("torch", "Tensor"),
+    ) -> None:
+        self.schema = schema
+        self.name = schema.name
+        self.kind = kind
+        self.kernel = kernel
+        self.formula = kernel
+        self.has_kernel = kind != "composite"
+        self.rules = rules
+        self.places = places
+        self.is_view = is_view
+        self.in_place = in_place
+        self.mutates = False
+        self.differentiable = bool(rules) or kind == "composite"
+        self.tensor_positions = tuple(i for i, a in enumerate(schema.arguments) if a.is_tensor)
+        self.list_positions = tuple(i for i, a in enumerate(schema.arguments) if a.is_tensor_list)
+        self._grad_fn = grad_fn if grad_fn is not None else _default_grad_fn(schema.name)
+        self._promotion = promotion
+        self._shape = shape
+        self._flops = flops
+        self._edges_for_numbers = edges_for_numbers
+        self._single = len(schema.results) == 1 and schema.results != ("[]",)
+        self._defaults = tuple(a.default for a in schema.arguments)
+        # The leanest path for what most calls are: one or two tensors, one result.
+        self.call: Callable[[list[Any], tuple[Any, ...]], Any] = (
+            self._call_composite if kind == "composite" else self._call
+        )
+
+    def __repr__(self) -> str:
+        return f"<operator {self.schema}>"
+
+    # -------------------------------------------------------------- binding
+
+    def bind(self, inputs: Sequence[int], attributes: Mapping[str, Any]) -> Bound:
+        """Check a call's plain arguments and find the places of its tensors.
+
+        Args:
+            inputs: handles for the arguments of type Tensor in schema order; 0 for none.
+            attributes: the other arguments by name, and numbers given for tensors.
+
+        Raises:
+            EngineError: WRONG_ARITY, BAD_ATTRIBUTE.
+        """
+        template = list(self._defaults)
+        slots: list[tuple[int, int]] = []
+        lists: list[tuple[int, tuple[int, ...]]] = []
+        arguments = self.schema.arguments
+        if len(inputs) > len(self.tensor_positions):
+            raise EngineError(
+                "WRONG_ARITY",
+                f"{self.name} takes at most {len(self.tensor_positions)} tensors, "
+                f"{len(inputs)} given; its schema is {self.schema}",
+                op=self.name,
+                given=len(inputs),
+            )
+        given: set[int] = set()
+        for position, handle in zip(self.tensor_positions, inputs, strict=False):
+            if handle:
+                slots.append((position, handle))
+                template[position] = None
+                given.add(position)
+        for name, value in attributes.items():
+            at = self.schema.position(name)
+            if at is None:
+                raise unexpected(self.schema, name)
+            if at in given:
+                raise EngineError(
+                    "WRONG_ARITY", f"{self.name}: argument '{name}' is given twice", argument=name
+                )
+            given.add(at)
+            argument = arguments[at]
+            if argument.is_tensor_list:
+                if not isinstance(value, TensorHandles):
+                    raise EngineError(
+                        "BAD_ATTRIBUTE",
+                        f"{self.name}: argument '{name}' must be a list of tensors",
+                        argument=name,
+                    )
+                lists.append((at, value.handles))
+                template[at] = None
+            elif argument.is_tensor:
+                if not isinstance(value, (bool, int, float, complex)):
+                    raise EngineError(
+                        "BAD_ATTRIBUTE",
+                        f"{self.name}: argument '{name}' must be a tensor or a number, not "
+                        f"{type(value).__name__}",
+                        argument=name,
+                    )
+                template[at] = value
+            else:
+                template[at] = argument.convert(value, self.name)
+        if len(given) < len(arguments):
+            for at, argument in enumerate(arguments):
+                if argument.required and at not in given:
+                    raise missing(self.name, argument)
+        if self.tensor_positions and not slots and not lists and not self._takes_no_tensor():
+            raise EngineError(
+                "WRONG_ARITY", f"{self.name} needs a tensor among its arguments", op=self.name
+            )
+        return Bound(self, tuple(template), tuple(slots), tuple(lists))
+
+    def _takes_no_tensor(self) -> bool:
+        return all(self.schema.arguments[p].optional for p in self.tensor_positions)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run on tensors and plain arguments, as in the schema.
+
+        Raises:
+            EngineError: whatever is wrong with the arguments.
+        """
+        filled = self.schema.fill(args, kwargs)
+        template = [
+            None if isinstance(a, Tensor) or arg.is_tensor_list else a
+            for a, arg in zip(filled, self.schema.arguments, strict=True)
+        ]
+        return self.call(filled, tuple(template))
+
+    def apply(self, *args: Any) -> Any:
+        """Run on arguments that are known to be right: tensors and numbers, in schema order."""
+        filled = [*args, *self._defaults[len(args) :]]
+        return self.call(filled, tuple([None if a.__class__ is Tensor else a for a in filled]))
+
+    # -------------------------------------------------------------- running
+
+    def flops(self, args: Sequence[Any]) -> int:
+        """Floating-point operations of a call, estimated from the shapes of its arguments."""
+        if self._flops is not None:
+            return self._flops(*args)
+        work = 1
+        for position in self.tensor_positions:
+            held = args[position]
+            if held.__class__ is Tensor:
+                work += held.data.size
+        for position in self.list_positions:
+            work += sum(held.data.size for held in args[position] if held is not None)
+        return work
+
+    def _call(self, args: list[Any], template: tuple[Any, ...]) -> Result:
+        """The path of every operator that is not composite and not in-place.
+
+        Args:
+            args: in schema order; tensors, lists of tensors, plain values.
+            template: the same with None where tensors stand. Kept by the node.
+        """
+        context = current.context
+        raw = args.copy()
+        record = False
+        for position in self.tensor_positions:
+            held = args[position]
+            if held.__class__ is Tensor:
+                raw[position] = held.data
+                if held.edge is not None or held.leaf_requires_grad:
+                    record = True
+        if self.list_positions:
+            record = self._open_lists(args, raw) or record
+        if self.is_view:
+            raw[0] = args[0].own()
+        self._prepare(raw, context)
+        made = self._run(raw)
+        if self._single:
+            result = Tensor(made if made.__class__ is np.ndarray else np.asarray(made))
+            if self.is_view and np.may_share_memory(result.data, raw[0]):
+                result.as_view_of(args[0])
+            if record and context.grad_enabled and self.rules and result.data.dtype.kind in "fc":
+                self._record(context, args, template, (result,))
+            return result
+        results = tuple(Tensor(np.asarray(each)) for each in made)
+        if self.is_view:
+            for each in results:
+                each.as_view_of(args[0])
+        if record and context.grad_enabled and self.rules:
+            self._record(context, args, template, results)
+        return results
+
+    def _call_composite(self, args: list[Any], template: tuple[Any, ...]) -> Any:
+        return self.formula(TRACED, *args)
+
+    def _open_lists(self, args: list[Any], raw: list[Any]) -> bool:
+        record = False
+        for position in self.list_positions:
+            items = args[position]
+            raw[position] = [None if item is None else item.data for item in items]
+            record = record or any(item is not None and item.requires_grad for item in items)
+        return record
+
+    def _run(self, raw: list[Any]) -> Any:
+        try:
+            return self.kernel(*raw)
+        except EngineError:
+            raise
+        except np.exceptions.AxisError as error:
+            raise self._refused("DIM_OUT_OF_RANGE", error, raw) from None
+        except IndexError as error:
+            raise self._refused("INDEX_OUT_OF_RANGE", error, raw) from None
+        except (ValueError, np.linalg.LinAlgError) as error:
+            raise self._refused("SHAPE_MISMATCH", error, raw) from None
+        except TypeError as error:
+            raise self._refused("DTYPE_MISMATCH", error, raw) from None
+        except OverflowError as error:
+            raise self._refused("BAD_VALUE", error, raw) from None
+        except MemoryError:
+            raise EngineError(
+                "LIMIT_EXCEEDED",
+                f"{self.name}: not enough memory for the result",
+                limit="memory",
+                op=self.name,
+            ) from None
+
+    def _refused(self, reason: str, error: Exception, raw: Sequence[Any]) -> EngineError:
+        given = ", ".join(
+            _describe(value) for value in raw if isinstance(value, (np.ndarray, list))
+        )
+        return EngineError(
+            reason, f"{self.name}: {error} (given {given})", op=self.name, given=given
+        )
+
+    # ------------------------------------------------- promotion and shapes
+
+    def _prepare(self, raw: list[Any], context: Context) -> None:
+        """Bring tensor arguments to one dtype, and refuse shapes that do not fit, in place."""
+        promotion = self._promotion
+        if promotion == "promote" or promotion == "float":
+            self._promote(raw, context, promotion == "float")
+        elif promotion == "same":
+            self._require_same_dtype(raw)
+        if self._shape is not None:
+            context.admit(self._shape(*raw), self.name)
+
+    def _promote(self, raw: list[Any], context: Context, to_float: bool) -> None:
+        operands = [raw[p] for p in self.tensor_positions if raw[p] is not None]
+        first = operands[0]
+        if first.__class__ is np.ndarray:
+            dtype = first.dtype
+            kinds = "fc" if to_float else "fciub"
+            if len(operands) == 1:
+                if dtype.kind in kinds:
+                    return
+            elif len(operands) == 2:
+                second = operands[1]
+                if second.__class__ is np.ndarray:
+                    if dtype is second.dtype and dtype.kind in kinds:
+                        if first.shape != second.shape:
+                            self._admit_broadcast(operands, context)
+                        return
+                elif dtype.kind == "f" and second.__class__ in _REAL_NUMBERS:
+                    return
+        target = result_dtype(operands, context.default_dtype)
+        if to_float and category(target) < 2:
+            target = context.default_dtype
+        for position in self.tensor_positions:
+            held = raw[position]
+            if held.__class__ is np.ndarray:
+                raw[position] = held.astype(target, copy=False)
+            elif held is not None and target.kind in "iu" and isinstance(held, bool):
+                raw[position] = int(held)
+        self._admit_broadcast(operands, context)
+
+    def _admit_broadcast(self, operands: Sequence[Any], context: Context) -> None:
+        shapes = [held.shape for held in operands if held.__class__ is np.ndarray]
+        try:
+            shape = np.broadcast_shapes(*shapes)
+        except ValueError:
+            text = " and ".join(str(shape) for shape in shapes)
+            raise EngineError(
+                "SHAPE_MISMATCH",
+                f"{self.name}: shapes {text} do not broadcast; compared from the last dimension, "
+                "sizes must be equal, or one of them 1",
+                op=self.name,
+                shapes=text,
+            ) from None
+        context.admit(shape, self.name)
+
+    def _require_same_dtype(self, raw: Sequence[Any]) -> None:
+        dtypes = [raw[p].dtype for p in self.tensor_positions if isinstance(raw[p], np.ndarray)]
+        if any(dtype != dtypes[0] for dtype in dtypes):
+            text = ", ".join(str(dtype) for dtype in dtypes)
+            raise EngineError(
+                "DTYPE_MISMATCH",
+                f"{self.name}: all tensors must have the same dtype, not {text}; convert with to()",
+                op=self.name,
+                dtypes=text,
+            )
+
+    # ------------------------------------------------------------ recording
+
+    def grad_fn_name(self, template: Sequence[Any]) -> str:
+        """PyTorch's name of the node that a call with these plain arguments records."""
+        return self._grad_fn if isinstance(self._grad_fn, str) else self._grad_fn(*template)
+
+    @property
+    def grad_fn(self) -> str:
+        """The name of its nodes; empty if it has none or if it depends on the arguments."""
+        fixed = isinstance(self._grad_fn, str) and bool(self.rules)
+        return str(self._grad_fn) if fixed else ""
+
+    def _record(
+        self,
+        context: Context,
+        args: Sequence[Any],
+        template: tuple[Any, ...],
+        results: tuple[Tensor, ...],
+    ) -> Node:
+        """Make the node of a call and let its results point to it."""
+        edges: list[Any] = []
+        saved: list[Any] = []
+        versions: list[Any] = []
+        rules = self.rules
+        if self.list_positions:
+            rules = self._record_lists(args, results, edges, saved, versions)
+        else:
+            for rule in rules:
+                held = args[rule.position]
+                if held.__class__ is Tensor:
+                    edge = held.edge
+                    if edge is None and held.leaf_requires_grad:
+                        edge = held.gradient_edge()
+                    edges.append(edge)
+                    saved.append(None if edge is None else rule.capture(args, results, versions))
+                else:
+                    edges.append(None)
+                    saved.append(None)
+            if not self._edges_for_numbers:
+                rules, edges, saved = _without_numbers(rules, args, edges, saved)
+        outputs = tuple([(each.data.shape, each.data.dtype) for each in results])
+        node = Node(
+            self, template, context.next_id(), tuple(edges), rules, saved, versions, outputs
+        )
+        for nr, each in enumerate(results):
+            if each.data.dtype.kind in "fc":
+                each.edge = (node, nr)
+        return node
+
+    def _record_lists(
+        self,
+        args: Sequence[Any],
+        results: tuple[Tensor, ...],
+        edges: list[Any],
+        saved: list[Any],
+        versions: list[Any],
+    ) -> tuple[Rule, ...]:
+        rules: list[Rule] = []
+        for rule in self.rules:
+            items = args[rule.position] if rule.is_list else [args[rule.position]]
+            for nr, held in enumerate(items):
+                edge = held.gradient_edge() if isinstance(held, Tensor) else None
+                rules.append(rule)
+                edges.append(edge)
+                saved.append(None if edge is None else rule.capture(args, results, versions, nr))
+        return tuple(rules)
+
+
+def _without_numbers(
+    rules: tuple[Rule, ...], args: Sequence[Any], edges: list[Any], saved: list[Any]
+) -> tuple[tuple[Rule, ...], list[Any], list[Any]]:
+    """Drop the edges of arguments given as numbers, where PyTorch's overload has none for them."""
+    kept = [i for i, rule in enumerate(rules) if isinstance(args[rule.position], Tensor)]
+    return tuple(rules[i] for i in kept), [edges[i] for i in kept], [saved[i] for i in kept]
+
+
+class InPlaceOperator(Operator):
+    """The in-place form of an operator: computes as `base` does and writes to the first argument."""
+
+    def __init__(self, base: Operator, schema: Schema) -> None:
+        super().__init__(
+            schema,
+            base.kind,
+            base.kernel,
+            base.rules,
+            grad_fn=base._grad_fn,
+            promotion=base._promotion,
+            shape=base._shape,
+            flops=base._flops,
+            edges_for_numbers=base._edges_for_numbers,
+            places=tuple(place for place in base.places if place == "Tensor"),
+        )
+        self.base = base
+        self.mutates = True
+        self.call = self._call_in_place
+
+    def _call_in_place(self, args: list[Any], template: tuple[Any, ...]) -> Tensor:
+        context = current.context
+        target: Tensor = args[0]
+        record = context.grad_enabled and (
+            any(isinstance(a, Tensor) and a.requires_grad for a in args)
+            and is_differentiable(target.data.dtype)
+        )
+        self._refuse_where_gradients_would_break(target, record, context)
+        raw = [a.data if isinstance(a, Tensor) else a for a in args]
+        self._prepare(raw, context)
+        values = np.asarray(self._run(raw))
+        before = args
+        if record and any(rule.saves_argument(0) for rule in self.rules):
+            # A rule may need the values that are about to be overwritten.
+            kept = Tensor(target.data.copy())
+            kept.edge = target.gradient_edge()
+            before = [kept, *args[1:]]
+        target.write(values, self.name)
+        if record:
+            self._record(context, before, template, (target,))
+        return target
+
+    def _refuse_where_gradients_would_break(
+        self, target: Tensor, record: bool, context: Context
+    ) -> None:
+        if context.grad_enabled and target.leaf_requires_grad and target.edge is None:
+            raise EngineError(
+                "LEAF_IN_PLACE",
+                f"{self.name}: a leaf that requires grad cannot be changed in place while "
+                f"gradients are recorded; do it under no_grad(), or use {self.base.name}",
+                op=self.name,
+            )
+        if record and (target.base is not None or target.has_views):
+            which = "a view" if target.base is not None else "a tensor that has views"
+            raise EngineError(
+                "VIEW_IN_PLACE",
+                f"{self.name}: {which} cannot be changed in place while gradients are recorded "
+                f"through it; clone() it first, or use {self.base.name}",
+                op=self.name,
+            )
+
+
+_REAL_NUMBERS = (float, int)
+
+
+def _default_grad_fn(name: str) -> str:
+    """AddBackward0 for add, SoftmaxBackward0 for _softmax, LogSoftmaxBackward0 for _log_softmax."""
+    words = name.partition(".")[0].strip("_").split("_")
+    return "".join(word[:1].upper() + word[1:] for word in words) + "Backward0"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_describe(item) for item in value) + "]"
+    return "none" if value is None else f"{value.dtype}{list(value.shape)}"

@@ -1,0 +1,63 @@
+"""Comparisons, logic and tests: results that have no gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.declare import nondiff
+from gradwire_engine.errors import EngineError
+
+for _name, _function in {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}.items():
+    nondiff(f"{_name}(Tensor self, Tensor other) -> Tensor", _function, promotion="promote")
+
+for _name, _function in {
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_xor": np.logical_xor,
+}.items():
+    nondiff(f"{_name}(Tensor self, Tensor other) -> Tensor", _function, promotion="promote")
+
+for _name, _function in {
+    "logical_not": np.logical_not,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
+}.items():
+    nondiff(f"{_name}(Tensor self) -> Tensor", _function)
+
+
+def _bitwise(name: str, function: Any) -> Any:
+    def kernel(self: Any, *other: Any) -> Any:
+        kinds = [each.dtype.kind for each in (self, *other) if isinstance(each, np.ndarray)]
+        if any(kind in "fc" for kind in kinds):
+            raise EngineError(
+                "DTYPE_MISMATCH",
+                f"{name}: needs integer or bool tensors; compare first, for example x > 0",
+                op=name,
+            )
+        return function(self, *other)
+
+    return kernel
+
+
+for _name, _function in {
+    "bitwise_and": np.bitwise_and,
+    "bitwise_or": np.bitwise_or,
+    "bitwise_xor": np.bitwise_xor,
+}.items():
+    nondiff(
+        f"{_name}(Tensor self, Tensor other) -> Tensor",
+        _bitwise(_name, _function),
+        promotion="promote",
+        in_place=True,
+    )
+nondiff("bitwise_not(Tensor self) -> Tensor", _bitwise("bitwise_not", np.invert), in_place=True)

@@ -1,0 +1,251 @@
+"""Products of matrices and vectors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.declare import bilinear, composite
+from gradwire_engine.errors import EngineError
+
+
+def _mismatch(op: str, a: Any, b: Any, rule: str) -> EngineError:
+    return EngineError(
+        "SHAPE_MISMATCH",
+        f"{op}: shapes {a.shape} and {b.shape} do not fit: {rule}",
+        op=op,
+        shapes=f"{a.shape} and {b.shape}",
+    )
+
+
+def _product_shape(op: str, ranks: tuple[int, int], rule: str) -> Any:
+    """The shape of a product of tensors with these ranks; batch sizes must be equal."""
+
+    def shape(self: Any, other: Any) -> tuple[int, ...]:
+        inner = other.shape[0 if other.ndim == 1 else -2] if other.ndim == ranks[1] else -1
+        if (
+            (self.ndim, other.ndim) != ranks
+            or self.shape[-1] != inner
+            or (ranks == (3, 3) and self.shape[0] != other.shape[0])
+        ):
+            raise _mismatch(op, self, other, rule)
+        return self.shape[:-1] + (other.shape[-1:] if other.ndim > 1 else ())
+
+    return shape
+
+
+def _product_flops(self: Any, other: Any) -> int:
+    columns = other.shape[-1] if other.ndim > 1 else 1
+    return 2 * math.prod(self.shape) * columns + 1
+
+
+def _swap(F: Any, x: Any) -> Any:
+    """The matrices transposed and conjugated."""
+    return F.conj(F.transpose(x, -2, -1))
+
+
+def _product(
+    name: str, schema: str, ranks: tuple[int, int], rule: str, adjoints: dict[str, Any]
+) -> None:
+    bilinear(
+        schema,
+        np.matmul,
+        adjoints,
+        promotion="same",
+        shape=_product_shape(name, ranks, rule),
+        flops=_product_flops,
+    )
+
+
+_product(
+    "mm",
+    "mm(Tensor self, Tensor mat2) -> Tensor",
+    (2, 2),
+    "expected (n, k) and (k, m)",
+    {
+        "self": lambda F, g, mat2: F.mm(g, _swap(F, mat2)),
+        "mat2": lambda F, g, self: F.mm(_swap(F, self), g),
+    },
+)
+_product(
+    "bmm",
+    "bmm(Tensor self, Tensor mat2) -> Tensor",
+    (3, 3),
+    "expected (b, n, k) and (b, k, m)",
+    {
+        "self": lambda F, g, mat2: F.bmm(g, _swap(F, mat2)),
+        "mat2": lambda F, g, self: F.bmm(_swap(F, self), g),
+    },
+)
+_product(
+    "mv",
+    "mv(Tensor self, Tensor vec) -> Tensor",
+    (2, 1),
+    "expected (n, k) and (k,)",
+    {
+        "self": lambda F, g, vec: F.unsqueeze(g, 1) * F.conj(F.unsqueeze(vec, 0)),
+        "vec": lambda F, g, self: F.mv(_swap(F, self), g),
+    },
+)
+_product(
+    "dot",
+    "dot(Tensor self, Tensor tensor) -> Tensor",
+    (1, 1),
+    "expected two vectors of one length",
+    {
+        "self": lambda F, g, tensor: g * F.conj(tensor),
+        "tensor": lambda F, g, self: g * F.conj(self),
+    },
+)
+
+
+def _scaled(value: Any, factor: Any) -> Any:
+    return value if factor == 1 else value * factor
+
+
+def _conjugate(factor: Any) -> Any:
+    return factor.conjugate() if isinstance(factor, complex) else factor
+
+
+def _add_product(self: Any, a: Any, b: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    product = _scaled(np.matmul(a, b), alpha)
+    # beta = 0 ignores self, NaN included.
+    return product if beta == 0 else np.add(product, _scaled(self, beta))
+
+
+def _add_product_shape(op: str, ranks: tuple[int, int], rule: str) -> Any:
+    product = _product_shape(op, ranks, rule)
+
+    def shape(self: Any, a: Any, b: Any, beta: Any = 1, alpha: Any = 1) -> tuple[int, ...]:
+        out: tuple[int, ...] = product(a, b)
+        try:
+            fits = np.broadcast_shapes(self.shape, out) == out
+        except ValueError:
+            fits = False
+        if not fits:
+            raise EngineError(
+                "SHAPE_MISMATCH",
+                f"{op}: a tensor of shape {self.shape} does not broadcast to the product's {out}",
+                argument="self",
+                shape=self.shape,
+                product_shape=out,
+            )
+        return out
+
+    return shape
+
+
+def _add_product_flops(self: Any, a: Any, b: Any, beta: Any, alpha: Any) -> int:
+    return _product_flops(a, b)
+
+
+def _beta_part(F: Any, g: Any, beta: Any) -> Any:
+    return _scaled(g, _conjugate(beta))
+
+
+bilinear(
+    "addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+    _add_product,
+    {
+        "self": _beta_part,
+        "mat1": lambda F, g, mat2, alpha: _scaled(F.mm(g, _swap(F, mat2)), _conjugate(alpha)),
+        "mat2": lambda F, g, mat1, alpha: _scaled(F.mm(_swap(F, mat1), g), _conjugate(alpha)),
+    },
+    promotion="same",
+    shape=_add_product_shape("addmm", (2, 2), "expected (n, k) and (k, m)"),
+    flops=_add_product_flops,
+)
+bilinear(
+    "baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+    _add_product,
+    {
+        "self": _beta_part,
+        "batch1": lambda F, g, batch2, alpha: _scaled(
+            F.bmm(g, _swap(F, batch2)), _conjugate(alpha)
+        ),
+        "batch2": lambda F, g, batch1, alpha: _scaled(
+            F.bmm(_swap(F, batch1), g), _conjugate(alpha)
+        ),
+    },
+    promotion="same",
+    shape=_add_product_shape("baddbmm", (3, 3), "expected (b, n, k) and (b, k, m)"),
+    flops=_add_product_flops,
+)
+
+
+def _matmul(F: Any, self: Any, other: Any) -> Any:
+    """PyTorch's cases: the graph shows mm, mv, dot or bmm."""
+    a, b = len(self.shape), len(other.shape)
+    if a == 0 or b == 0:
+        raise _mismatch("matmul", self, other, "both need at least one dimension")
+    if a == 1 and b == 1:
+        return F.dot(self, other)
+    if a == 2 and b == 1:
+        return F.mv(self, other)
+    if a == 1 and b == 2:
+        return F.squeeze(F.mm(F.unsqueeze(self, 0), other), (0,))
+    if a == 2 and b == 2:
+        return F.mm(self, other)
+    if b <= 2 and a >= 3:
+        return _folded(F, self, other)
+    return _batched(F, self, other)
+
+
+def _folded(F: Any, self: Any, other: Any) -> Any:
+    """Many matrices by one: a single product of the rows of all."""
+    rows = F.reshape(self, (math.prod(self.shape[:-1]), self.shape[-1]))
+    if len(other.shape) == 1:
+        return F._unsafe_view(F.mv(rows, other), self.shape[:-1])
+    return F._unsafe_view(F.mm(rows, other), (*self.shape[:-1], other.shape[-1]))
+
+
+def _batched(F: Any, self: Any, other: Any) -> Any:
+    left = F.unsqueeze(self, 0) if len(self.shape) == 1 else self
+    right = F.unsqueeze(other, 1) if len(other.shape) == 1 else other
+    try:
+        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        raise _mismatch("matmul", self, other, "the batch dimensions do not broadcast") from None
+    n, k = left.shape[-2:]
+    m = right.shape[-1]
+    if right.shape[-2] != k:
+        raise _mismatch("matmul", self, other, "the inner sizes must be equal")
+    count = math.prod(batch)
+    left = F.reshape(F.expand(left, (*batch, n, k)), (count, n, k))
+    right = F.reshape(F.expand(right, (*batch, k, m)), (count, k, m))
+    product = F._unsafe_view(F.bmm(left, right), (*batch, n, m))
+    if len(self.shape) == 1:
+        return F.squeeze(product, (-2,))
+    return F.squeeze(product, (-1,)) if len(other.shape) == 1 else product
+
+
+composite("matmul(Tensor self, Tensor other) -> Tensor", _matmul, kernel=np.matmul)
+
+
+def _linear(F: Any, input: Any, weight: Any, bias: Any) -> Any:
+    if len(weight.shape) == 2 and bias is not None and len(input.shape) == 2:
+        return F.addmm(bias, input, F.t(weight))
+    turned = F.t(weight) if len(weight.shape) == 2 else weight
+    if bias is not None and len(input.shape) > 2 and len(weight.shape) == 2:
+        rows = F.reshape(input, (math.prod(input.shape[:-1]), input.shape[-1]))
+        return F.view(F.addmm(bias, rows, turned), (*input.shape[:-1], weight.shape[0]))
+    product = F.matmul(input, turned)
+    return product if bias is None else F.add(product, bias)
+
+
+composite(
+    "linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
+    _linear,
+    places=("nn.functional",),
+)
+
+
+def _outer(F: Any, self: Any, vec2: Any) -> Any:
+    if len(self.shape) != 1 or len(vec2.shape) != 1:
+        raise _mismatch("outer", self, vec2, "expected two vectors")
+    return F.unsqueeze(self, 1) * vec2
+
+
+composite("outer(Tensor self, Tensor vec2) -> Tensor", _outer)

@@ -1,0 +1,378 @@
+"""Reductions: sums, means, extrema, products, spreads and norms over dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.declare import composite, general, linear, nondiff
+from gradwire_engine.errors import EngineError
+from gradwire_engine.ops import dims
+
+
+def _axes(dim: Sequence[int] | None, ndim: int) -> tuple[int, ...] | None:
+    """All axes as None, which NumPy reduces fastest."""
+    return dims.many(dim, ndim) if dim else None
+
+
+def spread(F: Any, g: Any, shape: Sequence[int], dim: Sequence[int] | None) -> Any:
+    """A gradient of a reduction, back over the reduced dimensions (as a view of it)."""
+    return F.expand(F.reshape(g, dims.kept(shape, dim)), tuple(shape))
+
+
+def with_dims(F: Any, reduced: Any, shape: Sequence[int], dim: Sequence[int] | None) -> Any:
+    """A reduced tensor with its reduced dimensions as 1."""
+    return F.reshape(reduced, dims.kept(shape, dim))
+
+
+def _sum(
+    self: np.ndarray,
+    dim: Sequence[int] | None = None,
+    keepdim: bool = False,
+    dtype: np.dtype | None = None,
+) -> Any:
+    if dtype is None and self.dtype.kind in "bui":
+        dtype = np.dtype(np.int64)
+    return np.add.reduce(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
+
+
+linear(
+    "sum(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+    _sum,
+    lambda F, g, self_shape, dim: spread(F, g, self_shape, dim),
+    grad_fn=lambda self, dim, keepdim, dtype: "SumBackward0" if dim is None else "SumBackward1",
+)
+
+
+def _mean(
+    self: np.ndarray,
+    dim: Sequence[int] | None = None,
+    keepdim: bool = False,
+    dtype: np.dtype | None = None,
+) -> Any:
+    kind = (dtype or self.dtype).kind
+    if kind not in "fc":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"mean: the mean of {self.dtype} has no exact dtype; convert to a floating-point dtype "
+            "or pass dtype=",
+            argument="self",
+            dtype=self.dtype,
+        )
+    total = np.add.reduce(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
+    return total / dims.count(self.shape, dim) if self.size else total * np.nan
+
+
+linear(
+    "mean(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+    _mean,
+    lambda F, g, self_shape, dim: spread(
+        F, g / max(dims.count(self_shape, dim), 1), self_shape, dim
+    ),
+    grad_fn=lambda self, dim, keepdim, dtype: "MeanBackward0" if dim is None else "MeanBackward1",
+)
+
+
+# ------------------------------------------------------------------ extrema
+
+
+def _require_elements(self: np.ndarray, op: str) -> None:
+    if self.size == 0:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"{op}: a tensor of shape {self.shape} has no elements to choose from",
+            op=op,
+            shape=self.shape,
+        )
+
+
+def _extreme(op: str, function: np.ufunc) -> Any:
+    def kernel(self: np.ndarray, dim: Sequence[int] | None = None, keepdim: bool = False) -> Any:
+        _require_elements(self, op)
+        return function.reduce(self, axis=_axes(dim, self.ndim), keepdims=keepdim)
+
+    return kernel
+
+
+def _evenly(F: Any, g: Any, self: Any, result: Any, dim: Any) -> Any:
+    """Equal extremes share the gradient."""
+    shape = self.shape
+    hit = self == with_dims(F, result, shape, dim)
+    share = with_dims(F, g, shape, dim) / F.sum(hit, dim, True)
+    return F.where(hit, share, 0.0)
+
+
+for _name, _function in {"amax": np.maximum, "amin": np.minimum}.items():
+    general(
+        f"{_name}(Tensor self, int[] dim=[], bool keepdim=False) -> Tensor",
+        _extreme(_name, _function),
+        _evenly,
+    )
+
+for _name, _function in {"max": np.maximum, "min": np.minimum}.items():
+    _kernel = _extreme(_name, _function)
+    general(
+        f"{_name}(Tensor self) -> Tensor",
+        _kernel,
+        lambda F, g, self, result: _evenly(F, g, self, result, None),
+        grad_fn=f"{_name.capitalize()}Backward1",
+    )
+
+
+def _select_extreme(op: str, choose: Any) -> Any:
+    def kernel(self: np.ndarray, dim: int, keepdim: bool = False) -> tuple[Any, Any]:
+        _require_elements(self, op)
+        axis = dims.one(dim, self.ndim)
+        if self.ndim == 0:
+            return self.copy(), np.int64(0)
+        indices = choose(self, axis=axis, keepdims=True)
+        values = np.take_along_axis(self, indices, axis)
+        if keepdim:
+            return values, indices
+        return values.squeeze(axis), indices.squeeze(axis)
+
+    return kernel
+
+
+def _at_indices(F: Any, g: Any, self_shape: Any, dim: int, keepdim: bool, indices: Any) -> Any:
+    """One index takes the gradient."""
+    if not self_shape:
+        return g
+    if not keepdim:
+        g, indices = F.unsqueeze(g, dim), F.unsqueeze(indices, dim)
+    return F.scatter_add(F.zeros(self_shape, dtype=g.dtype), dim, indices, g)
+
+
+for _name, _choose in {"max": np.argmax, "min": np.argmin}.items():
+    general(
+        f"{_name}.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
+        _select_extreme(_name, _choose),
+        _at_indices,
+        grad_fn=f"{_name.capitalize()}Backward0",
+    )
+
+
+def _arg_extreme(op: str, choose: Any) -> Any:
+    def kernel(self: np.ndarray, dim: int | None = None, keepdim: bool = False) -> Any:
+        _require_elements(self, op)
+        axis = None if dim is None else dims.one(dim, self.ndim)
+        if self.ndim == 0:
+            return np.int64(0)
+        return choose(self, axis=axis, keepdims=keepdim)
+
+    return kernel
+
+
+for _name, _choose in {"argmax": np.argmax, "argmin": np.argmin}.items():
+    nondiff(
+        f"{_name}(Tensor self, int? dim=None, bool keepdim=False) -> Tensor",
+        _arg_extreme(_name, _choose),
+    )
+
+
+def _logical(function: Any) -> Any:
+    def kernel(self: np.ndarray, dim: Sequence[int] | None = None, keepdim: bool = False) -> Any:
+        return function(self, axis=_axes(dim, self.ndim), keepdims=keepdim)
+
+    return kernel
+
+
+nondiff("all(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", _logical(np.all))
+nondiff("any(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", _logical(np.any))
+
+
+# ----------------------------------------------------------------- products
+
+
+def _prod(
+    self: np.ndarray,
+    dim: int | None = None,
+    keepdim: bool = False,
+    dtype: np.dtype | None = None,
+) -> Any:
+    if dtype is None and self.dtype.kind in "bui":
+        dtype = np.dtype(np.int64)
+    axis = None if dim is None or self.ndim == 0 else dims.one(dim, self.ndim)
+    return np.multiply.reduce(self, axis=axis, dtype=dtype, keepdims=keepdim)
+
+
+def _product_of_others(F: Any, g: Any, self: Any, result: Any, dim: int | None) -> Any:
+    """Each element's derivative is the product of the others; division would fail at zeros."""
+    shape = self.shape
+    over = None if dim is None else (dim,)
+    gradient = with_dims(F, g, shape, over)
+    if not (_array(self) == 0).any() and F.__class__ and not _is_traced(self):
+        return gradient * F.conj(with_dims(F, result, shape, over) / self)
+    if not shape:
+        return g * F.conj(F.ones_like(self))
+    if dim is None:
+        line = F.reshape(self, (-1,))
+        return g * F.conj(F.reshape(_others(F, line), shape))
+    line = F.transpose(self, dim, -1)
+    return gradient * F.conj(F.transpose(_others(F, line), dim, -1))
+
+
+def _others(F: Any, line: Any) -> Any:
+    """For each element along the last dimension the product of the others."""
+    n = line.shape[-1]
+    before = [F.ones_like(F.select(line, -1, 0))]
+    after = [F.ones_like(F.select(line, -1, 0))]
+    for i in range(n - 1):
+        before.append(before[-1] * F.select(line, -1, i))
+        after.append(after[-1] * F.select(line, -1, n - 1 - i))
+    return F.stack(before, -1) * F.stack(after[::-1], -1)
+
+
+def _array(value: Any) -> np.ndarray:
+    array: np.ndarray = getattr(value, "data", value) if _is_traced(value) else value
+    return array
+
+
+def _is_traced(value: Any) -> bool:
+    return not isinstance(value, np.ndarray)
+
+
+general(
+    "prod(Tensor self, int? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
+    _prod,
+    _product_of_others,
+    grad_fn=lambda self, dim, keepdim, dtype: "ProdBackward0" if dim is None else "ProdBackward1",
+)
+
+
+# ------------------------------------------------------------------ spreads
+
+
+def _require_float(self: np.ndarray, op: str) -> None:
+    if self.dtype.kind not in "fc":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op}: needs a floating-point tensor, not {self.dtype}; convert it with to()",
+            argument="self",
+            dtype=self.dtype,
+        )
+
+
+def _var(
+    self: np.ndarray, dim: Sequence[int] | None = None, correction: Any = 1, keepdim: bool = False
+) -> Any:
+    _require_float(self, "var")
+    over = _axes(dim, self.ndim)
+    n = dims.count(self.shape, dim)
+    centred = self - np.add.reduce(self, axis=over, keepdims=True) / max(n, 1)
+    squares = centred * centred if self.dtype.kind == "f" else (centred * centred.conj()).real
+    total = np.add.reduce(squares, axis=over, keepdims=keepdim)
+    freedom = max(n - correction, 0)
+    return total / freedom if freedom else total * np.nan
+
+
+def _var_slope(F: Any, g: Any, self: Any, dim: Any, correction: Any) -> Any:
+    n = dims.count(self.shape, dim)
+    freedom = max(n - correction, 0)
+    factor = 2.0 / freedom if freedom else np.nan
+    return with_dims(F, g, self.shape, dim) * factor * (self - F.mean(self, dim, True))
+
+
+general(
+    "var(Tensor self, int[]? dim=None, *, Scalar correction=1, bool keepdim=False) -> Tensor",
+    _var,
+    _var_slope,
+)
+
+
+def _std(
+    self: np.ndarray, dim: Sequence[int] | None = None, correction: Any = 1, keepdim: bool = False
+) -> Any:
+    return np.sqrt(_var(self, dim, correction, keepdim))
+
+
+general(
+    "std(Tensor self, int[]? dim=None, *, Scalar correction=1, bool keepdim=False) -> Tensor",
+    _std,
+    lambda F, g, self, dim, correction, result: _var_slope(
+        F, F.where(result == 0, 0.0, g / (2 * result)), self, dim, correction
+    ),
+)
+
+
+def _logsumexp(self: np.ndarray, dim: Sequence[int], keepdim: bool = False) -> Any:
+    axis = _axes(dim, self.ndim)
+    if self.dtype.kind not in "fc":
+        self = self.astype(np.float32)
+    top = np.maximum.reduce(self, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    total = np.log(np.add.reduce(np.exp(self - top), axis=axis, keepdims=True)) + top
+    return total if keepdim else total.squeeze(dims.many(dim, self.ndim))
+
+
+general(
+    "logsumexp(Tensor self, int[] dim, bool keepdim=False) -> Tensor",
+    _logsumexp,
+    lambda F, g, self, dim, result: (
+        with_dims(F, g, self.shape, dim) * F.exp(self - with_dims(F, result, self.shape, dim))
+    ),
+)
+
+
+# -------------------------------------------------------------------- norms
+
+
+def _vector_norm(
+    self: np.ndarray,
+    ord: Any = 2,
+    dim: Sequence[int] | None = None,
+    keepdim: bool = False,
+    dtype: np.dtype | None = None,
+) -> Any:
+    _require_float(self, "linalg.vector_norm")
+    axis = _axes(dim, self.ndim)
+    size = np.abs(self if dtype is None else self.astype(dtype))
+    if ord == 0:
+        return np.add.reduce(size != 0, axis=axis, keepdims=keepdim, dtype=size.dtype)
+    if ord == 1:
+        return np.add.reduce(size, axis=axis, keepdims=keepdim)
+    if ord == 2:
+        return np.sqrt(np.add.reduce(size * size, axis=axis, keepdims=keepdim))
+    if np.isinf(ord):
+        _require_elements(self, "linalg.vector_norm")
+        function = np.maximum if ord > 0 else np.minimum
+        return function.reduce(size, axis=axis, keepdims=keepdim)
+    return np.add.reduce(size**ord, axis=axis, keepdims=keepdim) ** (1 / ord)
+
+
+def _norm_slope(F: Any, g: Any, self: Any, ord: Any, dim: Any, result: Any) -> Any:
+    """The subgradient at 0 is 0, as in PyTorch."""
+    if ord == 0:
+        return F.zeros_like(self)
+    shape = self.shape
+    g, norm = with_dims(F, g, shape, dim), with_dims(F, result, shape, dim)
+    if ord == 1:
+        return g * F.sgn(self)
+    if ord == 2:
+        return F.where(norm == 0, 0.0, g * (self / F.where(norm == 0, 1.0, norm)))
+    size = F.abs(self)
+    if np.isinf(ord):
+        hit = size == norm
+        return g * F.sgn(self) * hit / F.sum(hit, dim, True)
+    if ord < 1:
+        slope = F.where(size == 0, 0.0, F.pow(F.where(size == 0, 1.0, size), ord - 1))
+    else:
+        slope = F.pow(size, ord - 1)
+    scale = F.where(norm == 0, 0.0, g / F.pow(F.where(norm == 0, 1.0, norm), ord - 1))
+    return F.sgn(self) * slope * scale
+
+
+general(
+    "linalg.vector_norm(Tensor self, Scalar ord=2, int[]? dim=None, bool keepdim=False, *, "
+    "ScalarType? dtype=None) -> Tensor",
+    _vector_norm,
+    _norm_slope,
+    grad_fn="LinalgVectorNormBackward0",
+    places=("linalg",),
+)
+composite(
+    "norm(Tensor self, Scalar p=2, int[]? dim=None, bool keepdim=False) -> Tensor",
+    lambda F, self, p, dim, keepdim: F.linalg__vector_norm(self, p, dim, keepdim),
+)

@@ -1,0 +1,295 @@
+"""Tensors: an array, its version counter, and where it stands in the graph."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.context import current
+from gradwire_engine.dtypes import can_cast, is_differentiable
+from gradwire_engine.errors import EngineError
+from gradwire_engine.node import AccumulateGrad, AnyNode, Edge
+from gradwire_engine.registry import operators
+
+
+class Tensor:
+    """An array that autograd follows.
+
+    Attributes:
+        data: the values. May be read-only (data of a request); `own()` makes it writable.
+        version: a one-element list that counts in-place changes, shared with views.
+        edge: the node that made this tensor and which of its outputs it is; None for a leaf.
+        base: the tensor whose storage this one shares, if it is a view.
+        grad: the accumulated gradient of a leaf, or of a tensor that retains it.
+    """
+
+    # Class-level defaults instead of slots: making a tensor sets two attributes, not eight.
+    edge: Edge | None = None
+    base: Tensor | None = None
+    grad: Tensor | None = None
+    has_views: bool = False
+    leaf_requires_grad: bool = False
+    _accumulator: weakref.ref[AccumulateGrad] | None = None
+
+    __hash__ = object.__hash__
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.data = data
+        self.version = [0]
+
+    @classmethod
+    def from_array(cls, data: np.ndarray, *, requires_grad: bool = False) -> Tensor:
+        """A leaf over `data`, which it does not copy.
+
+        Raises:
+            EngineError: DTYPE_NO_GRAD.
+        """
+        tensor = cls(data)
+        if requires_grad:
+            tensor.set_requires_grad(True)
+        return tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The element type."""
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self.data.ndim
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a backward brings a gradient here."""
+        return self.edge is not None or self.leaf_requires_grad
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operator made this tensor."""
+        return self.edge is None
+
+    @property
+    def grad_fn(self) -> AnyNode | None:
+        """The node that made this tensor; None for a leaf."""
+        return None if self.edge is None else self.edge[0]
+
+    @property
+    def output_nr(self) -> int:
+        """Which output of its `grad_fn` this tensor is."""
+        return 0 if self.edge is None else self.edge[1]
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether this non-leaf keeps its `.grad`."""
+        if self.edge is None:
+            return False
+        node, nr = self.edge
+        return node.retains is not None and nr in node.retains
+
+    @property
+    def _version(self) -> int:
+        return self.version[0]
+
+    def gradient_edge(self) -> Edge | None:
+        """Where gradients of this tensor go; None if it does not require grad."""
+        if self.edge is not None or not self.leaf_requires_grad:
+            return self.edge
+        # The leaf holds its accumulator weakly: held strongly by both, a leaf would outlive its
+        # last handle until the garbage collector came by.
+        node = None if self._accumulator is None else self._accumulator()
+        if node is None:
+            node = AccumulateGrad(self, current.context.next_id())
+            self._accumulator = weakref.ref(node)
+        return (node, 0)
+
+    def set_requires_grad(self, value: bool) -> None:
+        """Set whether this leaf requires grad.
+
+        Raises:
+            EngineError: DTYPE_NO_GRAD, NON_LEAF_FLAG.
+        """
+        if self.edge is not None:
+            if not value:
+                raise EngineError(
+                    "NON_LEAF_FLAG",
+                    "requires_grad can only be set to False on a leaf; this tensor was made by "
+                    f"{self.edge[0].name}. Use detach() to get a tensor outside of the graph",
+                    grad_fn=self.edge[0].name,
+                )
+            return
+        if value and not is_differentiable(self.data.dtype):
+            raise EngineError(
+                "DTYPE_NO_GRAD",
+                "only floating-point and complex tensors can require grad; this one is "
+                f"{self.data.dtype}. Convert it first, for example to float32",
+                dtype=self.data.dtype,
+            )
+        self.leaf_requires_grad = value
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf in `.grad`; nothing to do for a leaf.
+
+        Raises:
+            EngineError: NO_GRAD_TO_RETAIN.
+        """
+        if not self.requires_grad:
+            raise EngineError(
+                "NO_GRAD_TO_RETAIN",
+                "retain_grad() needs a tensor that requires grad; this one does not, so no "
+                "gradient will ever reach it",
+            )
+        if self.edge is None:
+            return
+        node, nr = self.edge
+        if node.retains is None:
+            node.retains = {}
+        node.retains[nr] = weakref.ref(self)
+
+    def set_grad(self, grad: Tensor | None) -> None:
+        """Assign `.grad`.
+
+        Raises:
+            EngineError: BAD_GRAD_ASSIGNMENT.
+        """
+        if grad is not None:
+            problem = None
+            if grad is self:
+                problem = "a tensor cannot be its own gradient"
+            elif grad.shape != self.shape:
+                problem = f"its shape is {grad.shape}, the tensor's is {self.shape}"
+            elif grad.dtype != self.dtype:
+                problem = f"its dtype is {grad.dtype}, the tensor's is {self.dtype}"
+            if problem:
+                raise EngineError(
+                    "BAD_GRAD_ASSIGNMENT",
+                    f"this tensor cannot be assigned to .grad: {problem}",
+                    shape=self.shape,
+                    dtype=self.dtype,
+                    grad_shape=grad.shape,
+                    grad_dtype=grad.dtype,
+                )
+        self.grad = grad
+
+    def own(self) -> np.ndarray:
+        """The values as an array that may be written and shared.
+
+        Data that came with a request is read-only and belongs to the request; it has no views
+        (making one calls this first), so a copy can take its place.
+        """
+        if not self.data.flags.writeable:
+            self.data = self.data.copy()
+        return self.data
+
+    def as_view_of(self, base: Tensor) -> None:
+        """Make this tensor share the storage and version counter of `base`."""
+        root = base if base.base is None else base.base
+        root.has_views = True
+        self.base = root
+        self.version = base.version
+
+    def write(self, values: np.ndarray, op: str) -> None:
+        """Change the values in place and count it.
+
+        Raises:
+            EngineError: IN_PLACE_SHAPE, IN_PLACE_DTYPE.
+        """
+        data = self.own()
+        if values.shape != data.shape:
+            raise EngineError(
+                "IN_PLACE_SHAPE",
+                f"{op}: the result has shape {values.shape} and cannot be written to the tensor "
+                f"of shape {data.shape}; use the operator without underscore",
+                op=op,
+                result_shape=values.shape,
+                shape=data.shape,
+            )
+        if not can_cast(values.dtype, data.dtype):
+            raise EngineError(
+                "IN_PLACE_DTYPE",
+                f"{op}: the result is {values.dtype} and cannot be written to a tensor of dtype "
+                f"{data.dtype}; use the operator without underscore",
+                op=op,
+                result_dtype=values.dtype,
+                dtype=data.dtype,
+            )
+        np.copyto(data, values, casting="unsafe")
+        self.version[0] += 1
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.data, separator=", ", prefix="Tensor(")
+        if self.edge is not None:
+            return f"Tensor({text}, grad_fn={self.edge[0]!r})"
+        return f"Tensor({text}{', requires_grad=True' if self.leaf_requires_grad else ''})"
+
+    def __neg__(self) -> Tensor:
+        return _call("neg", self)
+
+    def __add__(self, other: Any) -> Tensor:
+        return _call("add", self, other)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _call("sub", self, other)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _call("mul", self, other)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _call("div", self, other)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _call("pow", self, other)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _call("matmul", self, other)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _call("rsub", self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _call("mul", _call("reciprocal", self), other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _call("pow", other, self)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _call("eq", self, other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _call("ne", self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _call("lt", self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return _call("le", self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _call("gt", self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _call("ge", self, other)
+
+    def __invert__(self) -> Tensor:
+        return _call("bitwise_not", self)
+
+    def __and__(self, other: Any) -> Tensor:
+        return _call("bitwise_and", self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return _call("bitwise_or", self, other)
+
+
+def _call(name: str, *args: Any) -> Tensor:
+    result: Tensor = operators[name].apply(*args)
+    return result
