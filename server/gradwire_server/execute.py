@@ -1,0 +1,508 @@
+"""Runs the steps of one sequence, in order, resumably.
+
+A run on the event loop stops before a step that is too much for it, or when its time is up; a
+thread then runs the rest. Each step is atomic: it checks all it needs before it changes
+anything, so that a failed step has not happened.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+
+from gradwire.v1 import autograd_pb2 as pb
+from gradwire.wire import WireError, array_from_payload, dtype_from_wire, payload_at
+from gradwire_engine.autograd import backward, grad
+from gradwire_engine.context import use
+from gradwire_engine.errors import EngineError
+from gradwire_engine.tensor import Tensor
+from gradwire_server import decode
+from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
+from gradwire_server.errors import ServiceError, failure_of, internal, malformed
+from gradwire_server.limits import exceeded, message_too_large
+from gradwire_server.workspace import ABSENT, Workspace
+
+_STEP_FLOPS: Final = 1000
+"""What a step costs beside its arithmetic, in the currency of estimates: some microseconds."""
+
+_COPIED_PUT_BYTES: Final = 1 << 16
+"""A tensor of up to this size is copied out of its message, so as not to keep all of it alive."""
+
+
+_POISONED_INLINE: Final = 500
+"""Steps after a failed one of which the event loop collects the results to poison."""
+
+
+class _TooHeavyError(Exception):
+    """The step must not run on the event loop."""
+
+
+class Execution:
+    """One sequence on its way through its steps.
+
+    Attributes:
+        number: of the sequence; 0 if it has none.
+        failure: why a step failed, once one has.
+        answer: once it has ended.
+        stop: set by others: why the sequence must end before its next step.
+    """
+
+    __slots__ = (
+        "_builder",
+        "_deadline",
+        "_flops",
+        "_inline",
+        "_max_bytes",
+        "_max_nodes",
+        "_payloads",
+        "_position",
+        "_steps",
+        "_workspace",
+        "answer",
+        "failure",
+        "number",
+        "stop",
+    )
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        sequence: pb.Sequence,
+        payloads: Sequence[memoryview],
+        deadline: float,
+    ) -> None:
+        """`deadline` is a time of `perf_counter`, or infinity."""
+        self.number = sequence.number
+        self.failure: ServiceError | None = None
+        self.answer: Answer | None = None
+        self.stop: ServiceError | None = None
+        self._workspace = workspace
+        self._steps = sequence.steps
+        self._payloads = payloads
+        self._deadline = deadline
+        self._position = 0
+        self._flops = 0
+        self._inline = False
+        self._max_bytes = workspace.settings.max_session_bytes
+        self._max_nodes = workspace.settings.max_session_nodes
+        self._builder = AnswerBuilder(self.number)
+
+    def run(self, until: float | None = None) -> bool:
+        """Run steps: all of them, or with `until` those fit for the event loop up to that time.
+
+        Returns:
+            Whether the sequence has ended.
+        """
+        self._inline = until is not None
+        try:
+            if self.failure is None and not self._run_steps(until):
+                return False
+            if self.failure is not None and not self._poison_rest(self.failure):
+                return False
+            self.answer = self._builder.finish(self.failure)
+        except Exception as error:
+            self.failure = internal(error)
+            self.answer = Answer.refusal(self.number, self.failure)
+        # The request is not to outlive its run: tensors hold what they need of it.
+        del self._steps, self._payloads, self._builder
+        return True
+
+    def _run_steps(self, until: float | None) -> bool:
+        context = self._workspace.context
+        # On the loop nothing can ask for a stop meanwhile, and what runs there is short.
+        context.check = None if self._inline else self._check
+        end = min(self._deadline, math.inf if until is None else until)
+        steps = self._steps
+        try:
+            with use(context), np.errstate(all="ignore"):
+                while self._position < len(steps):
+                    if self.stop is not None or perf_counter() > end:
+                        self._check()
+                        return False
+                    step = steps[self._position]
+                    kind = step.WhichOneof("kind")
+                    if kind is None:
+                        raise malformed("the step says nothing: none of its kinds is set", "kind")
+                    mode = step.grad_mode
+                    if mode:
+                        self._run_in_mode(mode, kind, step)
+                    else:
+                        _KINDS[kind](self, getattr(step, kind))
+                    self._position += 1
+        except _TooHeavyError:
+            return False
+        except Exception as error:
+            self.failure = self._placed(failure_of(error))
+        finally:
+            context.check = None
+        return True
+
+    def _run_in_mode(self, mode: int, kind: str, step: pb.Step) -> None:
+        if mode != pb.GRAD_MODE_NO_GRAD:
+            raise ServiceError(
+                "BAD_VALUE",
+                f"there is no grad mode {mode}",
+                field="grad_mode",
+                metadata={"grad_mode": mode},
+            )
+        context = self._workspace.context
+        context.grad_enabled = False
+        try:
+            _KINDS[kind](self, getattr(step, kind))
+        finally:
+            context.grad_enabled = True
+
+    # ------------------------------------------------------------- stopping
+
+    def _check(self) -> None:
+        """Raise if the sequence was stopped or its time is up."""
+        if self.stop is not None:
+            raise self.stop
+        if perf_counter() > self._deadline:
+            raise ServiceError(
+                "DEADLINE_EXCEEDED",
+                "the sequence took longer than its timeout or the call's deadline",
+            )
+
+    def _placed(self, failure: ServiceError) -> ServiceError:
+        """The failure of the current step, with its place unless it came from outside."""
+        if failure is not self.stop and failure.reason != "DEADLINE_EXCEEDED":
+            return failure.at(self._position, self.number)
+        failure.metadata |= {"step": str(self._position), "sequence": str(self.number)}
+        return failure
+
+    def _poison_rest(self, failure: ServiceError) -> bool:
+        """Poison what the failed step and those after it were to make; whether all of them are."""
+        steps = self._steps
+        if self._inline and len(steps) - self._position > _POISONED_INLINE:
+            return False
+        for at in range(self._position, len(steps)):
+            handles, open_ended = decode.makes(steps[at])
+            self._workspace.poison(handles, failure)
+            if open_ended:
+                self._workspace.poison_from(handles[0], failure)
+        return True
+
+    def _spend(self, flops: int, field: str) -> None:
+        """Count a step's estimated work.
+
+        Raises:
+            ServiceError: LIMIT_EXCEEDED.
+            _TooHeavyError: on the event loop, if the step must leave it.
+        """
+        settings = self._workspace.settings
+        if self._inline and flops > settings.inline_flops:
+            raise _TooHeavyError
+        self._flops += flops
+        if self._flops > settings.max_sequence_flops:
+            raise exceeded(
+                "max_sequence_flops",
+                self._flops,
+                settings.max_sequence_flops,
+                "the sequence would take too many floating-point operations",
+                field=field,
+            )
+
+    # ---------------------------------------------------------------- steps
+
+    def _op(self, message: pb.Op) -> None:
+        workspace = self._workspace
+        plan, handles = decode.call_of(message)
+        tensors = workspace.tensors
+        args = list(plan.template)
+        index = 0
+        try:
+            for position, index in plan.slots:
+                args[position] = tensors[handles[index]]
+            for position, indices in plan.lists:
+                items: list[Tensor | None] = []
+                for index in indices:
+                    items.append(None if index < 0 else tensors[handles[index]])
+                args[position] = items
+        except KeyError:
+            path = decode.path_of_handle(message, index)
+            raise workspace.why_not(handles[index], path) from None
+        output = message.output
+        if plan.results == 1:
+            if output in tensors or output in workspace.blanks or not (output or plan.mutates):
+                raise workspace.not_free(output, "op.output")
+            workspace.require_room(1, "op.output")
+        elif plan.results > 1:
+            workspace.require_free(range(output, output + plan.results), "op.output")
+        flops = plan.op.flops(args)
+        self._spend(flops, "op")
+        if workspace.bytes_bound > self._max_bytes or workspace.nodes_bound >= self._max_nodes:
+            workspace.require_capacity("op")
+        if plan.mutates:
+            self._builder.settle()
+        try:
+            result = plan.call(args, plan.template)
+        except EngineError as error:
+            failure = failure_of(error)
+            failure.field = decode.path_of_argument(message, error.argument)
+            raise failure from None
+        workspace.work += flops + _STEP_FLOPS
+        workspace.nodes_bound += 1
+        if result.__class__ is Tensor:
+            workspace.bytes_bound += result.data.nbytes
+            if output:
+                tensors[output] = result
+            return
+        if plan.results == decode.VARIADIC:
+            workspace.require_free(range(output, output + len(result)), "op.output")
+        for nr, each in enumerate(result):
+            workspace.bytes_bound += each.data.nbytes
+            tensors[output + nr] = each
+
+    def _put(self, message: pb.Put) -> None:
+        workspace = self._workspace
+        workspace.require_free((message.output,), "put.output")
+        settings = workspace.settings
+        shape = message.shape[:]
+        elements = math.prod(shape)
+        if elements > settings.max_tensor_elements:
+            raise exceeded(
+                "max_tensor_elements",
+                elements,
+                settings.max_tensor_elements,
+                f"a tensor of shape {tuple(shape)} has too many elements",
+                field="put.shape",
+            )
+        if len(shape) > settings.max_rank:
+            raise exceeded(
+                "max_rank",
+                len(shape),
+                settings.max_rank,
+                "a tensor of too many dimensions",
+                field="put.shape",
+            )
+        field = "put.dtype"
+        try:
+            size = abs(elements) * dtype_from_wire(message.dtype).itemsize
+            field = "put.payload"
+            payload = payload_at(self._payloads, message.payload)
+            field = "put.shape" if min(shape, default=0) < 0 else "put.payload"
+            self._spend(elements, field)
+            array = array_from_payload(
+                message.dtype, shape, payload, writable=size <= _COPIED_PUT_BYTES
+            )
+            workspace.require_bytes(size, "put")
+            field = "put.requires_grad"
+            tensor = Tensor.from_array(array, requires_grad=message.requires_grad)
+        except (WireError, EngineError) as error:
+            failure = failure_of(error)
+            failure.field = field
+            raise failure from None
+        workspace.tensors[message.output] = tensor
+        workspace.bytes_bound += size
+        if message.requires_grad:
+            workspace.grad_bytes += size
+
+    def _backward(self, message: pb.Backward) -> None:
+        tensors = self._named(message.tensors, "backward.tensors")
+        if not tensors:
+            raise _names_none("backward.tensors")
+        gradients = self._named_or_none(message.gradients, "backward.gradients") or None
+        inputs = None
+        if message.HasField("inputs"):
+            inputs = self._named(message.inputs.tensors, "backward.inputs.tensors")
+        keep = message.retain_graph if message.HasField("retain_graph") else None
+        self._spend_on_backward("backward")
+        self._builder.settle()
+        try:
+            backward(
+                tensors,
+                gradients,
+                retain_graph=keep,
+                create_graph=message.create_graph,
+                inputs=inputs,
+            )
+        except EngineError as error:
+            raise _of_backward(error, "backward", "tensors", "gradients", "inputs") from None
+        self._count_backward(message.create_graph, keep)
+
+    def _grad(self, message: pb.Grad) -> None:
+        workspace = self._workspace
+        outputs = self._named(message.outputs, "grad.outputs")
+        if not outputs:
+            raise _names_none("grad.outputs")
+        inputs = self._named(message.inputs, "grad.inputs")
+        grad_outputs = self._named_or_none(message.grad_outputs, "grad.grad_outputs") or None
+        first = message.output
+        made = range(first, first + len(inputs))
+        workspace.require_free(made, "grad.output")
+        keep = message.retain_graph if message.HasField("retain_graph") else None
+        self._spend_on_backward("grad")
+        try:
+            gradients = grad(
+                outputs,
+                inputs,
+                grad_outputs,
+                retain_graph=keep,
+                create_graph=message.create_graph,
+                allow_unused=message.allow_unused if message.HasField("allow_unused") else None,
+                materialize_grads=message.materialize_grads,
+            )
+        except EngineError as error:
+            raise _of_backward(error, "grad", "outputs", "grad_outputs", "inputs") from None
+        self._count_backward(message.create_graph, keep)
+        for handle, gradient in zip(made, gradients, strict=True):
+            self._make(handle, gradient)
+
+    def _spend_on_backward(self, field: str) -> None:
+        self._spend(2 * self._workspace.work, field)
+
+    def _count_backward(self, create_graph: bool, keep: bool | None) -> None:
+        self._workspace.count_backward(create_graph, create_graph if keep is None else keep)
+
+    def _fetch(self, message: pb.Fetch) -> None:
+        workspace = self._workspace
+        found: list[tuple[int, Tensor | None, bool]] = []
+        size = self._builder.size
+        handles = message.tensors[:]
+        bound = message.max_value_bytes
+        for at, handle in enumerate(handles):
+            tensor = workspace.tensors.get(handle)
+            if tensor is None:
+                if workspace.blanks.get(handle) != ABSENT:
+                    raise workspace.why_not(handle, f"fetch.tensors[{at}]")
+                found.append((handle, None, False))
+                continue
+            nbytes = tensor.data.nbytes
+            value = message.values and (not bound or nbytes <= bound)
+            size += HEADER_BYTES + (nbytes if value else 0)
+            found.append((handle, tensor, value))
+        maximum = workspace.settings.max_message_bytes
+        if size > maximum:
+            failure = message_too_large(size, maximum, "the answer to this sequence")
+            failure.field = "fetch.tensors"
+            raise failure
+        self._spend(size // 4, "fetch")
+        for handle, tensor, value in found:
+            if tensor is None:
+                self._builder.add_absent(handle)
+            else:
+                self._builder.add(handle, tensor, value=value, info=message.info)
+
+    def _release(self, message: pb.Release) -> None:
+        self._workspace.release(message.tensors[:])
+
+    def _requires_grad(self, message: pb.RequiresGrad) -> None:
+        tensor = self._workspace.tensor(message.tensor, "requires_grad.tensor")
+        with _At("requires_grad.value"):
+            tensor.set_requires_grad(message.value)
+        if message.value:
+            self._workspace.grad_bytes += tensor.data.nbytes
+
+    def _retain_grad(self, message: pb.RetainGrad) -> None:
+        tensor = self._workspace.tensor(message.tensor, "retain_grad.tensor")
+        with _At("retain_grad.tensor"):
+            tensor.retain_grad()
+        self._workspace.grad_bytes += tensor.data.nbytes
+
+    def _get_grad(self, message: pb.GetGrad) -> None:
+        tensors = self._named(message.tensors, "get_grad.tensors")
+        outputs = message.outputs[:]
+        if len(outputs) != len(tensors):
+            raise ServiceError(
+                "WRONG_ARITY",
+                f"{len(tensors)} tensors and {len(outputs)} outputs; there must be one handle for "
+                "the gradient of each tensor",
+                field="get_grad.outputs",
+                metadata={"tensors": len(tensors), "outputs": len(outputs)},
+            )
+        self._workspace.require_free(outputs, "get_grad.outputs")
+        for handle, tensor in zip(outputs, tensors, strict=True):
+            self._make(handle, tensor.grad)
+
+    def _set_grad(self, message: pb.SetGrad) -> None:
+        tensor = self._workspace.tensor(message.tensor, "set_grad.tensor")
+        gradient = self._workspace.tensor(message.grad, "set_grad.grad") if message.grad else None
+        with _At("set_grad.grad"):
+            tensor.set_grad(gradient)
+
+    # -------------------------------------------------------------- handles
+
+    def _named(self, handles: Sequence[int], field: str) -> list[Tensor]:
+        tensor = self._workspace.tensor
+        return [tensor(handle, f"{field}[{at}]") for at, handle in enumerate(handles)]
+
+    def _named_or_none(self, handles: Sequence[int], field: str) -> list[Tensor | None]:
+        tensor = self._workspace.tensor
+        return [
+            tensor(handle, f"{field}[{at}]") if handle else None
+            for at, handle in enumerate(handles)
+        ]
+
+    def _make(self, handle: int, tensor: Tensor | None) -> None:
+        if tensor is None:
+            self._workspace.blanks[handle] = ABSENT
+        else:
+            self._workspace.tensors[handle] = tensor
+            self._workspace.bytes_bound += tensor.data.nbytes
+
+
+class _At:
+    """Gives an engine's error the field that it is about."""
+
+    __slots__ = ("field",)
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, EngineError):
+            failure = failure_of(error)
+            failure.field = self.field
+            raise failure from None
+
+
+def _names_none(field: str) -> ServiceError:
+    return ServiceError(
+        "WRONG_ARITY",
+        f"{field} names no tensor; there must be at least one to go backward from",
+        field=field,
+    )
+
+
+def _of_backward(
+    error: EngineError, step: str, roots: str, seeds: str, inputs: str
+) -> ServiceError:
+    """The failure of a backward, with the field that the engine's error is about."""
+    failure = failure_of(error)
+    match error.reason:
+        case "NO_GRAPH":
+            at = f"{roots}[{error.metadata['tensor']}]"
+        case "NON_SCALAR_ROOT" | "GRADIENT_SHAPE" | "GRADIENT_DTYPE" | "WRONG_ARITY":
+            at = seeds
+        case "UNUSED_INPUT" | "INPUT_NO_GRAD":
+            at = f"{inputs}[{error.metadata['input']}]"
+        case "NO_INPUTS":
+            at = inputs
+        case "BAD_VALUE":
+            at = "allow_unused"
+        case _:
+            at = roots
+    failure.field = f"{step}.{at}"
+    return failure
+
+
+_KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
+    "op": Execution._op,
+    "put": Execution._put,
+    "backward": Execution._backward,
+    "grad": Execution._grad,
+    "fetch": Execution._fetch,
+    "release": Execution._release,
+    "requires_grad": Execution._requires_grad,
+    "retain_grad": Execution._retain_grad,
+    "get_grad": Execution._get_grad,
+    "set_grad": Execution._set_grad,
+}

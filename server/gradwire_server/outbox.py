@@ -1,0 +1,104 @@
+"""The answers of one stream, on their way to the client in the order of the requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import grpc
+
+from gradwire_server.encode import Answer
+from gradwire_server.session import Work
+
+Outcome = Answer | Work | asyncio.Future[Answer]
+
+_MAX_BYTES: Final = 64 << 20
+"""Answers of this many bytes may wait for a client that reads slowly; then its requests wait."""
+
+
+class Outbox:
+    """Writes answers in order.
+
+    An answer that is there while nothing is before it is written at once; what must wait is
+    written by a task that ends when all is written.
+    """
+
+    def __init__(self, write: Callable[[bytes], Awaitable[None]], max_waiting: int) -> None:
+        self._write = write
+        self._max_waiting = max_waiting
+        self._waiting: deque[Outcome] = deque()
+        self._bytes = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    async def put(self, outcome: Outcome) -> None:
+        """Hand in the next answer, or what will become it. Waits while too much is unwritten."""
+        if self._writer is None and isinstance(outcome, Answer):
+            await self._write(outcome.data)
+            return
+        self._waiting.append(outcome)
+        match outcome:
+            case Answer():
+                self._bytes += len(outcome.data)
+            case Work() if outcome.waiting is not None:
+                outcome.waiting.add_done_callback(self._count)
+            case asyncio.Future():
+                outcome.add_done_callback(self._count)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all())
+        # Twice the length of a queue: sequences that wait to run are counted here too.
+        while len(self._waiting) > 2 * self._max_waiting or self._bytes > _MAX_BYTES:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    async def drained(self) -> None:
+        """Wait until all is written."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    def close(self) -> None:
+        """Write no more: the client is gone. Sequences that it can ask for again run on."""
+        for outcome in self._waiting:
+            if isinstance(outcome, Work):
+                outcome.abandon()
+        if self._writer is not None:
+            self._writer.cancel()
+
+    def _count(self, answered: asyncio.Future[Answer]) -> None:
+        if not answered.cancelled():
+            self._bytes += len(answered.result().data)
+
+    async def _write_all(self) -> None:
+        waiting = self._waiting
+        try:
+            while waiting:
+                answer = await answer_of(waiting[0])
+                await self._write(answer.data)
+                waiting.popleft()
+                self._bytes -= len(answer.data)
+                self._make_room()
+        except grpc.aio.UsageError:
+            pass  # The client is gone; the handler of the stream learns it by itself.
+        finally:
+            waiting.clear()
+            self._bytes = 0
+            self._writer = None
+            self._make_room()
+
+    def _make_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+
+async def answer_of(outcome: Outcome) -> Answer:
+    """The answer, once it is there. Giving up on it does not stop what makes it."""
+    match outcome:
+        case Answer():
+            return outcome
+        case Work():
+            assert outcome.waiting is not None
+            return await asyncio.shield(outcome.waiting)
+        case _:
+            return await asyncio.shield(outcome)

@@ -1,0 +1,60 @@
+"""Page tokens: opaque to clients, checked against the call that they continue."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Final
+
+from gradwire_server.errors import ServiceError
+
+_DIGEST_BYTES: Final = 8
+
+
+def make_token(call: bytes, position: str) -> str:
+    """The token of the page after `position`, for a call that says `call` apart from its page."""
+    return base64.urlsafe_b64encode(_digest(call) + position.encode()).decode()
+
+
+def read_token(call: bytes, token: str) -> str | None:
+    """The position that a token holds; None for the first page.
+
+    Raises:
+        ServiceError: BAD_PAGE_TOKEN.
+    """
+    if not token:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(token.encode())
+        if raw[:_DIGEST_BYTES] == _digest(call):
+            return raw[_DIGEST_BYTES:].decode()
+    except (binascii.Error, UnicodeError):
+        pass
+    raise ServiceError(
+        "BAD_PAGE_TOKEN",
+        "the page token is not one that this call gave out; leave it empty for the first page, and "
+        "repeat the other fields unchanged for the next ones",
+        field="page_token",
+        metadata={"page_token": token},
+    )
+
+
+def page_size(asked: int, default: int, most: int) -> int:
+    """The size of a page: the default for 0, never more than `most`.
+
+    Raises:
+        ServiceError: BAD_VALUE for a negative one.
+    """
+    if asked < 0:
+        raise ServiceError(
+            "BAD_VALUE",
+            f"page_size {asked} is negative; 0 means {default}",
+            field="page_size",
+            metadata={"page_size": asked},
+        )
+    return min(asked or default, most)
+
+
+def _digest(call: bytes) -> bytes:
+    return hashlib.blake2b(call, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,124 @@
+"""The server process: gRPC, health, reflection, signals, and how it all ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+import gradwire_engine.ops  # noqa: F401 - declares the operators
+from gradwire.wire import SERVICE
+from gradwire_server import __version__
+from gradwire_server.limits import Admission
+from gradwire_server.logs import Logger, make_logger
+from gradwire_server.service import AutogradService
+from gradwire_server.session import Host
+from gradwire_server.sessions import Sessions
+from gradwire_server.settings import Settings
+
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the event loop waiting for the interpreter; Python's own is 5 ms."""
+
+_GOODBYE_SECONDS = 1.0
+"""Time for the last answers to reach their clients."""
+
+
+class Server:
+    """One server on one address, on the running event loop."""
+
+    def __init__(self, settings: Settings, log: Logger | None = None) -> None:
+        self.settings = settings
+        self.log = make_logger(settings) if log is None else log
+        self._threads = ThreadPoolExecutor(settings.thread_count, "gradwire")
+        admission = Admission(settings.max_pending_bytes)
+        host = Host(settings, self.log, self._threads, admission)
+        self._sessions = Sessions(host)
+        self._service = AutogradService(host, self._sessions)
+        self._health = health.aio.HealthServicer()
+        self._grpc = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", settings.grpc_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                # Two servers on one port would share it silently.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        self._grpc.add_generic_rpc_handlers((self._service.handler(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+        )
+        self.address = settings.address
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: if the address cannot be listened on.
+        """
+        started = perf_counter()
+        try:
+            port = self._grpc.add_insecure_port(self.settings.address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self.settings.address}: {error}") from None
+        if not self.settings.address.startswith("unix:"):
+            host = self.settings.address.rpartition(":")[0]
+            self.address = f"{host}:{port}"
+        await self._grpc.start()
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.log.info(
+            "server started",
+            address=self.address,
+            version=__version__,
+            threads=self.settings.thread_count,
+            seconds=round(perf_counter() - started, 3),
+        )
+
+    async def drain(self) -> None:
+        """End: report NOT_SERVING, finish what was accepted, answer, and leave."""
+        self.log.info("server draining", seconds=self.settings.drain_seconds)
+        await self._health.enter_graceful_shutdown()
+        await self._sessions.drain(self.settings.drain_seconds)
+        self._service.end_streams()
+        await self._service.streams_ended(_GOODBYE_SECONDS)
+        await self._grpc.stop(_GOODBYE_SECONDS)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.log.info("server stopped")
+
+
+async def _serve(settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    leave = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave.set)
+    server = Server(settings)
+    await server.start()
+    await leave.wait()
+    await server.drain()
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """A uvloop event loop, or asyncio's own where there is no uvloop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def serve(settings: Settings) -> None:
+    """Run a server in this process until SIGTERM or SIGINT.
+
+    Raises:
+        OSError: if the address cannot be listened on.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(settings))

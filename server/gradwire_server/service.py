@@ -1,0 +1,354 @@
+"""The RPCs of `AutogradService`.
+
+Every method takes bytes and gives bytes: parsing here, not in gRPC, lets a message that does not
+parse be refused with a reason, and lets payloads be split off without a copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from gradwire.v1 import autograd_pb2 as pb
+from gradwire.wire import SERVICE, WireError, split_message
+from gradwire_engine.context import use
+from gradwire_server import __version__
+from gradwire_server.encode import Answer
+from gradwire_server.errors import (
+    ServiceError,
+    failure_of,
+    malformed,
+    session_not_found,
+    shutting_down,
+)
+from gradwire_server.graph import read_graph
+from gradwire_server.limits import limits_message, message_too_large
+from gradwire_server.operators import list_operators
+from gradwire_server.outbox import Outbox, answer_of
+from gradwire_server.pages import make_token, page_size, read_token
+from gradwire_server.session import Host, Session, Work
+from gradwire_server.sessions import Sessions
+
+FEATURES: tuple[str, ...] = ()
+"""Optional abilities of this server, as `CreateSessionResponse.features`."""
+
+_MAX_DISPLAY_NAME = 200
+_GRAPH_NODES_INLINE = 500
+"""Graphs of up to this many nodes are read on the event loop."""
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Request = TypeVar("Request", bound=Message)
+
+
+class AutogradService:
+    """The methods, over the sessions of one server."""
+
+    def __init__(self, host: Host, sessions: Sessions) -> None:
+        self._host = host
+        self._settings = host.settings
+        self._sessions = sessions
+        self._streams: set[asyncio.Task[Any]] = set()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a gRPC server is to be given."""
+        unary = {
+            "CreateSession": self._unary(pb.CreateSessionRequest, self.create_session),
+            "GetSession": self._unary(pb.GetSessionRequest, self.get_session),
+            "ListSessions": self._unary(pb.ListSessionsRequest, self.list_sessions),
+            "DeleteSession": self._unary(pb.DeleteSessionRequest, self.delete_session),
+            "KeepAlive": self._unary(pb.KeepAliveRequest, self.keep_alive),
+            "GetGraph": self._unary(pb.GetGraphRequest, self.get_graph),
+            "ListOperators": self._unary(pb.ListOperatorsRequest, self.list_operators),
+            "Run": self.run,
+        }
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            name: grpc.unary_unary_rpc_method_handler(method) for name, method in unary.items()
+        }
+        handlers["RunStream"] = grpc.stream_stream_rpc_method_handler(self.run_stream)
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _unary(
+        self, message_class: type[Request], method: Callable[[Request], Awaitable[Message]]
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def handle(data: bytes, context: Context) -> bytes:
+            try:
+                self._require_size(data)
+                response = await method(_parse(message_class, data))
+                return response.SerializeToString()
+            except Exception as error:
+                failure = self._failure(error)
+            return await _abort(context, failure)
+
+        return handle
+
+    # ------------------------------------------------------------ sessions
+
+    async def create_session(self, request: pb.CreateSessionRequest) -> pb.CreateSessionResponse:
+        """Open a session.
+
+        Raises:
+            ServiceError: BAD_VALUE, TOO_MANY_SESSIONS, SHUTTING_DOWN.
+        """
+        ttl = None
+        if request.HasField("ttl"):
+            ttl = request.ttl.seconds + request.ttl.nanos / 1e9
+            if ttl <= 0:
+                raise ServiceError(
+                    "BAD_VALUE",
+                    f"a ttl of {ttl} s is not positive; leave it out for the server's default",
+                    field="ttl",
+                    metadata={"ttl": ttl},
+                )
+        if len(request.display_name) > _MAX_DISPLAY_NAME:
+            raise ServiceError(
+                "BAD_VALUE",
+                f"the display name has {len(request.display_name)} characters; at most "
+                f"{_MAX_DISPLAY_NAME} are admitted",
+                field="display_name",
+                metadata={"length": len(request.display_name), "maximum": _MAX_DISPLAY_NAME},
+            )
+        seed = request.seed if request.HasField("seed") else None
+        session = self._sessions.open(ttl=ttl, display_name=request.display_name, seed=seed)
+        return pb.CreateSessionResponse(
+            session=session.describe(),
+            limits=limits_message(self._settings),
+            server_version=__version__,
+            features=FEATURES,
+        )
+
+    async def get_session(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
+        """Describe a session.
+
+        Raises:
+            ServiceError: SESSION_NOT_FOUND.
+        """
+        session = self._sessions.find(request.session_id)
+        return pb.GetSessionResponse(session=session.describe())
+
+    async def list_sessions(self, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
+        """One page of the sessions.
+
+        Raises:
+            ServiceError: BAD_VALUE, BAD_PAGE_TOKEN.
+        """
+        size = page_size(request.page_size, 50, 1000)
+        position = read_token(b"ListSessions", request.page_token)
+        after = -1 if position is None else int(position)
+        sessions = [each for each in self._sessions.list() if each.ordinal > after]
+        response = pb.ListSessionsResponse(sessions=[each.describe() for each in sessions[:size]])
+        if len(sessions) > size:
+            response.next_page_token = make_token(b"ListSessions", str(sessions[size - 1].ordinal))
+        return response
+
+    async def delete_session(self, request: pb.DeleteSessionRequest) -> pb.DeleteSessionResponse:
+        """End a session.
+
+        Raises:
+            ServiceError: SESSION_NOT_FOUND.
+        """
+        self._sessions.close(self._sessions.find(request.session_id))
+        return pb.DeleteSessionResponse()
+
+    async def keep_alive(self, request: pb.KeepAliveRequest) -> pb.KeepAliveResponse:
+        """Renew a lease.
+
+        Raises:
+            ServiceError: SESSION_NOT_FOUND.
+        """
+        session = self._sessions.find(request.session_id)
+        session.renew()
+        response = pb.KeepAliveResponse()
+        response.expire_time.FromNanoseconds(int(session.expire_time * 1e9))
+        return response
+
+    # ----------------------------------------------------------- catalogues
+
+    async def get_graph(self, request: pb.GetGraphRequest) -> pb.GetGraphResponse:
+        """Read a session's graph, between its sequences.
+
+        Raises:
+            ServiceError: SESSION_NOT_FOUND, and what `read_graph` raises.
+        """
+        session = self._sessions.find(request.session_id)
+        session.renew()
+        workspace = session.workspace
+
+        def read() -> pb.GetGraphResponse:
+            with use(workspace.context):
+                return read_graph(workspace, request)
+
+        return await session.call(read, lambda: workspace.nodes_bound < _GRAPH_NODES_INLINE)
+
+    async def list_operators(self, request: pb.ListOperatorsRequest) -> pb.ListOperatorsResponse:
+        """One page of the operators.
+
+        Raises:
+            ServiceError: BAD_VALUE, BAD_PAGE_TOKEN.
+        """
+        return list_operators(request)
+
+    # ------------------------------------------------------------ sequences
+
+    async def run(self, data: bytes, context: Context) -> bytes:
+        """Run one sequence; with no session, in one of its own."""
+        ephemeral: Session | None = None
+        work: Work | None = None
+        try:
+            self._require_size(data)
+            request, payloads = split_message(pb.RunRequest, data)
+            if not request.HasField("sequence"):
+                raise malformed("the request has no sequence", "sequence")
+            if request.session_id:
+                session = self._find_for_work(request.session_id)
+            else:
+                session = ephemeral = self._sessions.open_ephemeral()
+            left = context.time_remaining()
+            deadline = math.inf if left is None else perf_counter() + left
+            outcome = session.submit(request.sequence, payloads, data, deadline)
+            if isinstance(outcome, Work):
+                work = outcome
+            answer = await answer_of(outcome)
+            if answer.failure is None:
+                return answer.data
+            failure = answer.failure
+        except asyncio.CancelledError:
+            if work is not None:
+                work.abandon()
+            raise
+        except Exception as error:
+            failure = self._failure(error)
+        finally:
+            if ephemeral is not None:
+                self._sessions.close_ephemeral(ephemeral)
+        return await _abort(context, failure)
+
+    async def run_stream(self, _: object, context: Context) -> None:
+        """Run sequences of one session as they come; answer in order."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        outbox = Outbox(context.write, self._settings.max_queued_sequences)
+        try:
+            try:
+                await self._serve_stream(context, outbox)
+                await outbox.drained()
+                return
+            except asyncio.CancelledError:
+                # Either the client is gone, or the server is and tells the client so.
+                if not self._sessions.draining:
+                    raise
+                await outbox.drained()
+                failure = shutting_down()
+            except Exception as error:
+                failure = self._failure(error)
+                await outbox.drained()
+        finally:
+            self._streams.discard(task)
+            outbox.close()
+        await _abort(context, failure)
+
+    async def _serve_stream(self, context: Context, outbox: Outbox) -> None:
+        session: Session | None = None
+        while True:
+            data: Any = await context.read()
+            if data is grpc.aio.EOF:
+                return
+            try:
+                self._require_size(data)
+                too_large = None
+            except ServiceError as error:
+                too_large = error
+            request, payloads = split_message(pb.RunStreamRequest, data)
+            session = self._session_of(session, request.session_id)
+            kind = request.WhichOneof("kind")
+            if kind == "cancel":
+                session.cancel(request.cancel.number)
+                continue
+            if kind is None:
+                raise malformed("the request has neither a sequence nor a cancel", "kind")
+            try:
+                if too_large is not None:
+                    raise too_large
+                if self._sessions.draining:
+                    raise shutting_down()
+                outcome = session.submit(request.sequence, payloads, data)
+            except ServiceError as failure:
+                if failure.reason == "SESSION_NOT_FOUND":
+                    raise
+                outcome = Answer.refusal(request.sequence.number, failure)
+            # Large messages are not to be kept alive until the next one is here.
+            del request, payloads, data
+            await outbox.put(outcome)
+
+    def _session_of(self, session: Session | None, session_id: str) -> Session:
+        """The session of a stream: named in the first request, at most repeated later."""
+        if session is None:
+            if not session_id:
+                raise malformed("the first request of a stream must name its session", "session_id")
+            return self._find_for_work(session_id)
+        if session_id and session_id != session.id:
+            raise malformed("a stream serves one session; open another stream", "session_id")
+        if session.closed:
+            raise session_not_found(session.id)
+        return session
+
+    def _find_for_work(self, session_id: str) -> Session:
+        session = self._sessions.find(session_id)
+        if self._sessions.draining:
+            raise shutting_down()
+        return session
+
+    def end_streams(self) -> None:
+        """Tell the clients of all open streams that the server is leaving."""
+        for task in self._streams:
+            task.cancel()
+
+    async def streams_ended(self, seconds: float) -> None:
+        """Wait until all streams have ended."""
+        if self._streams:
+            await asyncio.wait(list(self._streams), timeout=seconds)
+
+    # -------------------------------------------------------------- failures
+
+    def _require_size(self, data: bytes) -> None:
+        maximum = self._settings.max_message_bytes
+        if len(data) > maximum:
+            raise message_too_large(len(data), maximum, "the request")
+
+    def _failure(self, error: Exception) -> ServiceError:
+        failure = failure_of(error)
+        if failure.reason == "INTERNAL" and failure.__cause__ is not None:
+            self._host.log.error(
+                "internal error",
+                error_id=failure.metadata["error_id"],
+                exc_info=failure.__cause__,
+            )
+            failure.__cause__ = None
+        return failure
+
+
+def _parse(message_class: type[Request], data: bytes) -> Request:
+    try:
+        return message_class.FromString(data)
+    except DecodeError:
+        raise WireError(
+            "MALFORMED_REQUEST",
+            f"the bytes are not a valid {message_class.__name__}",
+            {"message": message_class.__name__},
+        ) from None
+
+
+async def _abort(context: Context, failure: ServiceError) -> bytes:
+    status = failure.status()
+    await context.abort(
+        failure.grpc_code,
+        status.message,
+        (("grpc-status-details-bin", status.SerializeToString()),),
+    )
+    raise AssertionError("abort raises")

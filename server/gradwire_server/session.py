@@ -1,0 +1,420 @@
+"""A session: an actor with one queue, which runs one sequence at a time.
+
+A sequence that comes while nothing waits runs at once, where it came, without a task of its
+own. What is too much for the event loop goes on in a thread, and the queue is worked off behind
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Generic, Protocol, TypeVar
+
+from gradwire.v1 import autograd_pb2 as pb
+from gradwire_server.encode import Answer
+from gradwire_server.errors import ServiceError
+from gradwire_server.execute import Execution
+from gradwire_server.limits import Admission, exceeded, queue_full
+from gradwire_server.logs import Logger
+from gradwire_server.replay import Entry, Replay
+from gradwire_server.settings import Settings
+from gradwire_server.workspace import Workspace
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the sessions of one server share."""
+
+    settings: Settings
+    log: Logger
+    threads: Executor
+    admission: Admission
+
+
+class _Job(Protocol):
+    """What a session's queue holds."""
+
+    size: int
+
+    def run(self, until: float | None) -> bool:
+        """Run; with `until`, on the event loop and no longer. Returns whether it has ended."""
+
+    def end(self) -> None:
+        """Hand over what came of it. On the event loop."""
+
+    def refuse(self, error: ServiceError) -> None:
+        """Hand over why it will not run."""
+
+
+class Work:
+    """A sequence in a session's queue.
+
+    Attributes:
+        execution: what runs it.
+        answer: once it ended.
+        waiting: for those who wait for the answer.
+    """
+
+    __slots__ = ("_entry", "_session", "answer", "execution", "size", "waiting")
+
+    def __init__(
+        self, session: Session, execution: Execution, size: int, entry: Entry | None
+    ) -> None:
+        self.execution = execution
+        self.size = size
+        self.answer: Answer | None = None
+        self.waiting: asyncio.Future[Answer] | None = None
+        self._session = session
+        self._entry = entry
+
+    @property
+    def number(self) -> int:
+        """Of the sequence."""
+        return self.execution.number
+
+    def run(self, until: float | None) -> bool:
+        """Run steps of the sequence."""
+        return self.execution.run(until)
+
+    def end(self) -> None:
+        """Hand the answer to all who wait."""
+        answer = self.execution.answer
+        assert answer is not None
+        self._session.log_failure(answer.failure)
+        self._hand_over(answer)
+
+    def refuse(self, error: ServiceError) -> None:
+        """Answer that the sequence will not run."""
+        self._hand_over(Answer.refusal(self.number, error))
+
+    def abandon(self) -> None:
+        """Stop it, unless the client can come back and ask for the answer by number."""
+        if self._entry is None:
+            self.execution.stop = cancelled("the client is gone")
+
+    def _hand_over(self, answer: Answer) -> None:
+        self.answer = answer
+        if self._entry is not None:
+            self._session.replay.answered(self._entry, answer)
+            if self._entry.waiting is not None and not self._entry.waiting.done():
+                self._entry.waiting.set_result(answer)
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(answer)
+
+
+class _Call(Generic[T]):
+    """A function in a session's queue, to be called between sequences."""
+
+    size = 0
+
+    def __init__(
+        self, function: Callable[[], T], light: Callable[[], bool], waiting: asyncio.Future[T]
+    ) -> None:
+        self._function = function
+        self._light = light
+        self._waiting = waiting
+        self._outcome: tuple[T] | Exception | None = None
+
+    def run(self, until: float | None) -> bool:
+        """Call the function, unless it is too much for the event loop."""
+        if until is not None and not self._light():
+            return False
+        try:
+            self._outcome = (self._function(),)
+        except Exception as error:
+            self._outcome = error
+        return True
+
+    def end(self) -> None:
+        """Hand over the result."""
+        if self._waiting.done():
+            return
+        match self._outcome:
+            case (result,):
+                self._waiting.set_result(result)
+            case Exception() as error:
+                self._waiting.set_exception(error)
+
+    def refuse(self, error: ServiceError) -> None:
+        """Hand over why it was not called."""
+        if not self._waiting.done():
+            self._waiting.set_exception(error)
+
+
+class Session:
+    """One session.
+
+    Attributes:
+        ordinal: rises from session to session.
+        id: unguessable, and not reused.
+        workspace: its tensors. To be touched between sequences only.
+        replay: what makes numbered sequences run exactly once.
+        last_number: of the sequences that ran.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        ordinal: int,
+        ttl: float,
+        display_name: str = "",
+        seed: int | None = None,
+        ephemeral: bool = False,
+    ) -> None:
+        settings = host.settings
+        self.ordinal = ordinal
+        self.id = secrets.token_hex(16)
+        self.display_name = display_name
+        self.ttl = ttl
+        self.create_time = time.time()
+        self.workspace = Workspace(settings, seed)
+        self.replay = Replay(settings.replay_sequences, settings.replay_bytes)
+        self.last_number = 0
+        self._host = host
+        self._log = host.log
+        self._ephemeral = ephemeral
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Job] = deque()
+        self._queued_bytes = 0
+        self._running: _Job | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed: ServiceError | None = None
+        self._renewed = self._loop.time()
+
+    # --------------------------------------------------------------- lease
+
+    def renew(self) -> None:
+        """Begin the lease anew."""
+        self._renewed = self._loop.time()
+
+    @property
+    def expires_in(self) -> float:
+        """Seconds until the lease runs out; the whole lease while something runs or waits."""
+        if self._running is not None:
+            return self.ttl
+        return self._renewed + self.ttl - self._loop.time()
+
+    @property
+    def expire_time(self) -> float:
+        """When the lease runs out, in seconds of the epoch."""
+        return time.time() + self.expires_in
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended."""
+        return self._closed is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or waits."""
+        return self._running is None
+
+    def close(self, error: ServiceError) -> None:
+        """End the session: what waits is answered with `error`, what runs ends early."""
+        if self._closed is not None:
+            return
+        self._closed = error
+        self.stop_all(error)
+        if self._running is None:
+            self._host.threads.submit(self.workspace.clear)
+
+    def stop_all(self, error: ServiceError) -> None:
+        """Let what runs end before its next step, and what waits not run, with `error`."""
+        if isinstance(self._running, Work):
+            self._running.execution.stop = error
+        waiting, self._queue = self._queue, deque()
+        self._queued_bytes = 0
+        for job in waiting:
+            self._host.admission.release(job.size)
+            job.refuse(error)
+
+    async def settled(self) -> None:
+        """Wait until nothing runs or waits."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    # ----------------------------------------------------------- sequences
+
+    def submit(
+        self,
+        sequence: pb.Sequence,
+        payloads: list[memoryview],
+        request: bytes,
+        deadline: float = math.inf,
+    ) -> Answer | Work | asyncio.Future[Answer]:
+        """Take a sequence in; run it if nothing is before it.
+
+        Args:
+            sequence: the parsed sequence. Not kept longer than it runs.
+            payloads: of the message.
+            request: the message as it came.
+            deadline: of the call, a time of `perf_counter`.
+
+        Returns:
+            The answer if it is there, else the queued work, or, for a repetition, a future.
+
+        Raises:
+            ServiceError: if the sequence was not taken in, so that nothing changed.
+        """
+        if self._closed is not None:
+            raise self._closed
+        self.renew()
+        number = 0 if self._ephemeral else sequence.number
+        if number:
+            entry = self.replay.find(number, request)
+            self.replay.forget(sequence.acknowledged)
+            if entry is not None:
+                return self._repeat(entry)
+        self._admit(sequence, len(request))
+        if sequence.HasField("timeout"):
+            timeout = sequence.timeout.seconds + sequence.timeout.nanos / 1e9
+            deadline = min(deadline, perf_counter() + timeout)
+        entry = self.replay.accept(number, request) if number else None
+        execution = Execution(self.workspace, sequence, payloads, deadline)
+        work = Work(self, execution, len(request), entry)
+        self._start(work)
+        if work.answer is not None:
+            return work.answer
+        work.waiting = self._loop.create_future()
+        return work
+
+    def _repeat(self, entry: Entry) -> Answer | asyncio.Future[Answer]:
+        if entry.answer is not None:
+            return entry.answer
+        if entry.waiting is None:
+            entry.waiting = self._loop.create_future()
+        return entry.waiting
+
+    def _admit(self, sequence: pb.Sequence, size: int) -> None:
+        settings = self._host.settings
+        if len(sequence.steps) > settings.max_steps:
+            raise exceeded(
+                "max_steps",
+                len(sequence.steps),
+                settings.max_steps,
+                "a sequence of too many steps; send it as several",
+                field="sequence.steps",
+            )
+        if self._running is not None:
+            if len(self._queue) >= settings.max_queued_sequences:
+                raise queue_full(
+                    "max_queued_sequences", len(self._queue) + 1, settings.max_queued_sequences
+                )
+            if self._queue and self._queued_bytes + size > settings.max_queued_bytes:
+                raise queue_full(
+                    "max_queued_bytes", self._queued_bytes + size, settings.max_queued_bytes
+                )
+        self._host.admission.admit(size)
+
+    def cancel(self, number: int) -> None:
+        """Stop the sequence of that number, if it waits or runs."""
+        self.renew()
+        for job in (self._running, *self._queue):
+            if isinstance(job, Work) and job.number == number and number:
+                job.execution.stop = cancelled(f"the client stopped sequence {number}")
+
+    async def call(self, function: Callable[[], T], light: Callable[[], bool]) -> T:
+        """Call a function between sequences; on a thread unless `light` says it is short.
+
+        Raises:
+            ServiceError: if the session ends before.
+        """
+        if self._closed is not None:
+            raise self._closed
+        waiting: asyncio.Future[T] = self._loop.create_future()
+        self._start(_Call(function, light, waiting))
+        return await waiting
+
+    # --------------------------------------------------------------- actor
+
+    def _start(self, job: _Job) -> None:
+        if self._running is not None:
+            self._queue.append(job)
+            self._queued_bytes += job.size
+            return
+        self._running = job
+        if self._run_inline(job):
+            self._end(job)
+            self._running = None
+        else:
+            self._task = self._loop.create_task(self._work_off(job))
+
+    def _run_inline(self, job: _Job) -> bool:
+        return job.run(perf_counter() + self._host.settings.inline_milliseconds / 1e3)
+
+    async def _work_off(self, job: _Job) -> None:
+        """Run a job to its end in a thread, then what has queued up behind it."""
+        threads = self._host.threads
+        await self._loop.run_in_executor(threads, job.run, None)
+        self._end(job)
+        while self._queue:
+            job = self._queue.popleft()
+            self._running = job
+            self._queued_bytes -= job.size
+            await asyncio.sleep(0)
+            if not self._run_inline(job):
+                await self._loop.run_in_executor(threads, job.run, None)
+            self._end(job)
+        self._running = None
+        self._task = None
+        if self._closed is not None:
+            threads.submit(self.workspace.clear)
+
+    def _end(self, job: _Job) -> None:
+        """Hand over what came of a job."""
+        self._host.admission.release(job.size)
+        if isinstance(job, Work):
+            self.last_number = job.number or self.last_number
+        self._renewed = self._loop.time()
+        job.end()
+
+    def log_failure(self, error: ServiceError | None) -> None:
+        """Log a failed sequence; a fault of the server with its traceback."""
+        if error is None:
+            return
+        facts = {key: error.metadata.get(key) for key in ("sequence", "step")}
+        if error.reason == "INTERNAL" and error.__cause__ is not None:
+            self._log.error(
+                "internal error",
+                session=self.id,
+                error_id=error.metadata["error_id"],
+                exc_info=error.__cause__,
+                **facts,
+            )
+            error.__cause__ = None
+            return
+        self._log.info(
+            "sequence failed", session=self.id, reason=error.reason, message=error.message, **facts
+        )
+
+    # ---------------------------------------------------------- description
+
+    def describe(self) -> pb.Session:
+        """The session as clients are told of it."""
+        message = pb.Session(
+            id=self.id,
+            display_name=self.display_name,
+            last_number=self.last_number,
+            tensor_count=len(self.workspace),
+            tensor_bytes=self.workspace.tensor_bytes(),
+        )
+        message.ttl.FromNanoseconds(int(self.ttl * 1e9))
+        message.create_time.FromNanoseconds(int(self.create_time * 1e9))
+        message.expire_time.FromNanoseconds(int(self.expire_time * 1e9))
+        return message
+
+
+def cancelled(message: str) -> ServiceError:
+    """The failure of a sequence that was stopped."""
+    return ServiceError("CANCELLED", message)

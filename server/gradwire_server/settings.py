@@ -1,0 +1,98 @@
+"""Every setting of the server: its default, its bounds, its meaning.
+
+Each field is also a flag of `gradwire serve` (`max_sessions` is `--max-sessions`) and an
+environment variable (`GRADWIRE_MAX_SESSIONS`). A flag outweighs a variable.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class Settings(BaseSettings):
+    """How a server listens, what it admits, and how it ends."""
+
+    model_config = SettingsConfigDict(env_prefix="GRADWIRE_", extra="forbid", frozen=True)
+
+    address: str = Field(
+        "127.0.0.1:50051",
+        description="Where to listen: HOST:PORT or unix:PATH; port 0 picks a free one.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="Form of log lines; auto: console on a terminal, JSON elsewhere."
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, description="Time for accepted sequences to finish at shutdown."
+    )
+
+    threads: int = Field(
+        0, ge=0, description="Threads for heavy sequences; 0: one a processor core."
+    )
+    inline_milliseconds: float = Field(
+        1.5, ge=0, description="Longest that one sequence runs on the event loop before a thread."
+    )
+    inline_flops: int = Field(
+        1_000_000, ge=0, description="A step estimated above this goes to a thread at once."
+    )
+
+    default_ttl_seconds: float = Field(
+        3600.0, gt=0, description="Idle time after which a session expires, where none is asked."
+    )
+    max_ttl_seconds: float = Field(
+        86400.0, gt=0, description="Longest idle time that a session is granted."
+    )
+    max_sessions: int = Field(1000, ge=1, description="Sessions at a time.")
+
+    max_message_bytes: int = Field(
+        64 * MIB, ge=1024, le=GIB, description="Bytes of one message, in either direction."
+    )
+    max_steps: int = Field(100_000, ge=1, description="Steps of one sequence.")
+    max_tensor_elements: int = Field(1 << 28, ge=1, description="Elements of one tensor.")
+    max_rank: int = Field(64, ge=1, le=64, description="Dimensions of one tensor.")
+    max_session_bytes: int = Field(
+        2 * GIB, ge=1, description="Tensor bytes that one session may hold, its graph included."
+    )
+    max_session_tensors: int = Field(1_000_000, ge=1, description="Live handles of one session.")
+    max_session_nodes: int = Field(2_000_000, ge=1, description="Live graph nodes of one session.")
+    max_sequence_flops: int = Field(
+        10**13, ge=1, description="Floating-point operations of one sequence, as estimated."
+    )
+    max_queued_sequences: int = Field(
+        1024, ge=1, description="Sequences of one session that wait to run."
+    )
+    max_queued_bytes: int = Field(
+        256 * MIB, ge=1, description="Bytes of requests of one session that wait to run."
+    )
+    max_pending_bytes: int = Field(
+        GIB, ge=1, description="Bytes of requests of all sessions that wait or run."
+    )
+    replay_sequences: int = Field(
+        1024, ge=1, description="Answers of one session that are kept until acknowledged."
+    )
+    replay_bytes: int = Field(
+        128 * MIB, ge=0, description="Bytes of such answers and their requests. The last is kept."
+    )
+
+    @property
+    def thread_count(self) -> int:
+        """Threads for heavy sequences, 0 resolved."""
+        return self.threads or os.cpu_count() or 1
+
+    @property
+    def grpc_message_bytes(self) -> int:
+        """What gRPC itself lets in.
+
+        Twice the limit, so that a message somewhat too large is refused by the service, with a
+        reason and on a stream that lives on, and only one far too large by gRPC, with neither.
+        """
+        return 2 * self.max_message_bytes
