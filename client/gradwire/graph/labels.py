@@ -115,12 +115,14 @@ def tooltip(node: Node) -> str:
     return "\n".join(lines)
 
 
-def edge_tooltip(edge: Edge, headings: Mapping[str, str]) -> str:
-    """What flows along an edge: "Split, output 1 → Mm, input 0"; headings are by key."""
-    return (
-        f"{headings[edge.source]}, output {edge.output_nr} → "
-        f"{headings[edge.target]}, input {edge.input_nr}"
-    )
+def edge_tooltip(edge: Edge, nodes: Mapping[str, Node]) -> str:
+    """Where a value comes from and goes to: "Split, output 1 → Mm, input 0"."""
+    source, target = nodes[edge.source], nodes[edge.target]
+    words = heading(source)
+    if isinstance(source, Op) and len(source.outputs) > 1:
+        words += f", output {edge.output_nr}"
+    words += f" → {heading(target)}"
+    return f"{words}, input {edge.input_nr}" if isinstance(target, Op) else words
 
 
 def arguments(op: Op) -> str:

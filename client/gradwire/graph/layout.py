@@ -22,10 +22,13 @@ GAP_IN_LAYER: Final = 24.0
 GAP_BETWEEN_LAYERS: Final = 38.0
 
 MAX_BOXES: Final = 3000
-"""grandalf takes time in the square of the boxes: about 5 s for a chain of this many."""
+"""grandalf takes time in the square of the boxes: this many take some seconds in a chain, some tens
+of seconds in a thicket."""
 
-MAX_BENDS: Final = 10_000
+MAX_BENDS: Final = 6_000
 """Places, one a layer, that long lines may take up."""
+
+_OTHER_FORMS: Final = "to_dot() and to_text() take a graph of any size"
 
 _SWEEPS: Final = 6
 """Passes down and up in search of an order with fewer crossings; more change little."""
@@ -84,15 +87,15 @@ def lay_out(sizes: Sequence[Size], links: Sequence[Link]) -> Layout:
         links: The edges.
 
     Raises:
-        ValueError: Too many boxes or too long lines to be laid out in a few seconds, or too many
-            boxes side by side.
+        ValueError: Too many boxes or too long lines to be laid out in a few seconds, or too
+            little stack left.
     """
     layer = layers(len(sizes), links)
     bends = sum(layer[target] - layer[source] - 1 for source, target in set(links))
     if len(sizes) > MAX_BOXES or bends > MAX_BENDS:
         raise ValueError(
             f"too large a graph for a picture: {len(sizes)} boxes (at most {MAX_BOXES}) and "
-            f"{bends} bends of lines (at most {MAX_BENDS})"
+            f"{bends} bends of lines (at most {MAX_BENDS}); {_OTHER_FORMS}"
         )
     centres: list[Point] = [(0.0, 0.0)] * len(sizes)
     routes: list[tuple[Point, ...]] = [()] * len(links)
@@ -169,9 +172,11 @@ def _lay_out_connected(sizes: Sequence[Size], links: Sequence[Link]) -> Layout:
         )
         drawing.draw(_SWEEPS)
     except RecursionError:
+        # Its placement recurses over boxes that lean on one another, some tens deep at most in
+        # any graph that was tried, and raises the limit of the interpreter for many layers.
         raise ValueError(
-            f"too wide a graph for a picture: {max(map(len, drawing.layers))} boxes and lines "
-            "side by side"
+            f"too entangled a graph for a picture ({len(sizes)} boxes, {len(links)} lines): "
+            f"the layout ran out of stack; {_OTHER_FORMS}"
         ) from None
     finally:
         sys.setrecursionlimit(recursion_limit)

@@ -296,19 +296,26 @@ class Graph:
         return self.to_text()
 
     def __repr__(self) -> str:
-        names = ", ".join(result.name or f"tensor {result.handle}" for result in self.results)
-        of = f" of {names}" if names else ""
-        return (
-            f"<Graph{of}: {len(self.leaves)} leaves, {len(self.ops)} ops, {len(self.edges)} edges>"
-        )
+        from gradwire.graph.labels import heading
+
+        of = " of " + ", ".join(map(heading, self.results)) if self.results else ""
+        leaves = _counted(len(self.leaves), "leaf", "leaves")
+        ops = _counted(len(self.ops), "op", "ops")
+        return f"<Graph{of}: {leaves}, {ops}, {_counted(len(self.edges), 'edge', 'edges')}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        text = self.to_text()
         if len(self.nodes) > NOTEBOOK_NODES:
-            note = f"Too large for a picture here ({len(self.nodes)} nodes)"
-        else:
-            try:
-                return {"image/svg+xml": self.to_svg(), "text/plain": self.to_text()}
-            except ValueError as error:
-                note = str(error)
-        advice = 'save("graph.dot") writes it for Graphviz, save("graph.svg") tries a picture'
-        return {"text/plain": f"{note}; {advice}.\n\n{self.to_text()}"}
+            note = (
+                f'A graph of {len(self.nodes):,} nodes; save("graph.svg") draws it all the same, '
+                'save("graph.dot") writes it for Graphviz.'
+            )
+            return {"text/plain": f"{note}\n\n{text}"}
+        try:
+            return {"image/svg+xml": self.to_svg(), "text/plain": text}
+        except ValueError as error:
+            return {"text/plain": f"{error}\n\n{text}"}
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

@@ -85,10 +85,10 @@ def to_svg(graph: Graph, direction: Direction) -> str:
 
     canvas = ET.Element("g")
     lines = _add(canvas, "g", fill="none", stroke=style.EDGE, stroke_width=1.4)
-    names = {node.key: heading(node) for node in graph.nodes}
+    nodes = {node.key: node for node in graph.nodes}
     for edge, route in zip(graph.edges, layout.routes, strict=True):
         group = _add(lines, "g", data_edge=f"{edge.source} {edge.target}")
-        _add(group, "title").text = edge_tooltip(edge, names)
+        _add(group, "title").text = edge_tooltip(edge, nodes)
         _draw_line(group, route, right)
     for box, centre in zip(boxes, layout.centres, strict=True):
         _draw_box(canvas, box, _turned(centre, right))
