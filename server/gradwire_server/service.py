@@ -30,7 +30,7 @@ from gradwire_server.errors import (
 from gradwire_server.graph import read_graph
 from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
-from gradwire_server.outbox import Outbox, answer_of
+from gradwire_server.outbox import Outbox, Outcome, answer_of
 from gradwire_server.pages import make_token, page_size, read_token
 from gradwire_server.session import Host, Session, Work
 from gradwire_server.sessions import Sessions
@@ -198,7 +198,7 @@ class AutogradService:
     async def run(self, data: bytes, context: Context) -> bytes:
         """Run one sequence; with no session, in one of its own."""
         ephemeral: Session | None = None
-        work: Work | None = None
+        outcome: Outcome | None = None
         try:
             self._require_size(data)
             request, payloads = split_message(pb.RunRequest, data)
@@ -211,15 +211,13 @@ class AutogradService:
             left = context.time_remaining()
             deadline = math.inf if left is None else perf_counter() + left
             outcome = session.submit(request.sequence, payloads, data, deadline)
-            if isinstance(outcome, Work):
-                work = outcome
             answer = await answer_of(outcome)
             if answer.failure is None:
                 return answer.data
             failure = answer.failure
         except asyncio.CancelledError:
-            if work is not None:
-                work.abandon()
+            if isinstance(outcome, Work):
+                outcome.abandon()
             raise
         except Exception as error:
             failure = self._failure(error)
