@@ -124,23 +124,21 @@ class ServiceError(Exception):
             metadata={key: _cut(value, _MAX_VALUE) for key, value in self.metadata.items()},
         )
         details: list[Message] = [info]
-        match self.code:
-            case code_pb2.FAILED_PRECONDITION:
-                violation = error_details_pb2.PreconditionFailure.Violation(
-                    type=self.reason, subject=self.field, description=message
-                )
-                details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
-            case code_pb2.RESOURCE_EXHAUSTED:
-                subject = self.metadata.get("limit", self.field)
-                quota = error_details_pb2.QuotaFailure.Violation(
-                    subject=subject, description=message
-                )
-                details.append(error_details_pb2.QuotaFailure(violations=[quota]))
-            case _ if self.field:
-                bad = error_details_pb2.BadRequest.FieldViolation(
-                    field=self.field, description=message, reason=self.reason
-                )
-                details.append(error_details_pb2.BadRequest(field_violations=[bad]))
+        if self.field:
+            bad = error_details_pb2.BadRequest.FieldViolation(
+                field=self.field, description=message, reason=self.reason
+            )
+            details.append(error_details_pb2.BadRequest(field_violations=[bad]))
+        if self.code == code_pb2.FAILED_PRECONDITION:
+            violation = error_details_pb2.PreconditionFailure.Violation(
+                type=self.reason, subject=self.field, description=message
+            )
+            details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
+        elif self.code == code_pb2.RESOURCE_EXHAUSTED:
+            quota = error_details_pb2.QuotaFailure.Violation(
+                subject=self.metadata.get("limit", ""), description=message
+            )
+            details.append(error_details_pb2.QuotaFailure(violations=[quota]))
         if self.retry_after is not None:
             delay = duration_pb2.Duration()
             delay.FromNanoseconds(int(self.retry_after * 1e9))

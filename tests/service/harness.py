@@ -57,7 +57,9 @@ def attribute(name: str, value: Any) -> pb.Attribute:
         case float():
             return pb.Attribute(name=name, double_value=value)
         case complex():
-            return pb.Attribute(name=name, complex_value=pb.Complex(real=value.real, imag=value.imag))
+            return pb.Attribute(
+                name=name, complex_value=pb.Complex(real=value.real, imag=value.imag)
+            )
         case str():
             return pb.Attribute(name=name, string_value=value)
         case np.dtype():
@@ -117,9 +119,7 @@ def release(*tensors: int) -> pb.Step:
 
 
 def fetch(*tensors: int, values: bool = True, info: bool = False, most: int = 0) -> pb.Step:
-    return pb.Step(
-        fetch=pb.Fetch(tensors=tensors, values=values, info=info, max_value_bytes=most)
-    )
+    return pb.Step(fetch=pb.Fetch(tensors=tensors, values=values, info=info, max_value_bytes=most))
 
 
 def sequence(number: int, *steps: Step, **fields: Any) -> tuple[pb.Sequence, list[bytes]]:
@@ -167,13 +167,10 @@ class Refusal:
 
     @property
     def field(self) -> str:
-        """The path of the field at fault, wherever this kind of failure carries it."""
+        """The path of the field at fault; empty where none is."""
         for each in self.details:
-            match each:
-                case error_details_pb2.BadRequest():
-                    return str(each.field_violations[0].field)
-                case error_details_pb2.PreconditionFailure():
-                    return str(each.violations[0].subject)
+            if isinstance(each, error_details_pb2.BadRequest):
+                return str(each.field_violations[0].field)
         return ""
 
 

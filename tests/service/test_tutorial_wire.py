@@ -20,7 +20,7 @@ X, Z, Y, G, V, W, T, LOSS = range(1, 9)
 
 
 def forward(client: Client, *, requires_grad: bool = True) -> None:
-    """z = x + 2; y = z ** 2, from x = 3."""
+    """Z = x + 2; y = z ** 2, from x = 3."""
     client.run(
         put(X, [3.0], requires_grad=requires_grad),
         op("add", [X], Z, other=2),
@@ -42,7 +42,9 @@ def test_the_graph_is_acyclic_and_its_edges_are_the_flow_of_data(client: Client)
 
 
 @pytest.mark.parametrize(("start", "name"), [(3.0, "PowBackward0"), (-3.0, "NegBackward0")])
-def test_the_graph_is_rebuilt_on_every_forward_pass(client: Client, start: float, name: str) -> None:
+def test_the_graph_is_rebuilt_on_every_forward_pass(
+    client: Client, start: float, name: str
+) -> None:
     client.run(put(X, [start], requires_grad=True))
     (x,) = client.values(X)
     # An ordinary conditional of the client shapes the graph.
