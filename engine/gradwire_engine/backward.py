@@ -127,8 +127,13 @@ class _Pass:
         F = self.F
         traced = F is TRACED
         several = len(node.outputs) > 1
+        arrived = self.arrived
+        saves = False
         for edge, rule, values in zip(node.edges, node.rules, saved, strict=True):
-            if edge is None or (useful is not None and edge[0] not in useful):
+            if edge is None:
+                continue
+            saves = saves or rule.saves
+            if useful is not None and edge[0] not in useful:
                 continue
             if traced:
                 values = rule.trace(values, node, _edges_by_argument(node))
@@ -140,14 +145,20 @@ class _Pass:
                 continue
             else:
                 pulled = rule.pull(F, gradient[0], *values)
-            if pulled is not None:
-                target, nr = edge
-                shape, dtype = target.outputs[nr]
-                if pulled.shape != shape or pulled.dtype is not dtype:
-                    pulled = fit(F, pulled, shape, dtype)
+            if pulled is None:
+                continue
+            target, nr = edge
+            shape, dtype = target.outputs[nr]
+            if pulled.shape != shape or pulled.dtype is not dtype:
+                pulled = fit(F, pulled, shape, dtype)
+            if target in arrived or len(target.outputs) > 1:
                 self._arrive(edge, pulled)
-        if not self.keep_graph:
-            release(node)
+            else:
+                arrived[target] = pulled
+        # A node that keeps no tensor can run again: `x + x` goes backward twice.
+        if saves and not self.keep_graph:
+            node.saved = None
+            node.versions = []
 
     def _arrive(self, edge: Edge, gradient: Any) -> None:
         """Add a gradient to what has arrived at its node. The first is borrowed, not copied."""
@@ -213,15 +224,6 @@ def accumulate(variable: Tensor, gradient: np.ndarray, unshared: bool) -> None:
         data = grad.own()
         np.add(data, gradient, out=data)
         grad.version[0] += 1
-
-
-def release(node: Any) -> None:
-    """Drop what a node keeps for backward; one that keeps no tensor can still run again."""
-    for values, rule in zip(node.saved, node.rules, strict=True):
-        if values is not None and rule.saves:
-            node.saved = None
-            node.versions = []
-            return
 
 
 def _count_dependencies(roots: Sequence[AnyNode]) -> dict[AnyNode, int]:

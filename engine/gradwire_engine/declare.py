@@ -120,11 +120,12 @@ def _slope(d: Callable[..., Any]) -> Callable[..., Any]:
 
     def pull(F: Any, g: Any, *values: Any) -> Any:
         slope = d(F, *values)
-        dtype = getattr(slope, "dtype", None)
-        if dtype is not None and dtype.kind == "c":
-            slope = F.conj(slope)
-        elif slope.__class__ is complex:
+        if slope.__class__ is complex:
             slope = slope.conjugate()
+        elif (
+            slope.__class__ is not float and slope.__class__ is not int and slope.dtype.kind == "c"
+        ):
+            slope = F.conj(slope)
         return g * slope
 
     first, *rest = inspect.signature(d).parameters.values()

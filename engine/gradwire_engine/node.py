@@ -71,7 +71,7 @@ class Node:
         self.edges = edges
         self.rules = rules
         self.saved: list[tuple[Any, ...] | None] | None = saved
-        self.versions: list[Any] = versions
+        self.versions = versions
         self.outputs = outputs
         self.retains: dict[int, weakref.ref[Tensor]] | None = None
 

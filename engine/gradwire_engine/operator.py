@@ -105,9 +105,9 @@ class Operator:
         self._shape = shape
         self._flops = flops
         self._edges_for_numbers = edges_for_numbers
+        self._prepare = self._preparation()
         self._single = len(schema.results) == 1 and schema.results != ("[]",)
         self._defaults = tuple(a.default for a in schema.arguments)
-        # The leanest path for what most calls are: one or two tensors, one result.
         self.call: Callable[[list[Any], tuple[Any, ...]], Any] = (
             self._call_composite if kind == "composite" else self._call
         )
@@ -241,22 +241,31 @@ class Operator:
             record = self._open_lists(args, raw) or record
         if self.is_view:
             raw[0] = args[0].own()
-        self._prepare(raw, context)
-        made = self._run(raw)
-        if self._single:
-            result = Tensor(made if made.__class__ is np.ndarray else np.asarray(made))
-            if self.is_view and np.may_share_memory(result.data, raw[0]):
-                result.as_view_of(args[0])
-            if record and context.grad_enabled and self.rules and result.data.dtype.kind in "fc":
-                self._record(context, args, template, (result,))
-            return result
-        results = tuple(Tensor(np.asarray(each)) for each in made)
+        if self._prepare is not None:
+            self._prepare(raw, context)
+        try:
+            made = self.kernel(*raw)
+        except Exception as error:
+            raise self._refusal(error, raw) from None
+        if not self._single:
+            results = tuple([Tensor(np.asarray(each)) for each in made])
+        elif made.__class__ is np.ndarray:
+            results = (Tensor(made),)
+        else:
+            results = (Tensor(np.asarray(made)),)
         if self.is_view:
             for each in results:
-                each.as_view_of(args[0])
-        if record and context.grad_enabled and self.rules:
+                if np.may_share_memory(each.data, raw[0]):
+                    each.as_view_of(args[0])
+        if (
+            record
+            and self.rules
+            and context.grad_enabled
+            and results
+            and results[0].data.dtype.kind in "fc"
+        ):
             self._record(context, args, template, results)
-        return results
+        return results[0] if self._single else results
 
     def _call_composite(self, args: list[Any], template: tuple[Any, ...]) -> Any:
         return self.formula(TRACED, *args)
@@ -269,55 +278,54 @@ class Operator:
             record = record or any(item is not None and item.requires_grad for item in items)
         return record
 
-    def _run(self, raw: list[Any]) -> Any:
-        try:
-            return self.kernel(*raw)
-        except EngineError:
-            raise
-        except np.exceptions.AxisError as error:
-            raise self._refused("DIM_OUT_OF_RANGE", error, raw) from None
-        except IndexError as error:
-            raise self._refused("INDEX_OUT_OF_RANGE", error, raw) from None
-        except (ValueError, np.linalg.LinAlgError) as error:
-            raise self._refused("SHAPE_MISMATCH", error, raw) from None
-        except TypeError as error:
-            raise self._refused("DTYPE_MISMATCH", error, raw) from None
-        except OverflowError as error:
-            raise self._refused("BAD_VALUE", error, raw) from None
-        except MemoryError:
-            raise EngineError(
+    def _refusal(self, error: Exception, raw: Sequence[Any]) -> Exception:
+        """What NumPy says against the arguments, as an EngineError; other exceptions as they are."""
+        for kinds, reason in _REFUSALS:
+            if isinstance(error, kinds):
+                arrays = [value for value in raw if isinstance(value, (np.ndarray, list))]
+                given = ", ".join(_describe(value) for value in arrays)
+                return EngineError(
+                    reason, f"{self.name}: {error} (given {given})", op=self.name, given=given
+                )
+        if isinstance(error, MemoryError):
+            return EngineError(
                 "LIMIT_EXCEEDED",
                 f"{self.name}: not enough memory for the result",
                 limit="memory",
                 op=self.name,
-            ) from None
-
-    def _refused(self, reason: str, error: Exception, raw: Sequence[Any]) -> EngineError:
-        given = ", ".join(
-            _describe(value) for value in raw if isinstance(value, (np.ndarray, list))
-        )
-        return EngineError(
-            reason, f"{self.name}: {error} (given {given})", op=self.name, given=given
-        )
+            )
+        return error
 
     # ------------------------------------------------- promotion and shapes
 
-    def _prepare(self, raw: list[Any], context: Context) -> None:
-        """Bring tensor arguments to one dtype, and refuse shapes that do not fit, in place."""
-        promotion = self._promotion
-        if promotion == "promote" or promotion == "float":
-            self._promote(raw, context, promotion == "float")
-        elif promotion == "same":
-            self._require_same_dtype(raw)
-        if self._shape is not None:
-            context.admit(self._shape(*raw), self.name)
+    def _preparation(self) -> Callable[[list[Any], Context], None] | None:
+        """What brings arguments to one dtype and refuses shapes that do not fit, in place."""
+        of_dtypes: Callable[[list[Any], Context], None] | None = {
+            "promote": self._promote,
+            "float": self._promote,
+            "same": self._require_same_dtype,
+            "keep": None,
+        }[self._promotion]
+        shape = self._shape
+        if shape is None:
+            return of_dtypes
 
-    def _promote(self, raw: list[Any], context: Context, to_float: bool) -> None:
+        def prepare(raw: list[Any], context: Context) -> None:
+            if of_dtypes is not None:
+                of_dtypes(raw, context)
+            context.admit(shape(*raw), self.name)
+
+        return prepare
+
+    def _promote(self, raw: list[Any], context: Context) -> None:
+        to_float = self._promotion == "float"
+        kinds = "fc" if to_float else "fciub"
         operands = [raw[p] for p in self.tensor_positions if raw[p] is not None]
+        # What most calls are, and what needs nothing: one tensor, a tensor and a number of its
+        # category, two tensors of one dtype and shape.
         first = operands[0]
         if first.__class__ is np.ndarray:
             dtype = first.dtype
-            kinds = "fc" if to_float else "fciub"
             if len(operands) == 1:
                 if dtype.kind in kinds:
                     return
@@ -356,7 +364,7 @@ class Operator:
             ) from None
         context.admit(shape, self.name)
 
-    def _require_same_dtype(self, raw: Sequence[Any]) -> None:
+    def _require_same_dtype(self, raw: Sequence[Any], context: Context) -> None:
         dtypes = [raw[p].dtype for p in self.tensor_positions if isinstance(raw[p], np.ndarray)]
         if any(dtype != dtypes[0] for dtype in dtypes):
             text = ", ".join(str(dtype) for dtype in dtypes)
@@ -385,7 +393,7 @@ class Operator:
         args: Sequence[Any],
         template: tuple[Any, ...],
         results: tuple[Tensor, ...],
-    ) -> Node:
+    ) -> None:
         """Make the node of a call and let its results point to it."""
         edges: list[Any] = []
         saved: list[Any] = []
@@ -401,7 +409,7 @@ class Operator:
                     if edge is None and held.leaf_requires_grad:
                         edge = held.gradient_edge()
                     edges.append(edge)
-                    saved.append(None if edge is None else rule.capture(args, results, versions))
+                    saved.append(None if edge is None else rule.capture(args, results, versions, 0))
                 else:
                     edges.append(None)
                     saved.append(None)
@@ -411,10 +419,9 @@ class Operator:
         node = Node(
             self, template, context.next_id(), tuple(edges), rules, saved, versions, outputs
         )
-        for nr, each in enumerate(results):
-            if each.data.dtype.kind in "fc":
-                each.edge = (node, nr)
-        return node
+        for nr, (_, dtype) in enumerate(outputs):
+            if dtype.kind in "fc":
+                results[nr].edge = (node, nr)
 
     def _record_lists(
         self,
@@ -472,8 +479,12 @@ class InPlaceOperator(Operator):
         )
         self._refuse_where_gradients_would_break(target, record, context)
         raw = [a.data if isinstance(a, Tensor) else a for a in args]
-        self._prepare(raw, context)
-        values = np.asarray(self._run(raw))
+        if self._prepare is not None:
+            self._prepare(raw, context)
+        try:
+            values = np.asarray(self.kernel(*raw))
+        except Exception as error:
+            raise self._refusal(error, raw) from None
         before = args
         if record and any(rule.saves_argument(0) for rule in self.rules):
             # A rule may need the values that are about to be overwritten.
@@ -506,6 +517,15 @@ class InPlaceOperator(Operator):
 
 
 _REAL_NUMBERS = (float, int)
+
+_REFUSALS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (np.exceptions.AxisError, "DIM_OUT_OF_RANGE"),
+    (IndexError, "INDEX_OUT_OF_RANGE"),
+    ((ValueError, np.linalg.LinAlgError), "SHAPE_MISMATCH"),
+    (TypeError, "DTYPE_MISMATCH"),
+    (OverflowError, "BAD_VALUE"),
+)
+"""What an exception of NumPy means, the first that fits."""
 
 
 def _default_grad_fn(name: str) -> str:

@@ -34,9 +34,11 @@ class Rule:
         pull: the function `(F, g, *values) -> gradient of the argument`.
         takes_all: `pull` wants the gradients of all results, not of the first alone.
         saves: whether a tensor is kept for backward, so that releasing it matters.
+        capture: `(args, results, versions, nr)` gives the values that `pull` will need, and appends
+            to `versions` the counters of what must not change till then.
     """
 
-    __slots__ = ("is_list", "params", "position", "pull", "saves", "takes_all")
+    __slots__ = ("capture", "is_list", "params", "position", "pull", "saves", "takes_all")
 
     def __init__(self, schema: Schema, argument: str, pull: Callable[..., Any]) -> None:
         position = schema.position(argument)
@@ -49,35 +51,11 @@ class Rule:
         self.takes_all = names[1] == "gs"
         self.params = tuple((_locate(schema, name), name) for name in names[2:])
         self.saves = any(kind in (_SAVED, _RESULT) for (kind, _), _ in self.params)
+        self.capture = _capture(tuple(where for where, _ in self.params))
 
     def saves_argument(self, position: int) -> bool:
         """Whether the tensor argument at this position is kept for backward."""
         return any(where == (_SAVED, position) for where, _ in self.params)
-
-    def capture(
-        self, args: Sequence[Any], results: Sequence[Tensor], versions: list[Any], nr: int = 0
-    ) -> tuple[Any, ...]:
-        """The values that `pull` will need. Appends to `versions` what must not change till then."""
-        values: list[Any] = []
-        for (kind, index), _ in self.params:
-            if kind == _PLAIN:
-                values.append(args[index])
-            elif kind == _SAVED or kind == _RESULT:
-                held = args[index] if kind == _SAVED else results[index]
-                if held.__class__ is Tensor:
-                    counter = held.version
-                    versions.append((counter, counter[0]))
-                    held = held.data
-                elif isinstance(held, (list, tuple)):
-                    versions += [(t.version, t.version[0]) for t in held if t is not None]
-                    held = tuple(None if t is None else t.data for t in held)
-                values.append(held)
-            elif kind == _NR:
-                values.append(nr)
-            else:
-                held = args[index]
-                values.append(_shape(held) if kind == _SHAPE else _dtype(held))
-        return tuple(values)
 
     def trace(
         self, values: tuple[Any, ...], node: Any, edge_of: Callable[[int], Edge | None]
@@ -96,14 +74,62 @@ class Rule:
         return traced
 
 
+Capture = Callable[[Sequence[Any], Sequence[Tensor], list[Any], int], tuple[Any, ...]]
+
+
+def _capture(params: tuple[tuple[int, int], ...]) -> Capture:
+    """The capture of these parameters. Most rules need nothing, or one tensor: the hot cases."""
+    if not params:
+        return lambda args, results, versions, nr: ()
+    if len(params) > 1 or params[0][0] not in (_SAVED, _RESULT):
+        return lambda args, results, versions, nr: tuple(
+            [_value(kind, at, args, results, versions, nr) for kind, at in params]
+        )
+    ((kind, at),) = params
+
+    def capture_one(
+        args: Sequence[Any], results: Sequence[Tensor], versions: list[Any], nr: int
+    ) -> tuple[Any, ...]:
+        held = args[at] if kind == _SAVED else results[at]
+        if held.__class__ is Tensor:
+            counter = held.version
+            versions.append((counter, counter[0]))
+            return (held.data,)
+        return (_value(kind, at, args, results, versions, nr),)
+
+    return capture_one
+
+
+def _value(
+    kind: int,
+    at: int,
+    args: Sequence[Any],
+    results: Sequence[Tensor],
+    versions: list[Any],
+    nr: int,
+) -> Any:
+    if kind == _PLAIN:
+        return args[at]
+    if kind == _NR:
+        return nr
+    held = results[at] if kind == _RESULT else args[at]
+    if kind == _SHAPE:
+        return _shape(held)
+    if kind == _DTYPE:
+        return held.data.dtype if isinstance(held, Tensor) else None
+    if isinstance(held, Tensor):
+        versions.append((held.version, held.version[0]))
+        return held.data
+    if isinstance(held, (list, tuple)):
+        versions += [(each.version, each.version[0]) for each in held if each is not None]
+        return tuple(None if each is None else each.data for each in held)
+    return held
+
+
 def _shape(held: Any) -> Any:
     if isinstance(held, (list, tuple)):
-        return tuple(item.data.shape for item in held)
+        return tuple(each.data.shape for each in held)
     return held.data.shape if isinstance(held, Tensor) else ()
-
-
-def _dtype(held: Any) -> Any:
-    return held.data.dtype if isinstance(held, Tensor) else None
 
 
 def _locate(schema: Schema, name: str) -> tuple[int, int]:

@@ -25,19 +25,29 @@ class Tensor:
         grad: the accumulated gradient of a leaf, or of a tensor that retains it.
     """
 
-    # Class-level defaults instead of slots: making a tensor sets two attributes, not eight.
-    edge: Edge | None = None
-    base: Tensor | None = None
-    grad: Tensor | None = None
-    has_views: bool = False
-    leaf_requires_grad: bool = False
-    _accumulator: weakref.ref[AccumulateGrad] | None = None
+    __slots__ = (
+        "__weakref__",
+        "_accumulator",
+        "base",
+        "data",
+        "edge",
+        "grad",
+        "has_views",
+        "leaf_requires_grad",
+        "version",
+    )
 
     __hash__ = object.__hash__
 
     def __init__(self, data: np.ndarray) -> None:
         self.data = data
         self.version = [0]
+        self.edge: Edge | None = None
+        self.base: Tensor | None = None
+        self.grad: Tensor | None = None
+        self.has_views = False
+        self.leaf_requires_grad = False
+        self._accumulator: weakref.ref[AccumulateGrad] | None = None
 
     @classmethod
     def from_array(cls, data: np.ndarray, *, requires_grad: bool = False) -> Tensor:
