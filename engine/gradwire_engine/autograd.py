@@ -150,8 +150,8 @@ def _roots(
         if edge is None:
             raise EngineError(
                 "NO_GRAPH",
-                f"tensor {index} (shape {tensor.shape}) does not require grad and has no grad_fn, so "
-                "there is nothing to go backward through; make an input with requires_grad=True",
+                f"tensor {index} (shape {tensor.shape}) does not require grad and has no grad_fn, "
+                "so there is nothing to go backward through; make an input with requires_grad=True",
                 tensor=index,
             )
         gradient = _implicit(tensor) if given is None else _checked(tensor, given)

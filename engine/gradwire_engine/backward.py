@@ -105,9 +105,9 @@ class _Pass:
                 self._pull(node, gradient, useful)
             # The rule's argument must not keep the gradient alive while older nodes run.
             gradient = None
-            for edge in node.edges:
-                if edge is not None:
-                    target = edge[0]
+            for onward in node.edges:
+                if onward is not None:
+                    target = onward[0]
                     left = waiting[target] - 1
                     waiting[target] = left
                     if not left:

@@ -62,7 +62,8 @@ class Context:
         if len(shape) > limits.max_rank:
             raise EngineError(
                 "LIMIT_EXCEEDED",
-                f"{what} would have {len(shape)} dimensions; at most {limits.max_rank} are admitted",
+                f"{what} would have {len(shape)} dimensions; "
+                f"at most {limits.max_rank} are admitted",
                 limit="max_rank",
                 value=len(shape),
                 maximum=limits.max_rank,

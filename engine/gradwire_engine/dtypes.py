@@ -8,7 +8,7 @@ lower-ranked operand changes the result only if its category is higher.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -28,8 +28,15 @@ SUPPORTED = tuple(
 )
 
 _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
-_REAL_PART = {"complex64": np.dtype(np.float32), "complex128": np.dtype(np.float64)}
-_COMPLEX_OF = {"float16": COMPLEX64, "float32": COMPLEX64, "float64": np.dtype(np.complex128)}
+_REAL_PART: dict[str, np.dtype] = {
+    "complex64": np.dtype(np.float32),
+    "complex128": np.dtype(np.float64),
+}
+_COMPLEX_OF: dict[str, np.dtype] = {
+    "float16": COMPLEX64,
+    "float32": COMPLEX64,
+    "float64": np.dtype(np.complex128),
+}
 
 
 def category(dtype: np.dtype) -> int:
@@ -47,7 +54,7 @@ def real_dtype(dtype: np.dtype) -> np.dtype:
     return _REAL_PART.get(dtype.name, dtype)
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
     """The dtype that holds both, as `torch.promote_types`: int64 with float32 gives float32."""
     low, high = sorted((a, b), key=category)

@@ -279,7 +279,7 @@ class Operator:
         return record
 
     def _refusal(self, error: Exception, raw: Sequence[Any]) -> Exception:
-        """What NumPy says against the arguments, as an EngineError; other exceptions as they are."""
+        """What NumPy says against the arguments, as an EngineError; others as they are."""
         for kinds, reason in _REFUSALS:
             if isinstance(error, kinds):
                 arrays = [value for value in raw if isinstance(value, (np.ndarray, list))]
@@ -451,7 +451,7 @@ def _without_numbers(
 
 
 class InPlaceOperator(Operator):
-    """The in-place form of an operator: computes as `base` does and writes to the first argument."""
+    """The in-place form of an operator: computes as `base`, writes to the first argument."""
 
     def __init__(self, base: Operator, schema: Schema) -> None:
         super().__init__(

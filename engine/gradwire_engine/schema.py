@@ -51,14 +51,17 @@ class Argument:
 
     @property
     def is_tensor(self) -> bool:
+        """A single tensor goes here."""
         return self.type == "Tensor" and not self.is_list
 
     @property
     def is_tensor_list(self) -> bool:
+        """A list of tensors goes here."""
         return self.type == "Tensor" and self.is_list
 
     @property
     def required(self) -> bool:
+        """There is no default."""
         return self.default is REQUIRED
 
     def __str__(self) -> str:
@@ -175,7 +178,7 @@ def unexpected(schema: Schema, name: str) -> EngineError:
 
 
 def parse_schema(text: str) -> Schema:
-    """Parse a schema string; a ValueError names the part that is wrong (a fault in a declaration)."""
+    """Parse a schema string; a ValueError names the part that is wrong."""
     match = _SIGNATURE.match(text)
     if match is None:
         raise ValueError(f"not a schema: {text!r}")

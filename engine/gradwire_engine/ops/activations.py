@@ -80,8 +80,8 @@ def _gelu(self: np.ndarray, approximate: str = "none") -> np.ndarray:
     _require_approximation(approximate)
     if approximate == "tanh":
         inner = _TANH_SCALE * (self + _TANH_CUBE * self * self * self)
-        return 0.5 * self * (1 + np.tanh(inner))
-    return self * special.ndtr(self)
+        return np.asarray(0.5 * self * (1 + np.tanh(inner)))
+    return np.asarray(self * special.ndtr(self))
 
 
 def _gelu_slope(F: Any, g: Any, self: Any, approximate: str) -> Any:
@@ -118,7 +118,8 @@ def _as_float(self: np.ndarray, dtype: np.dtype | None, op: str) -> np.ndarray:
     if self.dtype.kind != "f":
         raise EngineError(
             "DTYPE_MISMATCH",
-            f"{op}: needs a floating-point tensor, not {self.dtype}; pass dtype= or convert with to()",
+            f"{op}: needs a floating-point tensor, not {self.dtype}; "
+            "pass dtype= or convert with to()",
             argument="self",
             dtype=self.dtype,
         )

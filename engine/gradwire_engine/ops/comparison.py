@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,29 +10,29 @@ import numpy as np
 from gradwire_engine.declare import nondiff
 from gradwire_engine.errors import EngineError
 
-for _name, _function in {
+_Functions = dict[str, Callable[..., Any]]
+
+_BINARY: _Functions = {
     "eq": np.equal,
     "ne": np.not_equal,
     "lt": np.less,
     "le": np.less_equal,
     "gt": np.greater,
     "ge": np.greater_equal,
-}.items():
-    nondiff(f"{_name}(Tensor self, Tensor other) -> Tensor", _function, promotion="promote")
-
-for _name, _function in {
     "logical_and": np.logical_and,
     "logical_or": np.logical_or,
     "logical_xor": np.logical_xor,
-}.items():
+}
+for _name, _function in _BINARY.items():
     nondiff(f"{_name}(Tensor self, Tensor other) -> Tensor", _function, promotion="promote")
 
-for _name, _function in {
+_UNARY: _Functions = {
     "logical_not": np.logical_not,
     "isnan": np.isnan,
     "isinf": np.isinf,
     "isfinite": np.isfinite,
-}.items():
+}
+for _name, _function in _UNARY.items():
     nondiff(f"{_name}(Tensor self) -> Tensor", _function)
 
 
@@ -49,11 +50,12 @@ def _bitwise(name: str, function: Any) -> Any:
     return kernel
 
 
-for _name, _function in {
+_BITWISE: _Functions = {
     "bitwise_and": np.bitwise_and,
     "bitwise_or": np.bitwise_or,
     "bitwise_xor": np.bitwise_xor,
-}.items():
+}
+for _name, _function in _BITWISE.items():
     nondiff(
         f"{_name}(Tensor self, Tensor other) -> Tensor",
         _bitwise(_name, _function),

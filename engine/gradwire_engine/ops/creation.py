@@ -94,7 +94,7 @@ def _arange(
     if dtype is None:
         whole = all(isinstance(each, int) for each in (start, end, step))
         dtype = INT64 if whole else current.context.default_dtype
-    return (start + step * np.arange(length)).astype(dtype)
+    return np.asarray(start + step * np.arange(length), dtype)
 
 
 nondiff(

@@ -56,7 +56,8 @@ def _check_gather(self: np.ndarray, dim: int, index: np.ndarray, op: str) -> int
     if not fits:
         raise EngineError(
             "SHAPE_MISMATCH",
-            f"{op}: index of shape {index.shape} does not fit a tensor of shape {self.shape}; apart "
+            f"{op}: index of shape {index.shape} does not fit a tensor of shape {self.shape}; "
+            "apart "
             f"from dimension {dim} no size may be larger",
             argument="index",
             shape=self.shape,
@@ -123,7 +124,8 @@ def _key(self: np.ndarray, indices: Sequence[np.ndarray | None], op: str) -> tup
             if index.shape != self.shape[taken : taken + index.ndim]:
                 raise EngineError(
                     "SHAPE_MISMATCH",
-                    f"{op}: mask {position} of shape {index.shape} does not fit dimensions {taken} to "
+                    f"{op}: mask {position} of shape {index.shape} does not fit "
+                    f"dimensions {taken} to "
                     f"{taken + index.ndim - 1} of shape {self.shape}",
                     argument="indices",
                     shape=self.shape,
@@ -141,10 +143,10 @@ def _key(self: np.ndarray, indices: Sequence[np.ndarray | None], op: str) -> tup
             )
         size = self.shape[taken]
         if index.size and (int(index.min()) < -size or int(index.max()) >= size):
+            wrong = int(index.max()) if int(index.max()) >= size else int(index.min())
             raise EngineError(
                 "INDEX_OUT_OF_RANGE",
-                f"{op}: index {int(index.max()) if int(index.max()) >= size else int(index.min())} is "
-                f"out of range for dimension {taken} of size {size}",
+                f"{op}: index {wrong} is out of range for dimension {taken} of size {size}",
                 argument="indices",
                 size=size,
             )
@@ -234,7 +236,7 @@ def _embedding(weight: np.ndarray, indices: np.ndarray, padding_idx: int = -1) -
         )
     _require_index(indices, "embedding")
     _require_in_range(indices, weight.shape[0], "embedding", "indices")
-    return weight[indices]
+    return np.asarray(weight[indices])
 
 
 def _embedding_shape(weight: np.ndarray, indices: np.ndarray, *rest: Any) -> tuple[int, ...]:

@@ -66,7 +66,8 @@ def _check_classes(self: np.ndarray, target: np.ndarray, ignore_index: int) -> N
     if self.ndim == 0 or target.shape != expected:
         raise EngineError(
             "SHAPE_MISMATCH",
-            f"nll_loss: a target of shape {target.shape} does not fit an input of shape {self.shape}; "
+            f"nll_loss: a target of shape {target.shape} does not fit an input of shape "
+            f"{self.shape}; "
             f"expected {expected}: one class index for each row of classes",
             argument="target",
             shape=self.shape,
@@ -96,7 +97,7 @@ def _row_weights(
 ) -> np.ndarray:
     counted = target != ignore_index
     if weight is None:
-        return counted.astype(dtype)
+        return np.asarray(counted, dtype)
     return np.where(counted, weight[np.where(counted, target, 0)], 0).astype(dtype)
 
 

@@ -31,14 +31,16 @@ def _product_shape(op: str, ranks: tuple[int, int], rule: str) -> Any:
             or (ranks == (3, 3) and self.shape[0] != other.shape[0])
         ):
             raise _mismatch(op, self, other, rule)
-        return self.shape[:-1] + (other.shape[-1:] if other.ndim > 1 else ())
+        out: tuple[int, ...] = self.shape[:-1] + (other.shape[-1:] if other.ndim > 1 else ())
+        return out
 
     return shape
 
 
 def _product_flops(self: Any, other: Any) -> int:
-    columns = other.shape[-1] if other.ndim > 1 else 1
-    return 2 * math.prod(self.shape) * columns + 1
+    columns: int = other.shape[-1] if other.ndim > 1 else 1
+    rows_times_inner: int = math.prod(self.shape)
+    return 2 * rows_times_inner * columns + 1
 
 
 def _swap(F: Any, x: Any) -> Any:
@@ -110,6 +112,8 @@ def _conjugate(factor: Any) -> Any:
 
 
 def _add_product(self: Any, a: Any, b: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    if self.dtype.kind in "iu":
+        beta, alpha = int(beta), int(alpha)
     product = _scaled(np.matmul(a, b), alpha)
     # beta = 0 ignores self, NaN included.
     return product if beta == 0 else np.add(product, _scaled(self, beta))
@@ -158,7 +162,8 @@ bilinear(
     flops=_add_product_flops,
 )
 bilinear(
-    "baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+    "baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, "
+    "Scalar alpha=1) -> Tensor",
     _add_product,
     {
         "self": _beta_part,
@@ -185,54 +190,89 @@ def _matmul(F: Any, self: Any, other: Any) -> Any:
     if a == 2 and b == 1:
         return F.mv(self, other)
     if a == 1 and b == 2:
-        return F.squeeze(F.mm(F.unsqueeze(self, 0), other), (0,))
+        return F.squeeze_rows(F.mm(F.unsqueeze(self, 0), other), 0)
     if a == 2 and b == 2:
         return F.mm(self, other)
-    if b <= 2 and a >= 3:
+    if self.shape[-1] != other.shape[0 if b == 1 else -2]:
+        raise _mismatch("matmul", self, other, "the inner sizes must be equal")
+    if _folds(self, other):
         return _folded(F, self, other)
     return _batched(F, self, other)
 
 
+def _folds(self: Any, other: Any) -> bool:
+    """Whether the larger tensor is taken as one matrix of all its rows (or columns)."""
+    a, b = len(self.shape), len(other.shape)
+    if min(a, b) > 2:
+        return False
+    if (other if a >= b else self).requires_grad:
+        # Batched, its gradient would be a batch of matrices first, to be summed.
+        return True
+    if a == 2:
+        return False
+    if a < b:
+        larger = other.data.swapaxes(-2, -1)
+    else:
+        larger = self.data
+    strides = zip(larger.strides, larger.strides[1:-1], larger.shape[1:-1], strict=False)
+    return larger.size == 0 or all(outer == inner * size for outer, inner, size in strides)
+
+
 def _folded(F: Any, self: Any, other: Any) -> Any:
     """Many matrices by one: a single product of the rows of all."""
-    rows = F.reshape(self, (math.prod(self.shape[:-1]), self.shape[-1]))
-    if len(other.shape) == 1:
-        return F._unsafe_view(F.mv(rows, other), self.shape[:-1])
-    return F._unsafe_view(F.mm(rows, other), (*self.shape[:-1], other.shape[-1]))
+    turned = len(other.shape) > len(self.shape)
+    many, one = self, other
+    if turned:
+        many = F.transpose(other, -2, -1)
+        one = F.t(self) if len(self.shape) == 2 else self
+    rows = F.reshape(many, (math.prod(many.shape[:-1]), many.shape[-1]))
+    if len(one.shape) == 1:
+        return F._unsafe_view(F.mv(rows, one), many.shape[:-1])
+    product = F._unsafe_view(F.mm(rows, one), (*many.shape[:-1], one.shape[-1]))
+    if not turned:
+        return product
+    product = F.transpose(product, -2, -1)
+    return product if product.data.flags.c_contiguous else F.clone(product)
 
 
 def _batched(F: Any, self: Any, other: Any) -> Any:
-    left = F.unsqueeze(self, 0) if len(self.shape) == 1 else self
-    right = F.unsqueeze(other, 1) if len(other.shape) == 1 else other
+    a, b = len(self.shape), len(other.shape)
+    if a == b == 3 and self.shape[0] != other.shape[0]:
+        # A batch of one is no batch: folding keeps its gradient small.
+        if self.shape[0] == 1 and self.requires_grad:
+            return F.matmul(F.squeeze(self, (0,)), other)
+        if other.shape[0] == 1 and other.requires_grad:
+            return F.matmul(self, F.squeeze(other, (0,)))
     try:
-        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        batch = np.broadcast_shapes(self.shape[:-2], other.shape[:-2])
     except ValueError:
         raise _mismatch("matmul", self, other, "the batch dimensions do not broadcast") from None
-    n, k = left.shape[-2:]
-    m = right.shape[-1]
-    if right.shape[-2] != k:
-        raise _mismatch("matmul", self, other, "the inner sizes must be equal")
     count = math.prod(batch)
-    left = F.reshape(F.expand(left, (*batch, n, k)), (count, n, k))
-    right = F.reshape(F.expand(right, (*batch, k, m)), (count, k, m))
-    product = F._unsafe_view(F.bmm(left, right), (*batch, n, m))
-    if len(self.shape) == 1:
-        return F.squeeze(product, (-2,))
-    return F.squeeze(product, (-1,)) if len(other.shape) == 1 else product
+    rows = self.shape[-2:-1]
+    matrix = (*rows, self.shape[-1]) if rows else (1, self.shape[-1])
+    left = F.reshape(F.expand(self, (*batch, *matrix)), (count, *matrix))
+    if b == 1:
+        right = F.expand(other, (*batch, *other.shape))
+        right = F.unsqueeze(F.reshape(right, (count, *other.shape)), 2)
+        return F._unsafe_view(F.squeeze(F.bmm(left, right), (-1,)), (*batch, *rows))
+    right = F.expand(other, (*batch, *other.shape[-2:]))
+    right = F.reshape(right, (count, *other.shape[-2:]))
+    return F._unsafe_view(F.bmm(left, right), (*batch, *rows, other.shape[-1]))
 
 
 composite("matmul(Tensor self, Tensor other) -> Tensor", _matmul, kernel=np.matmul)
 
 
 def _linear(F: Any, input: Any, weight: Any, bias: Any) -> Any:
-    if len(weight.shape) == 2 and bias is not None and len(input.shape) == 2:
-        return F.addmm(bias, input, F.t(weight))
-    turned = F.t(weight) if len(weight.shape) == 2 else weight
-    if bias is not None and len(input.shape) > 2 and len(weight.shape) == 2:
+    turned = F.t(weight)
+    if bias is None:
+        return F.matmul(input, turned)
+    if len(weight.shape) == 2 and len(input.shape) == 2:
+        return F.addmm(bias, input, turned)
+    if len(weight.shape) == 2 and len(input.shape) and input.data.flags.c_contiguous:
         rows = F.reshape(input, (math.prod(input.shape[:-1]), input.shape[-1]))
         return F.view(F.addmm(bias, rows, turned), (*input.shape[:-1], weight.shape[0]))
-    product = F.matmul(input, turned)
-    return product if bias is None else F.add(product, bias)
+    return F.add(F.matmul(input, turned), bias)
 
 
 composite(
@@ -245,7 +285,7 @@ composite(
 def _outer(F: Any, self: Any, vec2: Any) -> Any:
     if len(self.shape) != 1 or len(vec2.shape) != 1:
         raise _mismatch("outer", self, vec2, "expected two vectors")
-    return F.unsqueeze(self, 1) * vec2
+    return F.reshape(self, (self.shape[0], 1)) * vec2
 
 
 composite("outer(Tensor self, Tensor vec2) -> Tensor", _outer)

@@ -22,7 +22,7 @@ def _negative(self: np.ndarray) -> np.ndarray:
         raise EngineError(
             "DTYPE_MISMATCH", "neg: a bool tensor has no negative; use logical_not", op="neg"
         )
-    return np.negative(self)
+    return np.asarray(np.negative(self))
 
 
 def _add(self: Any, other: Any, alpha: Any = 1) -> Any:
@@ -320,7 +320,7 @@ def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
 
 
 def _inside(F: Any, g: Any, self: Any, min: Any, max: Any) -> Any:
-    """clamp is inclusive: at a bound the gradient passes."""
+    """Clamp is inclusive: at a bound the gradient passes."""
     if min is not None:
         g = F.where(self >= min, g, 0.0)
     return g if max is None else F.where(self <= max, g, 0.0)

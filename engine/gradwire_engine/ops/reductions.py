@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,10 @@ import numpy as np
 from gradwire_engine.declare import composite, general, linear, nondiff
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
+
+# NumPy types `keepdims` as a literal, which a variable is not.
+_total: Callable[..., Any] = np.add.reduce
+_product: Callable[..., Any] = np.multiply.reduce
 
 
 def _axes(dim: Sequence[int] | None, ndim: int) -> tuple[int, ...] | None:
@@ -35,7 +39,7 @@ def _sum(
 ) -> Any:
     if dtype is None and self.dtype.kind in "bui":
         dtype = np.dtype(np.int64)
-    return np.add.reduce(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
+    return _total(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
 
 
 linear(
@@ -61,7 +65,7 @@ def _mean(
             argument="self",
             dtype=self.dtype,
         )
-    total = np.add.reduce(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
+    total = _total(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
     return total / dims.count(self.shape, dim) if self.size else total * np.nan
 
 
@@ -145,7 +149,9 @@ def _at_indices(F: Any, g: Any, self_shape: Any, dim: int, keepdim: bool, indice
     return F.scatter_add(F.zeros(self_shape, dtype=g.dtype), dim, indices, g)
 
 
-for _name, _choose in {"max": np.argmax, "min": np.argmin}.items():
+_CHOOSERS: dict[str, Callable[..., Any]] = {"max": np.argmax, "min": np.argmin}
+
+for _name, _choose in _CHOOSERS.items():
     general(
         f"{_name}.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)",
         _select_extreme(_name, _choose),
@@ -165,10 +171,10 @@ def _arg_extreme(op: str, choose: Any) -> Any:
     return kernel
 
 
-for _name, _choose in {"argmax": np.argmax, "argmin": np.argmin}.items():
+for _name, _choose in _CHOOSERS.items():
     nondiff(
-        f"{_name}(Tensor self, int? dim=None, bool keepdim=False) -> Tensor",
-        _arg_extreme(_name, _choose),
+        f"arg{_name}(Tensor self, int? dim=None, bool keepdim=False) -> Tensor",
+        _arg_extreme(f"arg{_name}", _choose),
     )
 
 
@@ -195,7 +201,7 @@ def _prod(
     if dtype is None and self.dtype.kind in "bui":
         dtype = np.dtype(np.int64)
     axis = None if dim is None or self.ndim == 0 else dims.one(dim, self.ndim)
-    return np.multiply.reduce(self, axis=axis, dtype=dtype, keepdims=keepdim)
+    return _product(self, axis=axis, dtype=dtype, keepdims=keepdim)
 
 
 def _product_of_others(F: Any, g: Any, self: Any, result: Any, dim: int | None) -> Any:
@@ -261,9 +267,9 @@ def _var(
     _require_float(self, "var")
     over = _axes(dim, self.ndim)
     n = dims.count(self.shape, dim)
-    centred = self - np.add.reduce(self, axis=over, keepdims=True) / max(n, 1)
+    centred = self - _total(self, axis=over, keepdims=True) / max(n, 1)
     squares = centred * centred if self.dtype.kind == "f" else (centred * centred.conj()).real
-    total = np.add.reduce(squares, axis=over, keepdims=keepdim)
+    total = _total(squares, axis=over, keepdims=keepdim)
     freedom = max(n - correction, 0)
     return total / freedom if freedom else total * np.nan
 
@@ -303,7 +309,7 @@ def _logsumexp(self: np.ndarray, dim: Sequence[int], keepdim: bool = False) -> A
         self = self.astype(np.float32)
     top = np.maximum.reduce(self, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
-    total = np.log(np.add.reduce(np.exp(self - top), axis=axis, keepdims=True)) + top
+    total = np.log(_total(np.exp(self - top), axis=axis, keepdims=True)) + top
     return total if keepdim else total.squeeze(dims.many(dim, self.ndim))
 
 
@@ -330,16 +336,16 @@ def _vector_norm(
     axis = _axes(dim, self.ndim)
     size = np.abs(self if dtype is None else self.astype(dtype))
     if ord == 0:
-        return np.add.reduce(size != 0, axis=axis, keepdims=keepdim, dtype=size.dtype)
+        return _total(size != 0, axis=axis, keepdims=keepdim, dtype=size.dtype)
     if ord == 1:
-        return np.add.reduce(size, axis=axis, keepdims=keepdim)
+        return _total(size, axis=axis, keepdims=keepdim)
     if ord == 2:
-        return np.sqrt(np.add.reduce(size * size, axis=axis, keepdims=keepdim))
+        return np.sqrt(_total(size * size, axis=axis, keepdims=keepdim))
     if np.isinf(ord):
         _require_elements(self, "linalg.vector_norm")
-        function = np.maximum if ord > 0 else np.minimum
+        function: Any = np.maximum if ord > 0 else np.minimum
         return function.reduce(size, axis=axis, keepdims=keepdim)
-    return np.add.reduce(size**ord, axis=axis, keepdims=keepdim) ** (1 / ord)
+    return _total(size**ord, axis=axis, keepdims=keepdim) ** (1 / ord)
 
 
 def _norm_slope(F: Any, g: Any, self: Any, ord: Any, dim: Any, result: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,8 @@ def _expand_shape(self: np.ndarray, size: Sequence[int]) -> tuple[int, ...]:
     if not fits or any(each < 0 for each in shape):
         raise EngineError(
             "SHAPE_MISMATCH",
-            f"expand: shape {self.shape} does not expand to {list(size)}; only dimensions of size 1 "
+            f"expand: shape {self.shape} does not expand to {list(size)}; only dimensions of "
+            "size 1 "
             "grow, and new ones come first",
             argument="size",
             shape=self.shape,
@@ -326,7 +328,7 @@ def _split_with_sizes(
         )
     offsets = np.cumsum((0, *split_sizes))
     head = (slice(None),) * axis
-    return [self[(*head, slice(a, b))] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [self[(*head, slice(a, b))] for a, b in pairwise(offsets)]
 
 
 def _sizes_of(size: int, each: int) -> tuple[int, ...]:
