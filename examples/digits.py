@@ -1,0 +1,115 @@
+"""Train a small network on scanned digits, with its parameters resident on the server.
+
+    python examples/digits.py                  # on an embedded server
+    python examples/digits.py --address host:50051
+
+The data are scikit-learn's 1,797 real scans of 8x8 pixels. Each minibatch travels to the server;
+parameters, activations, gradients and the optimizer's state stay there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import gradwire as gw
+import gradwire.nn.functional as F  # noqa: N812
+
+HIDDEN = 64
+CLASSES = 10
+
+
+class Network:
+    """64 pixels -> 64 hidden units -> 10 classes."""
+
+    def __init__(self, generator: np.random.Generator, pixels: int) -> None:
+        def layer(outputs: int, inputs: int) -> tuple[gw.Tensor, gw.Tensor]:
+            spread = np.sqrt(2 / inputs)
+            weight = (generator.standard_normal((outputs, inputs)) * spread).astype(np.float32)
+            bias = np.zeros(outputs, np.float32)
+            return gw.tensor(weight, requires_grad=True), gw.tensor(bias, requires_grad=True)
+
+        self.hidden = layer(HIDDEN, pixels)
+        self.output = layer(CLASSES, HIDDEN)
+
+    def __call__(self, x: gw.Tensor) -> gw.Tensor:
+        """Scores of shape (batch, classes) for pixels of shape (batch, pixels)."""
+        return F.linear(F.relu(F.linear(x, *self.hidden)), *self.output)
+
+    def parameters(self) -> list[gw.Tensor]:
+        """The four leaves that training changes."""
+        return [*self.hidden, *self.output]
+
+
+def minibatches(
+    generator: np.random.Generator, x: np.ndarray, y: np.ndarray, size: int
+) -> Iterator[tuple[gw.Tensor, gw.Tensor]]:
+    """The examples in random order, `size` at a time, as tensors on the server."""
+    order = generator.permutation(len(x))
+    for start in range(0, len(x), size):
+        chosen = order[start : start + size]
+        yield gw.tensor(x[chosen]), gw.tensor(y[chosen])
+
+
+def accuracy(network: Network, x: np.ndarray, y: np.ndarray) -> float:
+    """The share of right answers, between 0 and 1."""
+    with gw.no_grad():
+        right = network(gw.tensor(x)).argmax(1) == gw.tensor(y)
+        return float(right.to(gw.float32).mean().item())
+
+
+def main() -> None:
+    """Train, show the loss falling, and check the test accuracy."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--address", help="server to use; an embedded one if not given")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=64)
+    arguments = parser.parse_args()
+
+    digits = load_digits()
+    pixels = (digits.data / 16).astype(np.float32)
+    labels = digits.target.astype(np.int64)
+    x_train, x_test, y_train, y_test = train_test_split(
+        pixels, labels, test_size=0.25, random_state=0, stratify=labels
+    )
+    generator = np.random.default_rng(0)
+    columns = (
+        TextColumn("epoch {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+    )
+    steps = -(-len(x_train) // arguments.batch)
+    with gw.connect(arguments.address), Progress(*columns) as progress:
+        network = Network(generator, x_train.shape[1])
+        optimizer = gw.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        task = progress.add_task("1", total=arguments.epochs * steps, loss=float("nan"))
+        losses: list[float] = []
+        for epoch in range(arguments.epochs):
+            total = 0.0
+            for x, y in minibatches(generator, x_train, y_train, arguments.batch):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(network(x), y)
+                loss.backward()
+                optimizer.step()
+                total += loss.item()
+                progress.update(task, advance=1)
+            losses.append(total / steps)
+            progress.update(task, description=str(epoch + 1), loss=losses[-1])
+        share = accuracy(network, x_test, y_test)
+    print(f"loss by epoch: {' '.join(f'{loss:.3f}' for loss in losses)}")
+    print(f"test accuracy: {share:.1%} of {len(y_test)} digits")
+    if losses[-1] >= losses[0] or share <= 0.95:
+        raise SystemExit("the network did not learn: expected a falling loss and above 95 %")
+
+
+if __name__ == "__main__":
+    main()
