@@ -1,1 +1,139 @@
-"""Define-by-run automatic differentiation as a service, with PyTorch's names."""
+"""Define-by-run automatic differentiation as a service, with PyTorch's names.
+
+    import gradwire as gw
+
+    gw.connect("host:50051")          # or gw.connect(): a server in this process
+    x = gw.tensor([3.0], requires_grad=True)
+    y = (x + 2) ** 2
+    y.backward()
+    x.grad.item()                     # 10.0
+
+Operators are recorded, and run on the server when something is read.
+"""
+
+# Tensor comes first: the modules that it is made of refer back to it. `graph` comes after the
+# package of the same name was imported, so that `gw.graph` is the function.
+from gradwire.tensors import Size, Tensor  # isort: skip
+from gradwire import autograd, dtypes, errors, linalg, nn, optim, special
+from gradwire.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from gradwire.comparing import allclose, equal, is_tensor
+from gradwire.creation import as_tensor, from_numpy, tensor
+from gradwire.dtypes import (
+    complex64,
+    complex128,
+    dtype,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    set_default_dtype,
+    uint8,
+)
+from gradwire.errors import GradwireError
+from gradwire.filled import (
+    arange,
+    eye,
+    full,
+    full_like,
+    linspace,
+    manual_seed,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    zeros,
+    zeros_like,
+)
+from gradwire.inspection import fetch, graph
+from gradwire.operators import functions
+from gradwire.operators.functions import *  # noqa: F403 (the names are those of its __all__)
+from gradwire.overloads import chunk, max, min, split, std, unbind, var
+from gradwire.session import Session, connect
+
+bool = dtypes.bool_
+half = float16
+float = float32
+double = float64
+short = int16
+int = int32
+long = int64
+cfloat = complex64
+cdouble = complex128
+
+__all__ = [
+    "GradwireError",
+    "Session",
+    "Size",
+    "Tensor",
+    "allclose",
+    "arange",
+    "as_tensor",
+    "autograd",
+    "bool",
+    "cdouble",
+    "cfloat",
+    "chunk",
+    "complex64",
+    "complex128",
+    "connect",
+    "double",
+    "dtype",
+    "enable_grad",
+    "equal",
+    "errors",
+    "eye",
+    "fetch",
+    "float",
+    "float16",
+    "float32",
+    "float64",
+    "from_numpy",
+    "full",
+    "full_like",
+    "get_default_dtype",
+    "graph",
+    "half",
+    "int",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "is_tensor",
+    "linalg",
+    "linspace",
+    "long",
+    "manual_seed",
+    "max",
+    "min",
+    "nn",
+    "no_grad",
+    "ones",
+    "ones_like",
+    "optim",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "set_default_dtype",
+    "set_grad_enabled",
+    "short",
+    "special",
+    "split",
+    "std",
+    "tensor",
+    "uint8",
+    "unbind",
+    "var",
+    "zeros",
+    "zeros_like",
+]
+__all__ += functions.__all__

@@ -1,0 +1,181 @@
+"""`gw.autograd`: backward and grad, as in torch.autograd."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gradwire import reading
+from gradwire import tensors as _tensors
+from gradwire.arguments import wrong_type
+from gradwire.errors import ArgumentError, refused
+from gradwire.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from gradwire.v1 import autograd_pb2 as pb
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
+    from gradwire.tensors import Tensor
+
+__all__ = ["backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+
+
+def backward(
+    tensors: "Tensor | Sequence[Tensor]",
+    grad_tensors: "Tensor | Sequence[Tensor | None] | None" = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: "Tensor | Sequence[Tensor] | None" = None,
+) -> None:
+    """Compute gradients of `tensors` and accumulate them into the `.grad` of leaves.
+
+    Args:
+        tensors: The roots.
+        grad_tensors: A direction for each root, of its shape; None for a root of one element.
+        retain_graph: Keep what the graph saved, for another pass. None: as `create_graph`.
+        create_graph: Record the backward itself, for higher derivatives.
+        inputs: Accumulate only into these.
+
+    Raises:
+        RuntimeError: (at the next reading, if not known before) a root of several elements without
+            direction, a root without graph, a graph that was freed, a saved value that was changed.
+        TypeError: something given is no tensor.
+    """
+    roots = _as_tensors("backward", "tensors", tensors)
+    if not roots:
+        raise refused("WRONG_ARITY", "backward() needs a tensor to start from")
+    gradients = _directions("backward", "grad_tensors", grad_tensors, len(roots))
+    message = pb.Backward(
+        tensors=[each._handle for each in roots],
+        gradients=[0 if each is None else each._handle for each in gradients],
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+    )
+    targets = None if inputs is None else _as_tensors("backward", "inputs", inputs)
+    if targets is not None:
+        if not targets:
+            raise refused("NO_INPUTS", "backward(inputs=[]): the list of inputs is empty")
+        message.inputs.tensors.extend(each._handle for each in targets)
+    _check_roots(roots, gradients)
+    session = _session("backward", [*roots, *gradients, *(targets or ())])
+    session.step(pb.Step(backward=message))
+    for each in targets or ():
+        session.grad_holders[each._handle] = each
+    reading.note_backward(session, roots, create_graph)
+    session.flush()
+
+
+def grad(
+    outputs: "Tensor | Sequence[Tensor]",
+    inputs: "Tensor | Sequence[Tensor]",
+    grad_outputs: "Tensor | Sequence[Tensor | None] | None" = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> "tuple[Tensor, ...]":
+    """Gradients of `outputs` with respect to `inputs`, as new tensors; `.grad` stays as it is.
+
+    The vector-Jacobian product of the outputs with `grad_outputs`.
+
+    Args:
+        outputs: The roots.
+        inputs: What to differentiate by; each must require grad.
+        grad_outputs: A direction for each root, of its shape; None for a root of one element.
+        retain_graph: Keep what the graph saved, for another pass. None: as `create_graph`.
+        create_graph: Record this backward, for higher derivatives.
+        allow_unused: For an input that the outputs do not depend on give None (this takes a round
+            trip), instead of failing. None: as `materialize_grads`.
+        materialize_grads: For such an input give zeros.
+
+    Returns:
+        A gradient for each input, of its shape and dtype.
+
+    Raises:
+        ValueError: `materialize_grads` with `allow_unused=False`.
+        RuntimeError: (at the next reading) an unused input, or one that does not require grad;
+            and what `backward` raises.
+        TypeError: something given is no tensor.
+    """
+    if materialize_grads and allow_unused is False:
+        raise ValueError(
+            "materialize_grads=True makes zeros for unused inputs, so allow_unused cannot be False"
+        )
+    roots = _as_tensors("grad", "outputs", outputs)
+    variables = _as_tensors("grad", "inputs", inputs)
+    if not variables:
+        raise refused("NO_INPUTS", "grad() needs at least one input to differentiate by")
+    directions = _directions("grad", "grad_outputs", grad_outputs, len(roots))
+    _check_roots(roots, directions)
+    session = _session("grad", [*roots, *directions, *variables])
+    first = session.new_handles(len(variables))
+    message = pb.Grad(
+        outputs=[each._handle for each in roots],
+        inputs=[each._handle for each in variables],
+        grad_outputs=[0 if each is None else each._handle for each in directions],
+        output=first,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        allow_unused=allow_unused,
+        materialize_grads=materialize_grads,
+    )
+    session.step(pb.Step(grad=message))
+    made = [_tensors.Tensor(first + nr, session) for nr in range(len(variables))]
+    if allow_unused and not materialize_grads:
+        return reading.without_absent(session, made)
+    return tuple(made)
+
+
+def _check_roots(roots: "Sequence[Tensor]", gradients: "Sequence[Tensor | None]") -> None:
+    """Refuse at once what is known to be refused later."""
+    for root, gradient in zip(roots, gradients, strict=True):
+        known = root._known
+        if known is None or known.info is None:
+            continue
+        shape = known.info.shape
+        if gradient is None and math.prod(shape) != 1:
+            raise refused(
+                "NON_SCALAR_ROOT",
+                f"a tensor of shape {shape} is no scalar, so backward needs a direction v: pass "
+                f"gradient=v with v of shape {shape} for the vector-Jacobian product with v, or "
+                "reduce the tensor first, as with sum()",
+                shape=shape,
+            )
+
+
+def _as_tensors(function: str, argument: str, given: object) -> "list[Tensor]":
+    found: list[Tensor] = []
+    for each in given if isinstance(given, Sequence) else [given]:
+        if not isinstance(each, _tensors.Tensor):
+            raise wrong_type(function, argument, "a tensor or a sequence of tensors", each)
+        found.append(each)
+    return found
+
+
+def _directions(function: str, argument: str, given: object, count: int) -> "list[Tensor | None]":
+    if given is None:
+        return [None] * count
+    found: list[Tensor | None] = []
+    for each in given if isinstance(given, Sequence) else [given]:
+        if each is not None and not isinstance(each, _tensors.Tensor):
+            raise wrong_type(function, argument, "a tensor, None, or a sequence of these", each)
+        found.append(each)
+    if len(found) != count:
+        raise refused(
+            "WRONG_ARITY",
+            f"{function}() has {count} outputs and {len(found)} in '{argument}'; give one for each",
+            given=len(found),
+        )
+    return found
+
+
+def _session(function: str, tensors: "Sequence[Tensor | None]") -> "Session":
+    session = None
+    for each in tensors:
+        if each is None:
+            continue
+        if session is None:
+            session = each._session
+        elif each._session is not session:
+            raise refused("BAD_VALUE", f"{function}() of tensors of different sessions")
+    if session is None:
+        raise ArgumentError(f"{function}() needs a tensor")
+    return session

@@ -1,0 +1,180 @@
+"""Making tensors: from data, filled, in ranges, at random."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradwire import arguments, dtypes, reading
+from gradwire import tensors as _tensors
+from gradwire.codec import Array, Info
+from gradwire.current import current
+from gradwire.dtypes import dtype as Dtype
+from gradwire.errors import AutogradError, refused
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
+    from gradwire.tensors import Tensor
+
+DtypeLike = "Dtype | npt.DTypeLike | None"
+
+
+def tensor(
+    data: Any, *, dtype: "Dtype | npt.DTypeLike | None" = None, requires_grad: bool = False
+) -> "Tensor":
+    """A new leaf tensor of the current session, from data that is copied.
+
+    Args:
+        data: A number, nested sequences of numbers, an array, or another library's tensor.
+        dtype: None: that of an array; of Python floats the default dtype (float32), of ints int64.
+        requires_grad: Record gradients through it.
+
+    Raises:
+        ValueError: sequences of unequal length, or a number that does not fit.
+        TypeError: data that is no numbers.
+        RuntimeError: `requires_grad` with integers or bools.
+    """
+    return put(current(), data, dtype, requires_grad)
+
+
+def as_tensor(data: Any, dtype: "Dtype | npt.DTypeLike | None" = None) -> "Tensor":
+    """A tensor as it is, or a new one from other data."""
+    if isinstance(data, _tensors.Tensor):
+        return data if dtype is None else data.to(dtype)
+    return put(current(), data, dtype, False)
+
+
+def from_numpy(ndarray: Array) -> "Tensor":
+    """A new tensor with a copy of an array's elements."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"from_numpy() takes an array, not {type(ndarray).__name__}")
+    return put(current(), ndarray, None, False)
+
+
+def put(
+    session: "Session", data: Any, dtype: "Dtype | npt.DTypeLike | None", requires_grad: bool
+) -> "Tensor":
+    """A new leaf tensor of a session, as `tensor` says."""
+    wanted = None if dtype is None else dtypes.as_dtype(dtype)
+    if isinstance(data, _tensors.Tensor) and data._session is session:
+        copied = data.detach().clone()
+        if wanted is not None:
+            copied = copied.to(wanted)
+        return copied.requires_grad_() if requires_grad else copied
+    array = as_array(data, wanted)
+    found = dtypes.from_numpy(array.dtype)
+    if requires_grad and array.dtype.kind not in "fc":
+        raise refused(
+            "DTYPE_NO_GRAD",
+            f"only tensors of floating-point or complex dtype can require grad, not {found}; "
+            "give the numbers as floats, or dtype=gradwire.float32",
+            dtype=found.name,
+        )
+    made = _tensors.Tensor(session.put(array, requires_grad), session)
+    known = reading.known(made)
+    strides = tuple(step // array.itemsize for step in _contiguous_strides(array))
+    known.info = Info(found, array.shape, requires_grad, True, False, 0, None, strides)
+    known.info_at = session.changes
+    known.grad_at = session.backwards
+    if array.nbytes <= reading.SMALL:
+        kept = array.copy()
+        kept.flags.writeable = False
+        known.value, known.value_at = kept, session.changes
+    if requires_grad:
+        session.grad_holders[made._handle] = made
+    return made
+
+
+def _contiguous_strides(array: Array) -> tuple[int, ...]:
+    strides: list[int] = []
+    step = array.itemsize
+    for size in reversed(array.shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def as_array(data: Any, wanted: Dtype | None) -> Array:
+    """Data as an array, with the dtype that PyTorch would infer; errors as of `tensor`."""
+    if not isinstance(data, (np.ndarray, np.generic)):
+        if callable(getattr(data, "detach", None)) and callable(getattr(data, "numpy", None)):
+            data = data.detach().cpu().numpy() if hasattr(data, "cpu") else data.detach().numpy()
+        elif isinstance(data, Iterable) and not hasattr(data, "__array__"):
+            data = _with_values(data)
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        raise ValueError(
+            "the nested sequences have unequal lengths, so they do not make a tensor"
+        ) from None
+    except OverflowError:
+        raise ValueError("a number does not fit into 64 bits") from None
+    if array.dtype.kind in "OUSVMm":
+        _refuse(array)
+    if wanted is None:
+        wanted = _inferred(data, array)
+    if array.dtype.kind == "c" and not wanted.is_complex:
+        raise AutogradError(f"complex numbers cannot become {wanted}; take .real first")
+    return array.astype(wanted.numpy, copy=False)
+
+
+def _refuse(array: Array) -> None:
+    if array.dtype.kind == "O":
+        for each in array.flat:
+            if isinstance(each, int) and not isinstance(each, bool):
+                raise ValueError(f"{each} does not fit into 64 bits")
+            if arguments.number_or_none(each) is None:
+                raise refused(
+                    "BAD_VALUE", f"a tensor holds numbers, not {type(each).__name__} ({each!r})"
+                )
+    raise TypeError(f"a tensor holds numbers, not elements of dtype {array.dtype}")
+
+
+def _inferred(data: Any, array: Array) -> Dtype:
+    leaf = _first_leaf(data)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+        if isinstance(leaf, int):
+            raise ValueError("a number does not fit into a signed integer of 64 bits")
+        raise TypeError("tensors cannot hold elements of dtype uint64; convert to int64")
+    if leaf is None or type(leaf) in (bool, int, float, complex):
+        match array.dtype.kind:
+            case "f":
+                return dtypes.get_default_dtype()
+            case "c":
+                return dtypes.default_complex()
+    return dtypes.from_numpy(array.dtype)
+
+
+def _first_leaf(data: Any) -> Any:
+    """The first number of nested sequences; None if there is none."""
+    while isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
+        if not len(data):
+            return None
+        data = data[0]
+    return data
+
+
+def _with_values(data: Iterable[Any]) -> Any:
+    """Nested sequences with tensors replaced by their values, read in one round trip."""
+    if isinstance(data, (str, bytes)):
+        return data
+    held = [each for each in _leaves(data) if isinstance(each, _tensors.Tensor)]
+    if not held:
+        return data if isinstance(data, Sequence) else list(data)
+    values = {id(each): value for each, value in zip(held, reading.values_of(held), strict=True)}
+
+    def replaced(item: Any) -> Any:
+        if isinstance(item, _tensors.Tensor):
+            return values[id(item)]
+        return [replaced(each) for each in item] if isinstance(item, (list, tuple)) else item
+
+    return replaced(data)
+
+
+def _leaves(data: Any) -> Iterator[Any]:
+    if isinstance(data, (list, tuple)):
+        for each in data:
+            yield from _leaves(each)
+    else:
+        yield data

@@ -1,0 +1,70 @@
+"""The `.grad` of tensors: what a backward left there, and setting it."""
+
+import warnings
+from typing import TYPE_CHECKING
+
+from gradwire import reading
+from gradwire import tensors as _tensors
+from gradwire.errors import refused
+from gradwire.v1 import autograd_pb2 as pb
+
+if TYPE_CHECKING:
+    from gradwire.tensors import Tensor
+
+
+def grad_of(tensor: "Tensor") -> "Tensor | None":
+    """The gradient accumulated at a tensor; the same object until it is replaced.
+
+    One round trip tells it of all tensors; none is needed where no backward was recorded since.
+    """
+    if not reading.is_resolved(tensor):
+        if tensor._session.backwards == 0 and _is_known_leaf(tensor):
+            return None
+        reading.resolve_grads(tensor._session, tensor)
+    known = tensor._known
+    grad = None if known is None else known.grad
+    if grad is None and not _is_known_leaf(tensor):
+        info = reading.info_of(tensor)
+        if not info.is_leaf and not info.retains_grad:
+            warnings.warn(
+                "the .grad of a tensor that is not a leaf is read; backward() does not fill it. "
+                "Call retain_grad() on the tensor before backward(), or read the .grad of a leaf",
+                UserWarning,
+                stacklevel=3,
+            )
+    return grad
+
+
+def set_grad(tensor: "Tensor", value: object) -> None:
+    """Replace the gradient of a tensor; None takes it away.
+
+    Raises:
+        TypeError: the value is neither a tensor nor None.
+        RuntimeError: it is the tensor itself; or (at the next reading) its shape or dtype differ.
+    """
+    session = tensor._session
+    if value is None:
+        handle = 0
+        known = reading.known(tensor)
+        if known.grad is None and reading.is_resolved(tensor):
+            return
+    elif isinstance(value, _tensors.Tensor):
+        if value is tensor:
+            raise refused("BAD_GRAD_ASSIGNMENT", "a tensor cannot be its own .grad")
+        if value._session is not session:
+            raise refused(
+                "BAD_GRAD_ASSIGNMENT", "a .grad must live in the same session as its tensor"
+            )
+        handle = value._handle
+        known = reading.known(tensor)
+        session.grads_seen = True
+    else:
+        raise TypeError(f".grad must be a tensor or None, not {type(value).__name__}")
+    session.step(pb.Step(set_grad=pb.SetGrad(tensor=tensor._handle, grad=handle)))
+    known.grad = value
+    known.grad_at = session.backwards
+
+
+def _is_known_leaf(tensor: "Tensor") -> bool:
+    known = tensor._known
+    return known is not None and known.info is not None and known.info.is_leaf

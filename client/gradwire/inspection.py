@@ -1,0 +1,85 @@
+"""`gw.graph(...)` and `gw.fetch(...)`: looking at several tensors at once."""
+
+import inspect
+from types import FrameType
+from typing import TYPE_CHECKING, overload
+
+from gradwire import node, reading
+from gradwire import tensors as _tensors
+from gradwire.arguments import wrong_type
+from gradwire.codec import Array
+from gradwire.errors import ArgumentError, refused
+from gradwire.graph import Graph
+from gradwire.v1 import autograd_pb2 as pb
+
+if TYPE_CHECKING:
+    from gradwire.tensors import Tensor
+
+
+@overload
+def fetch(tensor: "Tensor", /) -> Array: ...
+@overload
+def fetch(first: "Tensor", second: "Tensor", /, *more: "Tensor") -> tuple[Array, ...]: ...
+def fetch(*tensors: "Tensor") -> Array | tuple[Array, ...]:
+    """The values of tensors as arrays, read-only, in one round trip.
+
+    Args:
+        tensors: Of one session; also such that require grad.
+
+    Returns:
+        An array for a single tensor; for several, a tuple in their order.
+
+    Raises:
+        GradwireError: a step that was recorded before failed.
+        TypeError: an argument is no tensor, such as the `.grad` that a backward did not reach.
+    """
+    if not tensors:
+        raise ArgumentError("fetch() needs a tensor")
+    for each in tensors:
+        if not isinstance(each, _tensors.Tensor):
+            raise wrong_type("fetch", "tensors", "a tensor", each)
+        if each._session is not tensors[0]._session:
+            raise refused("BAD_VALUE", "fetch() of tensors of different sessions; call it for each")
+    values = reading.values_of(tensors)
+    return values[0] if len(tensors) == 1 else tuple(values)
+
+
+def graph(*tensors: "Tensor") -> Graph:
+    """The graph behind tensors, to look at: prints as text, shows as a picture in notebooks.
+
+    Tensors that the calling function has names for, bear them.
+
+    Raises:
+        GradwireError: a step that was recorded before failed.
+        TypeError: an argument is no tensor.
+    """
+    if not tensors:
+        raise ArgumentError("graph() needs a tensor")
+    for each in tensors:
+        if not isinstance(each, _tensors.Tensor):
+            raise wrong_type("graph", "tensors", "a tensor", each)
+    session = tensors[0]._session
+    frame = inspect.currentframe()
+    named = _named_tensors(frame.f_back if frame is not None else None)
+    named = {name: each for name, each in named.items() if each._session is session}
+    names: dict[int, str] = {}
+    for name, each in named.items():
+        names.setdefault(each._handle, name)
+    results = [each._handle for each in tensors]
+    roots = [*results, *(handle for handle in names if handle not in results)]
+    roots = [handle for handle in roots if not session.has_failed(handle)]
+    request = pb.GetGraphRequest(session_id=session.id, tensors=roots)
+    pages = node.graph_pages(tensors[0], request)
+    return Graph.from_responses(pages, names, results)
+
+
+def _named_tensors(frame: FrameType | None) -> "dict[str, Tensor]":
+    """The tensors that a function knows by name, local names first."""
+    if frame is None:
+        return {}
+    found: dict[str, Tensor] = {}
+    for scope in (frame.f_locals, frame.f_globals):
+        for name, value in scope.items():
+            if isinstance(value, _tensors.Tensor) and not name.startswith("_"):
+                found.setdefault(name, value)
+    return found

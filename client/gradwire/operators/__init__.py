@@ -1,0 +1,1 @@
+"""Operators as functions and methods, generated from their schemas."""

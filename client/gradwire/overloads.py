@@ -1,0 +1,271 @@
+"""Operators whose overloads return different things, or as many tensors as a shape says."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, overload
+
+from gradwire import arguments, reading
+from gradwire import tensors as _tensors
+from gradwire.errors import refused
+from gradwire.operators import functions
+from gradwire.operators.methods import Methods
+from gradwire.record import record, record_many
+from gradwire.recorder import Attribute
+
+if TYPE_CHECKING:
+    from gradwire.tensors import Tensor
+
+_SELF = ("self",)
+
+
+class Extremum(NamedTuple):
+    """Extreme values along a dimension, and where they stand."""
+
+    values: "Tensor"
+    indices: "Tensor"
+
+
+@overload
+def max(input: "Tensor") -> "Tensor": ...
+@overload
+def max(input: "Tensor", dim: "Tensor") -> "Tensor": ...
+@overload
+def max(input: "Tensor", dim: int, keepdim: bool = False) -> Extremum: ...
+@overload
+def max(input: "Tensor", *, other: "Tensor") -> "Tensor": ...
+def max(
+    input: "Tensor",
+    dim: "int | Tensor | None" = None,
+    keepdim: bool = False,
+    *,
+    other: "Tensor | None" = None,
+) -> "Tensor | Extremum":
+    """The largest element; `max(x, dim)` along a dimension; `max(x, y)` element by element."""
+    if isinstance(dim, _tensors.Tensor):
+        return functions.maximum(input, dim)
+    if other is not None:
+        return functions.maximum(input, other)
+    return _extremum("max", input, dim, keepdim)
+
+
+@overload
+def min(input: "Tensor") -> "Tensor": ...
+@overload
+def min(input: "Tensor", dim: "Tensor") -> "Tensor": ...
+@overload
+def min(input: "Tensor", dim: int, keepdim: bool = False) -> Extremum: ...
+@overload
+def min(input: "Tensor", *, other: "Tensor") -> "Tensor": ...
+def min(
+    input: "Tensor",
+    dim: "int | Tensor | None" = None,
+    keepdim: bool = False,
+    *,
+    other: "Tensor | None" = None,
+) -> "Tensor | Extremum":
+    """The smallest element; `min(x, dim)` along a dimension; `min(x, y)` element by element."""
+    if isinstance(dim, _tensors.Tensor):
+        return functions.minimum(input, dim)
+    if other is not None:
+        return functions.minimum(input, other)
+    return _extremum("min", input, dim, keepdim)
+
+
+def _extremum(name: str, input: object, dim: object, keepdim: bool) -> "Tensor | Extremum":
+    if dim is None:
+        return record(name, _SELF, (input,))
+    attributes: list[Attribute] = [("dim", arguments.to_int(name, "dim", dim))]
+    if keepdim:
+        attributes.append(("keepdim", True))
+    return Extremum(*record_many(f"{name}.dim", _SELF, (input,), attributes, 2))
+
+
+def var(
+    input: "Tensor",
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> "Tensor":
+    """The variance: divided by the count minus `correction`, which is 1, or 0 if not `unbiased`."""
+    return _spread("var", input, dim, unbiased, keepdim, correction)
+
+
+def std(
+    input: "Tensor",
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> "Tensor":
+    """The standard deviation: the square root of `var`."""
+    return _spread("std", input, dim, unbiased, keepdim, correction)
+
+
+def _spread(
+    name: str,
+    input: object,
+    dim: object,
+    unbiased: bool | None,
+    keepdim: bool,
+    correction: float | None,
+) -> "Tensor":
+    if unbiased is not None and correction is not None:
+        raise refused(
+            "BAD_ATTRIBUTE", f"{name}() takes either 'unbiased' or 'correction', not both"
+        )
+    if isinstance(dim, bool):
+        # torch.var(x, False): a bool alone says whether to be unbiased.
+        dim, unbiased = None, dim
+    if unbiased is not None:
+        correction = int(unbiased)
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", arguments.to_ints(name, "dim", dim)))
+    if correction is not None and correction != 1:
+        attributes.append(("correction", arguments.to_number(name, "correction", correction)))
+    if keepdim:
+        attributes.append(("keepdim", True))
+    return record(name, _SELF, (input,), attributes)
+
+
+def split(
+    tensor: "Tensor", split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> "tuple[Tensor, ...]":
+    """Parts along a dimension, as views: of one size (the last may be smaller), or of these sizes.
+
+    Takes a round trip where one size is given and the tensor's shape is not known yet.
+    """
+    return _split(tensor, split_size_or_sections, dim)
+
+
+def _split(
+    tensor: object, split_size_or_sections: int | Sequence[int], dim: int
+) -> "tuple[Tensor, ...]":
+    if isinstance(split_size_or_sections, int):
+        size = _size_along("split", tensor, dim)
+        if split_size_or_sections <= 0:
+            raise refused(
+                "BAD_VALUE", f"split(): parts must be larger than 0, not {split_size_or_sections}"
+            )
+        count = -(-size // split_size_or_sections) or 1
+        attributes: list[Attribute] = [("split_size", split_size_or_sections)]
+        name = "split"
+    else:
+        sizes = arguments.to_ints("split", "split_size_or_sections", split_size_or_sections)
+        attributes, count, name = [("split_sizes", sizes)], len(sizes), "split_with_sizes"
+    if dim != 0:
+        attributes.append(("dim", arguments.to_int("split", "dim", dim)))
+    return record_many(name, _SELF, (tensor,), attributes, count)
+
+
+def chunk(input: "Tensor", chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
+    """At most `chunks` parts of equal size along a dimension, as views; the last may be smaller.
+
+    Takes a round trip where the tensor's shape is not known yet.
+    """
+    return _chunk(input, chunks, dim)
+
+
+def _chunk(input: object, chunks: int, dim: int) -> "tuple[Tensor, ...]":
+    if chunks <= 0:
+        raise refused("BAD_VALUE", f"chunk(): there must be at least one chunk, not {chunks}")
+    size = _size_along("chunk", input, dim)
+    part = -(-size // chunks)
+    count = -(-size // part) if part else chunks
+    attributes: list[Attribute] = [("chunks", chunks)]
+    if dim != 0:
+        attributes.append(("dim", dim))
+    return record_many("chunk", _SELF, (input,), attributes, count)
+
+
+def unbind(input: "Tensor", dim: int = 0) -> "tuple[Tensor, ...]":
+    """The slices along a dimension, as views without it.
+
+    Takes a round trip where the tensor's shape is not known yet.
+    """
+    return _unbind(input, dim)
+
+
+def _unbind(input: object, dim: int) -> "tuple[Tensor, ...]":
+    attributes: list[Attribute] = [("dim", dim)] if dim != 0 else []
+    return record_many("unbind", _SELF, (input,), attributes, _size_along("unbind", input, dim))
+
+
+def _size_along(name: str, tensor: object, dim: int) -> int:
+    if not isinstance(tensor, _tensors.Tensor):
+        raise arguments.wrong_type(name, "input", "a tensor", tensor)
+    shape = reading.type_of(tensor).shape
+    if not -len(shape) <= dim < len(shape):
+        raise refused(
+            "DIM_OUT_OF_RANGE",
+            f"{name}(): there is no dimension {dim} in a tensor of shape {shape}",
+            dim=dim,
+            ndim=len(shape),
+        )
+    return shape[dim]
+
+
+class Overloads(Methods):
+    """The same as methods."""
+
+    __slots__ = ()
+
+    @overload
+    def max(self) -> "Tensor": ...
+    @overload
+    def max(self, dim: "Tensor") -> "Tensor": ...
+    @overload
+    def max(self, dim: int, keepdim: bool = False) -> Extremum: ...
+    def max(self, dim: "int | Tensor | None" = None, keepdim: bool = False) -> "Tensor | Extremum":
+        """The largest element; along a dimension; or element by element with another tensor."""
+        if isinstance(dim, _tensors.Tensor):
+            return record("maximum", ("self", "other"), (self, dim))
+        return _extremum("max", self, dim, keepdim)
+
+    @overload
+    def min(self) -> "Tensor": ...
+    @overload
+    def min(self, dim: "Tensor") -> "Tensor": ...
+    @overload
+    def min(self, dim: int, keepdim: bool = False) -> Extremum: ...
+    def min(self, dim: "int | Tensor | None" = None, keepdim: bool = False) -> "Tensor | Extremum":
+        """The smallest element; along a dimension; or element by element with another tensor."""
+        if isinstance(dim, _tensors.Tensor):
+            return record("minimum", ("self", "other"), (self, dim))
+        return _extremum("min", self, dim, keepdim)
+
+    def var(
+        self,
+        dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        unbiased: bool | None = None,
+        keepdim: bool = False,
+        *,
+        correction: float | None = None,
+    ) -> "Tensor":
+        """The variance, as `gradwire.var`."""
+        return _spread("var", self, dim, unbiased, keepdim, correction)
+
+    def std(
+        self,
+        dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        unbiased: bool | None = None,
+        keepdim: bool = False,
+        *,
+        correction: float | None = None,
+    ) -> "Tensor":
+        """The standard deviation, as `gradwire.std`."""
+        return _spread("std", self, dim, unbiased, keepdim, correction)
+
+    def split(self, split_size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...]":
+        """Parts along a dimension, as `gradwire.split`."""
+        return _split(self, split_size, dim)
+
+    def chunk(self, chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
+        """At most `chunks` parts of equal size along a dimension, as `gradwire.chunk`."""
+        return _chunk(self, chunks, dim)
+
+    def unbind(self, dim: int = 0) -> "tuple[Tensor, ...]":
+        """The slices along a dimension, as `gradwire.unbind`."""
+        return _unbind(self, dim)

@@ -1,0 +1,227 @@
+"""Reading tensors back, and what is remembered of them so that it need not be read twice.
+
+A session counts what may make memory stale: `changes` for in-place changes (any of them, since a
+tensor may be a view of another), `backwards` for steps that may fill `.grad`. What was read is
+trusted while its count is the session's.
+
+Whoever waits for an answer anyway also learns the `.grad` of all tensors that may have got one, and
+the value of the last backward's roots where they are small. So `loss.item()` and `w.grad` after a
+`backward()` take one round trip together, whichever comes first.
+"""
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+from gradwire import tensors as _tensors
+from gradwire.codec import Array, Fetched, Info
+from gradwire.errors import ServerError
+from gradwire.v1 import autograd_pb2 as pb
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
+    from gradwire.tensors import Tensor
+
+SMALL: Final = 64 << 10
+"""Values of up to this many bytes are remembered."""
+
+_ASIDE: Final = 1 << 10
+"""Values of up to this many bytes are fetched though nobody asked for them yet."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What is remembered of a tensor.
+
+    Attributes:
+        info: Metadata. Its dtype and shape hold for good, the rest at `info_at`.
+        info_at: The session's `changes` when it was read.
+        value: The value, if it is small.
+        value_at: The session's `changes` when it was read.
+        grad: The tensor that `.grad` was when last looked at.
+        grad_at: The session's `backwards` when it was looked at; -1: never.
+    """
+
+    info: Info | None = None
+    info_at: int = -1
+    value: Array | None = None
+    value_at: int = -1
+    grad: "Tensor | None" = None
+    grad_at: int = -1
+
+
+def known(tensor: "Tensor") -> Known:
+    """What is remembered of a tensor, for writing to."""
+    found = tensor._known
+    if found is None:
+        found = tensor._known = Known()
+    return found
+
+
+def info_of(tensor: "Tensor") -> Info:
+    """Metadata of a tensor as it is now; one round trip unless it is known."""
+    found = tensor._known
+    if found is not None and found.info is not None and found.info_at == tensor._session.changes:
+        return found.info
+    _read(tensor._session, [tensor], _ASIDE)
+    return _info(tensor)
+
+
+def type_of(tensor: "Tensor") -> Info:
+    """Metadata of which only dtype and shape are sure; one round trip unless they are known."""
+    found = tensor._known
+    if found is not None and found.info is not None:
+        return found.info
+    return info_of(tensor)
+
+
+def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
+    """The values of tensors of one session, read-only; at most one round trip for all."""
+    values = {id(each): _remembered(each) for each in tensors}
+    missing = [each for each in tensors if values[id(each)] is None]
+    if missing:
+        read = _read(tensors[0]._session, missing, 0)
+        values |= {id(each): value for each, value in zip(missing, read, strict=True)}
+    found = [values[id(each)] for each in tensors]
+    complete = [value for value in found if value is not None]
+    if len(complete) < len(found):
+        raise ServerError("the server left out a value that was asked for")
+    return complete
+
+
+def _remembered(tensor: "Tensor") -> Array | None:
+    found = tensor._known
+    if found is None or found.value_at != tensor._session.changes:
+        return None
+    return found.value
+
+
+def _info(tensor: "Tensor") -> Info:
+    found = tensor._known
+    if found is None or found.info is None:
+        raise ServerError("the server left out metadata that was asked for")
+    return found.info
+
+
+def _read(session: "Session", tensors: Sequence["Tensor"], most_bytes: int) -> list[Array | None]:
+    """One round trip: metadata, and values of up to `most_bytes` (0: of any size)."""
+    at = session.changes
+    aside = [
+        root
+        for ref in session.last_roots
+        if (root := ref()) is not None
+        and _remembered(root) is None
+        and not session.has_failed(root._handle)
+        and not any(root is each for each in tensors)
+    ]
+    session.last_roots = ()
+    asked = [_fetch([each._handle for each in tensors], most_bytes)]
+    if aside:
+        asked.append(_fetch([each._handle for each in aside], _ASIDE))
+    answers = _exchange(session, asked, ())
+    values = [_remember(*pair, at) for pair in zip([*tensors, *aside], answers, strict=True)]
+    return values[: len(tensors)]
+
+
+def resolve_grads(session: "Session", *more: "Tensor", most_bytes: int = SMALL) -> None:
+    """One round trip: the `.grad` of all tensors that may have one, and of `more`."""
+    at = session.changes
+    fetches = [_fetch([each._handle for each in more], _ASIDE)] if more else []
+    answers = _exchange(session, fetches, more, most_bytes)
+    for each, answer in zip(more, answers, strict=True):
+        _remember(each, answer, at)
+
+
+def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
+    return pb.Step(
+        fetch=pb.Fetch(tensors=handles, values=True, info=True, max_value_bytes=most_bytes)
+    )
+
+
+def _exchange(
+    session: "Session",
+    fetches: Sequence[pb.Step],
+    more: Sequence["Tensor"],
+    most_bytes: int = _ASIDE,
+) -> list[Fetched]:
+    """Fetch, and learn the grads that are not known, in one round trip."""
+    at, backwards = session.changes, session.backwards
+    holders = _unresolved(session, more)
+    if not holders:
+        return session.exchange(*fetches)
+    first = session.new_handles(len(holders))
+    grads = range(first, first + len(holders))
+    naming = pb.GetGrad(tensors=[each._handle for each in holders], outputs=grads)
+    try:
+        answers = session.exchange(*fetches, pb.Step(get_grad=naming), _fetch(grads, most_bytes))
+    except BaseException:
+        for handle in grads:
+            session.release(handle)
+        raise
+    count = len(answers) - len(holders)
+    for holder, answer in zip(holders, answers[count:], strict=True):
+        remembered = known(holder)
+        remembered.grad_at = backwards
+        if answer.absent:
+            session.release(answer.tensor)
+            remembered.grad = None
+            continue
+        remembered.grad = _tensors.Tensor(answer.tensor, session)
+        session.grads_seen = True
+        _remember(remembered.grad, answer, at)
+    return answers[:count]
+
+
+def is_resolved(tensor: "Tensor") -> bool:
+    """Whether it is known what `.grad` is."""
+    found, session = tensor._known, tensor._session
+    if found is None:
+        return False
+    if found.grad is None:
+        return found.grad_at >= session.backwards
+    return found.grad_at >= session.rebuilt_grads
+
+
+def _unresolved(session: "Session", more: Sequence["Tensor"]) -> list["Tensor"]:
+    candidates = {id(each): each for each in (*session.grad_holders.values(), *more)}
+    return [
+        each
+        for each in candidates.values()
+        if not is_resolved(each) and not session.has_failed(each._handle)
+    ]
+
+
+def _remember(tensor: "Tensor", answer: Fetched, at: int) -> Array | None:
+    remembered = known(tensor)
+    if answer.info is not None:
+        remembered.info, remembered.info_at = answer.info, at
+    value = answer.value
+    if value is not None and value.nbytes <= SMALL:
+        remembered.value, remembered.value_at = value, at
+    return value
+
+
+def without_absent(session: "Session", tensors: "Sequence[Tensor]") -> "tuple[Tensor, ...]":
+    """The tensors, with None for those whose handle holds none; one round trip.
+
+    Typed as if there were no None, as PyTorch types `grad`: whoever allows unused inputs knows.
+    """
+    at = session.changes
+    answers = _exchange(session, [_fetch([each._handle for each in tensors], _ASIDE)], ())
+    found: list[Tensor | None] = []
+    for each, answer in zip(tensors, answers, strict=True):
+        if not answer.absent:
+            _remember(each, answer, at)
+        found.append(None if answer.absent else each)
+    return cast("tuple[Tensor, ...]", tuple(found))
+
+
+def note_backward(session: "Session", roots: Sequence["Tensor"], create_graph: bool) -> None:
+    """Note that a backward was recorded: it may have filled, or changed, any `.grad`."""
+    session.backwards += 1
+    if create_graph:
+        session.rebuilt_grads = session.backwards
+    if session.grads_seen:
+        session.changes += 1
+    session.last_roots = tuple(weakref.ref(root) for root in roots)

@@ -1,0 +1,216 @@
+"""From a call in the user's program to a recorded step: what every operator goes through."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+# `gradwire.tensors` is imported first by the package and imports the generated methods, which
+# import this; so the class is looked up when it is needed.
+from gradwire import arguments, current
+from gradwire import tensors as _tensors
+from gradwire.dtypes import dtype
+from gradwire.errors import refused
+from gradwire.modes import is_grad_enabled
+from gradwire.recorder import Attribute, Handles
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
+    from gradwire.tensors import Tensor
+
+
+def record(
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[object, ...],
+    attributes: Sequence[Attribute] = (),
+) -> "Tensor":
+    """Record an operator with one result.
+
+    Args:
+        name: The operator.
+        names: Names of its tensor arguments, in order of the schema.
+        tensors: What was given for them: tensors, plain numbers, or None.
+        attributes: Its other arguments, where they differ from the default.
+
+    Raises:
+        TypeError: a tensor argument is neither a tensor nor a number.
+        SessionError: tensors of different sessions.
+    """
+    session, inputs, attributes = _bind(name, names, tensors, attributes)
+    handle = session.op(name, inputs, tuple(attributes), 1, not is_grad_enabled())
+    return _tensors.Tensor(handle, session)
+
+
+def record_many(
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[object, ...],
+    attributes: Sequence[Attribute],
+    outputs: int,
+) -> "tuple[Tensor, ...]":
+    """Record an operator with several results; as `record`."""
+    session, inputs, attributes = _bind(name, names, tensors, attributes)
+    first = session.op(name, inputs, tuple(attributes), outputs, not is_grad_enabled())
+    return tuple(_tensors.Tensor(first + nr, session) for nr in range(outputs))
+
+
+def record_in_place(
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[object, ...],
+    attributes: Sequence[Attribute] = (),
+) -> "Tensor":
+    """Record an operator that changes its first tensor, and give that back; as `record`."""
+    session, inputs, attributes = _bind(name, names, tensors, attributes)
+    target = tensors[0]
+    if not isinstance(target, _tensors.Tensor):
+        raise arguments.wrong_type(name, names[0], "a tensor", target)
+    session.op(name, inputs, tuple(attributes), 0, not is_grad_enabled())
+    session.changes += 1
+    if name in _RESHAPING:
+        target._known = None
+    return target
+
+
+_RESHAPING = frozenset(
+    {"as_strided_", "resize_", "set_", "squeeze_", "swapaxes_", "t_", "transpose_", "unsqueeze_"}
+)
+"""In-place operators after which a tensor may have another shape."""
+
+
+def _bind(
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[object, ...],
+    attributes: Sequence[Attribute],
+) -> "tuple[Session, tuple[int, ...], Sequence[Attribute]]":
+    """The session that the tensors live in, their handles, and numbers given for tensors."""
+    session: Session | None = None
+    inputs: list[int] = []
+    Tensor = _tensors.Tensor
+    for nr, each in enumerate(tensors):
+        if isinstance(each, Tensor):
+            inputs.append(each._handle)
+            if session is None:
+                session = each._session
+            elif each._session is not session:
+                raise _two_sessions(name, session, each._session)
+        else:
+            inputs.append(0)
+            if each is not None:
+                number = arguments.number_or_none(each)
+                if number is None:
+                    raise arguments.wrong_type(name, names[nr], "a tensor or a number", each)
+                attributes = [*attributes, (names[nr], number)]
+    for _, value in attributes:
+        if isinstance(value, TensorList):
+            if session is None:
+                session = value.session
+            elif value.session is not None and value.session is not session:
+                raise _two_sessions(name, session, value.session)
+    return (current.current() if session is None else session), tuple(inputs), attributes
+
+
+class TensorList(Handles):
+    """An argument of type `Tensor[]`, with the session that its tensors live in."""
+
+    session: "Session | None"
+
+    def __new__(cls, name: str, argument: str, items: Iterable[object]) -> "TensorList":
+        """Take the handles of tensors; of None, 0.
+
+        Raises:
+            TypeError: an item is no tensor.
+            SessionError: tensors of different sessions.
+        """
+        session: Session | None = None
+        handles: list[int] = []
+        for item in items:
+            if item is None:
+                handles.append(0)
+                continue
+            if not isinstance(item, _tensors.Tensor):
+                raise arguments.wrong_type(name, argument, "a sequence of tensors", item)
+            if session is None:
+                session = item._session
+            elif item._session is not session:
+                raise _two_sessions(name, session, item._session)
+            handles.append(item._handle)
+        made = super().__new__(cls, handles)
+        made.session = session
+        return made
+
+
+def _two_sessions(name: str, one: "Session", other: "Session") -> Exception:
+    return refused(
+        "BAD_VALUE",
+        f"{name}: its tensors live in different sessions ({one.id} and {other.id}); carry a value "
+        "over with session.tensor(t.detach().numpy())",
+    )
+
+
+_OTHER = ("self", "other")
+
+
+def binary(
+    name: str,
+    left: object,
+    right: object,
+    *,
+    swap: bool = False,
+    numbers: bool = True,
+    names: tuple[str, str] = _OTHER,
+    attributes: tuple[Attribute, ...] = (),
+) -> "Tensor":
+    """Record a Python operator; NotImplemented where `right` is no operand for it.
+
+    Args:
+        name: The operator.
+        left: The tensor whose method was called.
+        right: The other operand: a tensor, a number or an array.
+        swap: `right` is the first argument, as in `2 ** x`.
+        numbers: Whether `right` may be a number.
+        names: Names of the two arguments.
+        attributes: Other arguments.
+    """
+    assert isinstance(left, _tensors.Tensor)
+    session = left._session
+    if isinstance(right, np.ndarray):
+        right = session.tensor(right)
+    if isinstance(right, _tensors.Tensor):
+        if right._session is not session:
+            raise _two_sessions(name, session, right._session)
+        mine, other = left._handle, right._handle
+        inputs: tuple[int, ...] = (other, mine) if swap else (mine, other)
+    else:
+        number = arguments.number_or_none(right) if numbers else None
+        if number is None:
+            return cast("Tensor", NotImplemented)
+        inputs = (0, left._handle) if swap else (left._handle,)
+        attributes = (*attributes, (names[not swap], number))
+    handle = session.op(name, inputs, attributes, 1, not is_grad_enabled())
+    return _tensors.Tensor(handle, session)
+
+
+def binary_in_place(
+    name: str, target: object, other: object, *, names: tuple[str, str] = _OTHER
+) -> "Tensor":
+    """Record an augmented assignment; NotImplemented where `other` is no operand for it."""
+    assert isinstance(target, _tensors.Tensor)
+    if isinstance(other, np.ndarray):
+        other = target._session.tensor(other)
+    elif not isinstance(other, _tensors.Tensor) and arguments.number_or_none(other) is None:
+        return cast("Tensor", NotImplemented)
+    return record_in_place(name, names, (target, other))
+
+
+def convert(tensor: object, wanted: "dtype | None") -> "Tensor":
+    """Record a conversion to another dtype, unless the tensor is known to have it already."""
+    assert isinstance(tensor, _tensors.Tensor)
+    known = tensor._known
+    if wanted is None or (
+        known is not None and known.info is not None and known.info.dtype is wanted
+    ):
+        return tensor
+    return record("to", ("self",), (tensor,), (("dtype", wanted),))

@@ -1,0 +1,167 @@
+"""The pure core of a session: it records steps and makes sequences of them. No I/O here.
+
+Recording an operator must cost about as much as calling one, so a step is a plain tuple until it
+is sent, and the user's line a code object with an offset.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gradwire.dtypes import dtype
+from gradwire.location import Mark, mark
+from gradwire.v1 import autograd_pb2 as pb
+from gradwire.wire import Payload
+
+FLUSH_STEPS: Final = 256
+"""So many steps are sent without waiting for more, so that the server works while one records."""
+
+FLUSH_BYTES: Final = 1 << 20
+"""So many bytes of tensor data are sent without waiting for more."""
+
+_RELEASE_BATCH: Final = 64
+"""So many dropped handles are worth a step of their own."""
+
+
+class Handles(tuple[int, ...]):
+    """Tensors as the value of an attribute, for arguments of type `Tensor[]`; 0 is none."""
+
+    __slots__ = ()
+
+
+AttributeValue = (
+    bool | int | float | complex | str | dtype | Handles | tuple[int, ...] | tuple[float, ...]
+)
+Attribute = tuple[str, AttributeValue]
+OpStep = tuple[str, tuple[int, ...], int, int, tuple[Attribute, ...], bool]
+"""Name, inputs, first output, number of outputs, attributes, and whether it runs under no_grad."""
+Entry = tuple[OpStep | pb.Step, Mark | None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Steps that travel together.
+
+    Attributes:
+        entries: The steps in order, each with the place of the line that recorded it.
+        payloads: Tensor data that the steps name by index.
+        released: Handles dropped by the batch's release steps, each with its step's index.
+    """
+
+    entries: list[Entry]
+    payloads: list[Payload]
+    released: list[tuple[int, tuple[int, ...]]]
+
+
+class Recorder:
+    """Allocates handles, and collects steps until they are taken to be sent.
+
+    Callers hold the session's lock, except for `release`, which any thread may call at any time.
+    """
+
+    __slots__ = (
+        "_dropped",
+        "_most_steps",
+        "_next",
+        "_payload_bytes",
+        "_payloads",
+        "_released",
+        "entries",
+    )
+
+    def __init__(self, most_steps: int = 0) -> None:
+        """Make a recorder whose sequences stay below `most_steps` steps, if that is not 0."""
+        self._most_steps = min(FLUSH_STEPS, max(1, most_steps - 8)) if most_steps else FLUSH_STEPS
+        self.entries: list[Entry] = []
+        self._payloads: list[Payload] = []
+        self._payload_bytes = 0
+        self._next = 1
+        self._released: list[tuple[int, tuple[int, ...]]] = []
+        self._dropped: deque[int] = deque()
+
+    def handles(self, count: int = 1) -> int:
+        """The first of `count` new handles."""
+        first = self._next
+        self._next = first + count
+        return first
+
+    def op(
+        self,
+        name: str,
+        inputs: tuple[int, ...],
+        attributes: tuple[Attribute, ...],
+        outputs: int,
+        no_grad: bool,
+    ) -> int:
+        """Record an operator; the handle of its first result (0 for no results)."""
+        if outputs:
+            output = self._next
+            self._next = output + outputs
+        else:
+            output = 0
+        self.entries.append(((name, inputs, output, outputs, attributes, no_grad), mark()))
+        return output
+
+    def step(self, step: pb.Step) -> None:
+        """Record a step of another kind."""
+        self.entries.append((step, mark()))
+
+    def payload(self, data: Payload) -> int:
+        """Add tensor data; its index."""
+        self._payloads.append(data)
+        self._payload_bytes += len(data) if isinstance(data, bytes) else data.nbytes
+        return len(self._payloads) - 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough is recorded to be sent."""
+        return len(self.entries) >= self._most_steps or self._payload_bytes >= FLUSH_BYTES
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of tensor data that wait to be sent."""
+        return self._payload_bytes
+
+    def release(self, handle: int) -> None:
+        """Note that a handle is not needed any more. Safe in finalizers: takes no lock."""
+        self._dropped.append(handle)
+
+    def release_again(self, handles: Iterable[int]) -> None:
+        """Note handles whose release did not happen, because a step before it failed."""
+        self._dropped.extend(handles)
+
+    def drain(self, least: int = _RELEASE_BATCH) -> None:
+        """Record the release of dropped handles, if there are at least so many."""
+        if len(self._dropped) < least:
+            return
+        handles = []
+        while self._dropped:
+            handles.append(self._dropped.popleft())
+        self._released.append((len(self.entries), tuple(handles)))
+        self.entries.append((pb.Step(release=pb.Release(tensors=handles)), None))
+
+    def take(self) -> Batch | None:
+        """All that is recorded, dropped handles included; None if there is nothing."""
+        self.drain(least=1)
+        if not self.entries:
+            return None
+        batch = Batch(self.entries, self._payloads, self._released)
+        self.entries, self._payloads, self._released = [], [], []
+        self._payload_bytes = 0
+        return batch
+
+
+def outputs_of(step: OpStep | pb.Step) -> range | tuple[int, ...]:
+    """Handles that a step makes."""
+    if isinstance(step, tuple):
+        return range(step[2], step[2] + step[3])
+    match step.WhichOneof("kind"):
+        case "put":
+            return (step.put.output,)
+        case "grad":
+            return range(step.grad.output, step.grad.output + len(step.grad.inputs))
+        case "get_grad":
+            return tuple(step.get_grad.outputs)
+        case _:
+            return ()

@@ -1,0 +1,396 @@
+"""Tensor: a handle of a tensor that lives in a session, with PyTorch's names."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast, overload
+
+import numpy.typing as npt
+
+from gradwire import autograd, grads, node, printing, reading
+from gradwire.codec import Array
+from gradwire.dtypes import dtype as Dtype
+from gradwire.errors import AutogradError, BadValueError, refused
+from gradwire.tensor_operators import Operators
+from gradwire.v1 import autograd_pb2 as pb
+
+if TYPE_CHECKING:
+    from gradwire.node import Node
+    from gradwire.reading import Known
+    from gradwire.session import Session
+
+
+class Size(tuple[int, ...]):
+    """The shape of a tensor: a tuple of sizes."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return math.prod(self)
+
+    def __repr__(self) -> str:
+        return f"gradwire.Size({list(self)})"
+
+
+class Tensor(Operators):
+    """A tensor of a session. Operators on it are recorded, and run on the server.
+
+    What reads it (`item`, `numpy`, `tolist`, `shape`, printing, `bool`) sends what is recorded and
+    waits; there too an operator that failed is reported, with the line that recorded it.
+
+    Made by `gradwire.tensor` and the other creation functions, not by its constructor.
+    """
+
+    __slots__ = ("__weakref__", "_handle", "_known", "_session")
+
+    # NumPy leaves operators between an array and a tensor to the tensor.
+    __array_ufunc__ = None
+
+    def __init__(self, handle: int, session: "Session") -> None:
+        self._handle = handle
+        self._session = session
+        self._known: Known | None = None
+
+    def __del__(self) -> None:
+        # In whatever thread, at whatever time: so this only notes the handle.
+        self._session.release(self._handle)
+
+    # Metadata
+
+    @property
+    def shape(self) -> Size:
+        """Sizes of the dimensions."""
+        return Size(reading.type_of(self).shape)
+
+    @overload
+    def size(self) -> Size: ...
+    @overload
+    def size(self, dim: int) -> int: ...
+    def size(self, dim: int | None = None) -> Size | int:
+        """The shape, or the size of one dimension; an IndexError if there is no such one."""
+        shape = self.shape
+        if dim is None:
+            return shape
+        if not -len(shape) <= dim < len(shape):
+            raise _no_such_dim(dim, len(shape))
+        return shape[dim]
+
+    @property
+    def dtype(self) -> Dtype:
+        """The element type."""
+        return reading.type_of(self).dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.shape.numel()
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.numel() * self.dtype.itemsize
+
+    @overload
+    def stride(self) -> tuple[int, ...]: ...
+    @overload
+    def stride(self, dim: int) -> int: ...
+    def stride(self, dim: int | None = None) -> tuple[int, ...] | int:
+        """Elements between neighbours along each dimension, or along one."""
+        strides = reading.info_of(self).strides
+        return strides if dim is None else strides[dim]
+
+    def is_floating_point(self) -> bool:
+        """Whether the elements are real floating-point numbers."""
+        return self.dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        """Whether the elements are complex numbers."""
+        return self.dtype.is_complex
+
+    @property
+    def session(self) -> "Session":
+        """The session that the tensor lives in."""
+        return self._session
+
+    # Values
+
+    def item(self) -> bool | int | float | complex:
+        """The value of a tensor of one element, as a Python number.
+
+        Raises:
+            RuntimeError: it has another number of elements.
+        """
+        (value,) = reading.values_of([self])
+        if value.size != 1:
+            raise BadValueError(
+                f"a tensor of {value.size} elements (shape {value.shape}) cannot be converted to a "
+                "number; only one with a single element can, so index or reduce it first"
+            )
+        number: bool | int | float | complex = value.item()
+        return number
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers; of a 0-d tensor, a number."""
+        (value,) = reading.values_of([self])
+        return value.tolist()
+
+    def numpy(self, *, force: bool = False) -> Array:
+        """The values as an array: a copy of the server's, and read-only for that reason.
+
+        Args:
+            force: Also of a tensor that requires grad: `detach()` first.
+
+        Raises:
+            RuntimeError: the tensor requires grad, and `force` is not set.
+        """
+        (value,) = reading.values_of([self])
+        if not force and self.requires_grad:
+            raise AutogradError(
+                "numpy() of a tensor that requires grad would leave the graph unnoticed; "
+                "use tensor.detach().numpy(), or gradwire.fetch(tensor)"
+            )
+        return value
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        # NumPy exports no read-only arrays, so this is a copy that its taker may write to.
+        array: npt.NDArray[Any] = self.numpy().copy()
+        return array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)  # kDLCPU, whatever the server runs on: values arrive in this memory
+
+    def __bool__(self) -> bool:
+        (value,) = reading.values_of([self])
+        if value.size != 1:
+            raise BadValueError(
+                f"the truth value of a tensor of shape {value.shape} is ambiguous; use any() or "
+                "all()"
+            )
+        return bool(value.item())
+
+    def __float__(self) -> float:
+        return float(cast(float, self._only()))
+
+    def __int__(self) -> int:
+        return int(cast(float, self._only()))
+
+    def __complex__(self) -> complex:
+        return complex(self._only())
+
+    def __index__(self) -> int:
+        number = self._only()
+        if not isinstance(number, int):
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(number)
+
+    def _only(self) -> bool | int | float | complex:
+        (value,) = reading.values_of([self])
+        if value.size != 1:
+            raise ValueError(
+                f"only tensors of one element can be converted to a number, not shape {value.shape}"
+            )
+        number: bool | int | float | complex = value.item()
+        return number
+
+    def __len__(self) -> int:
+        shape = self.shape
+        if not shape:
+            raise TypeError("len() of a 0-d tensor")
+        return shape[0]
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    def __contains__(self, element: object) -> bool:
+        return bool((self == element).any())
+
+    def __repr__(self) -> str:
+        return printing.show(self)
+
+    def __format__(self, spec: str) -> str:
+        if spec and not self.shape:
+            return format(self.item(), spec)
+        return format(repr(self), spec)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a tensor lives in a session and cannot be pickled or copied by copy(); use "
+            "tensor.clone(), or pickle tensor.detach().numpy()"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
+        if not self.is_leaf:
+            raise AutogradError(
+                "only leaf tensors can be deep-copied; use tensor.detach().clone(), or clone()"
+            )
+        made = self.detach().clone().requires_grad_(self.requires_grad)
+        memo[id(self)] = made
+        return made
+
+    # Autograd
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are recorded through this tensor. Can be set on a leaf."""
+        return reading.info_of(self).requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        """Set whether gradients are recorded through this leaf.
+
+        Raises:
+            RuntimeError: (at the next reading, if not known before) it is not of floating-point or
+                complex dtype; or it is no leaf and the value is False.
+        """
+        known = self._known
+        if requires_grad and known is not None and known.info is not None:
+            _require_differentiable(known.info.dtype)
+        step = pb.RequiresGrad(tensor=self._handle, value=requires_grad)
+        self._session.step(pb.Step(requires_grad=step))
+        if known is not None:
+            if known.info is not None and known.info.is_leaf:
+                known.info = replace(known.info, requires_grad=requires_grad)
+            else:
+                known.info_at = -1
+        if requires_grad:
+            self._session.grad_holders[self._handle] = self
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operator made it, so that `backward` fills its `.grad`."""
+        return reading.info_of(self).is_leaf
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether it is a non-leaf that `retain_grad` was called on."""
+        return reading.info_of(self).retains_grad
+
+    @property
+    def _version(self) -> int:
+        """In-place changes so far, those of its views included."""
+        return reading.info_of(self).version
+
+    @property
+    def grad_fn(self) -> "Node | None":
+        """The node of the graph that made it; None for a leaf."""
+        ref = reading.info_of(self).grad_fn
+        return None if ref is None else node.Node(self, ref)
+
+    @property
+    def grad(self) -> "Tensor | None":
+        """The gradient that backward passes accumulated here; None before the first. Can be set.
+
+        The same object each time, whose value grows with each backward.
+        """
+        return grads.grad_of(self)
+
+    @grad.setter
+    def grad(self, value: "Tensor | None") -> None:
+        grads.set_grad(self, value)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf in its `.grad`.
+
+        Raises:
+            RuntimeError: (at the next reading) it does not require grad.
+        """
+        self._session.step(pb.Step(retain_grad=pb.RetainGrad(tensor=self._handle)))
+        known = reading.known(self)
+        known.info_at = -1
+        self._session.grad_holders[self._handle] = self
+
+    def backward(
+        self,
+        gradient: "Tensor | None" = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: "Tensor | Sequence[Tensor] | None" = None,
+    ) -> None:
+        """Compute gradients of this tensor and accumulate them into the `.grad` of leaves.
+
+        Args:
+            gradient: The direction v of the vector-Jacobian product, of this tensor's shape. Not
+                needed for a tensor of one element, whose direction is 1.
+            retain_graph: Keep what the graph saved, for another pass. None: as `create_graph`.
+            create_graph: Record the backward itself, for higher derivatives.
+            inputs: Accumulate only into these.
+
+        Raises:
+            RuntimeError: (at the next reading, if not known before) no gradient for a tensor that
+                is no scalar, a graph that was freed, a saved value that was changed since.
+        """
+        autograd.backward(
+            self, gradient, retain_graph=retain_graph, create_graph=create_graph, inputs=inputs
+        )
+
+    @property
+    def T(self) -> "Tensor":
+        """The tensor with its dimensions in reverse order."""
+        dims = tuple(range(len(self.shape)))[::-1]
+        return self.permute(dims)
+
+    @property
+    def mT(self) -> "Tensor":
+        """Each matrix in the last two dimensions transposed."""
+        return self.transpose(-2, -1)
+
+    @property
+    def data(self) -> "Tensor":
+        """The values outside of the graph, as `detach()`."""
+        return self.detach()
+
+
+def _require_differentiable(found: Dtype) -> None:
+    if not (found.is_floating_point or found.is_complex):
+        raise refused(
+            "DTYPE_NO_GRAD",
+            f"only tensors of floating-point or complex dtype can require grad, not {found}; "
+            "convert with to(gradwire.float32) first",
+            dtype=found.name,
+        )
+
+
+def _no_such_dim(dim: int, ndim: int) -> Exception:
+    return refused(
+        "DIM_OUT_OF_RANGE",
+        f"dimension {dim} of a tensor that has {ndim}; expected {-ndim} to {ndim - 1}",
+        dim=dim,
+        ndim=ndim,
+    )
