@@ -15,10 +15,14 @@ from gradwire.record import TensorList, record, record_in_place
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
+    from types import EllipsisType
+    from typing import Any, SupportsIndex
+
+    from gradwire.codec import Array
     from gradwire.tensors import Tensor
 
-Index = Union[SupportsIndex, slice, EllipsisType, "Tensor", Array, Sequence[Any], None]
-"""What may stand in the brackets: an item, or a tuple of items."""
+    # What may stand in the brackets: an item, or a tuple of items.
+    Index = SupportsIndex | slice | EllipsisType | Tensor | Array | Sequence[Any] | None
 
 _SELF = ("self",)
 

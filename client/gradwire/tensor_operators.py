@@ -6,11 +6,11 @@ import numpy.typing as npt
 
 from gradwire import dtypes, indexing
 from gradwire.codec import Array
-from gradwire.indexing import Index
 from gradwire.overloads import Overloads
 from gradwire.record import binary, binary_in_place, convert, record
 
 if TYPE_CHECKING:
+    from gradwire.indexing import Index
     from gradwire.tensors import Tensor
 
 Number = bool | int | float | complex
@@ -132,10 +132,10 @@ class Operators(Overloads):
 
     __hash__ = object.__hash__
 
-    def __getitem__(self, index: Index) -> "Tensor":
+    def __getitem__(self, index: "Index") -> "Tensor":
         return indexing.get(self, index)
 
-    def __setitem__(self, index: Index, value: "Tensor | Array | Number") -> None:
+    def __setitem__(self, index: "Index", value: "Tensor | Array | Number") -> None:
         indexing.set_(self, index, value)
 
     def to(self, dtype: "dtypes.dtype | npt.DTypeLike") -> "Tensor":
