@@ -16,13 +16,13 @@ from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
     from types import EllipsisType
-    from typing import Any, SupportsIndex
+    from typing import Any, SupportsIndex, TypeAlias
 
     from gradwire.codec import Array
     from gradwire.tensors import Tensor
 
     # What may stand in the brackets: an item, or a tuple of items.
-    Index = SupportsIndex | slice | EllipsisType | Tensor | Array | Sequence[Any] | None
+    Index: TypeAlias = SupportsIndex | slice | EllipsisType | Tensor | Array | Sequence[Any] | None
 
 _SELF = ("self",)
 
