@@ -12,6 +12,8 @@ from functools import cache
 
 import numpy as np
 
+from gradwire_engine.errors import EngineError
+
 Number = bool | int | float | complex
 DType = np.dtype
 
@@ -52,6 +54,28 @@ def is_differentiable(dtype: np.dtype) -> bool:
 def real_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype of the real part: float32 for complex64; the dtype itself unless complex."""
     return _REAL_PART.get(dtype.name, dtype)
+
+
+def complex_dtype(dtype: np.dtype) -> np.dtype:
+    """The complex dtype whose parts are of this floating-point dtype: complex64 for float32."""
+    return _COMPLEX_OF[dtype.name]
+
+
+def wrapped(value: np.ndarray | Number, dtype: np.dtype, op: str = "") -> np.ndarray:
+    """A value as an array of this dtype; integers too large for it wrap around, as in C.
+
+    Raises:
+        EngineError: DTYPE_MISMATCH for a complex value where the dtype has no room for it.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind == "c" and dtype.kind not in "cb":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op + ': ' if op else ''}the complex value {value} does not fit a {dtype} tensor",
+            value=value,
+            dtype=dtype,
+        )
+    return array.astype(dtype)
 
 
 @cache

@@ -179,14 +179,15 @@ class Operator:
             for at, argument in enumerate(arguments):
                 if argument.required and at not in given:
                     raise missing(self.name, argument)
-        if self.tensor_positions and not slots and not lists and not self._takes_no_tensor():
+        if not slots and not lists:
+            self._require_takes_no_tensor()
+        return Bound(self, tuple(template), tuple(slots), tuple(lists))
+
+    def _require_takes_no_tensor(self) -> None:
+        if not all(self.schema.arguments[p].optional for p in self.tensor_positions):
             raise EngineError(
                 "WRONG_ARITY", f"{self.name} needs a tensor among its arguments", op=self.name
             )
-        return Bound(self, tuple(template), tuple(slots), tuple(lists))
-
-    def _takes_no_tensor(self) -> bool:
-        return all(self.schema.arguments[p].optional for p in self.tensor_positions)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run on tensors and plain arguments, as in the schema.
@@ -195,6 +196,8 @@ class Operator:
             EngineError: whatever is wrong with the arguments.
         """
         filled = self.schema.fill(args, kwargs)
+        if not self.list_positions and not any(isinstance(a, Tensor) for a in filled):
+            self._require_takes_no_tensor()
         template = [
             None if isinstance(a, Tensor) or arg.is_tensor_list else a
             for a, arg in zip(filled, self.schema.arguments, strict=True)
@@ -446,7 +449,10 @@ def _without_numbers(
     rules: tuple[Rule, ...], args: Sequence[Any], edges: list[Any], saved: list[Any]
 ) -> tuple[tuple[Rule, ...], list[Any], list[Any]]:
     """Drop the edges of arguments given as numbers, where PyTorch's overload has none for them."""
-    kept = [i for i, rule in enumerate(rules) if isinstance(args[rule.position], Tensor)]
+    given = [args[rule.position] for rule in rules]
+    if not any(isinstance(each, (bool, int, float, complex)) for each in given):
+        return rules, edges, saved
+    kept = [i for i, each in enumerate(given) if isinstance(each, Tensor)]
     return tuple(rules[i] for i in kept), [edges[i] for i in kept], [saved[i] for i in kept]
 
 

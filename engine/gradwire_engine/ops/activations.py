@@ -8,15 +8,37 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from gradwire_engine.declare import elementwise, general
+from gradwire_engine.declare import composite, elementwise, general
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
 
 _FUNCTIONAL = ("nn.functional",)
 
+
+def _in_own_dtype(function: Any) -> Any:
+    """A SciPy function whose float16 results are float16; SciPy's own are float64."""
+
+    def kernel(self: np.ndarray) -> np.ndarray:
+        if self.dtype == np.float16:
+            return np.asarray(function(self.astype(np.float32)).astype(np.float16))
+        return np.asarray(function(self))
+
+    return kernel
+
+
+_real_sigmoid = _in_own_dtype(special.expit)
+_normal_cdf = _in_own_dtype(special.ndtr)
+
+
+def _sigmoid(self: np.ndarray) -> np.ndarray:
+    if self.dtype.kind == "c":
+        return np.asarray(1 / (1 + np.exp(-self)))
+    return np.asarray(_real_sigmoid(self))
+
+
 elementwise(
     "sigmoid(Tensor self) -> Tensor",
-    special.expit,
+    _sigmoid,
     lambda F, result: result * (1 - result),
     promotion="float",
     in_place=True,
@@ -37,7 +59,7 @@ elementwise(
 )
 elementwise(
     "silu(Tensor self) -> Tensor",
-    lambda self: self * special.expit(self),
+    lambda self: self * _sigmoid(self),
     vjp=lambda F, g, self: _silu_slope(F, g, self),
     promotion="float",
     in_place=True,
@@ -58,7 +80,7 @@ elementwise(
 
 def _silu_slope(F: Any, g: Any, self: Any) -> Any:
     s = F.sigmoid(self)
-    return g * (s * (1 + self * (1 - s)))
+    return g * F.conj(s * (1 + self * (1 - s)))
 
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -81,7 +103,7 @@ def _gelu(self: np.ndarray, approximate: str = "none") -> np.ndarray:
     if approximate == "tanh":
         inner = _TANH_SCALE * (self + _TANH_CUBE * self * self * self)
         return np.asarray(0.5 * self * (1 + np.tanh(inner)))
-    return np.asarray(self * special.ndtr(self))
+    return np.asarray(self * _normal_cdf(self))
 
 
 def _gelu_slope(F: Any, g: Any, self: Any, approximate: str) -> Any:
@@ -102,7 +124,7 @@ elementwise(
 )
 elementwise(
     "erf(Tensor self) -> Tensor",
-    special.erf,
+    _in_own_dtype(special.erf),
     lambda F, self: (2 / math.sqrt(math.pi)) * F.exp(-self * self),
     promotion="float",
     in_place=True,
@@ -113,8 +135,7 @@ elementwise(
 # ------------------------------------------------------------------ softmax
 
 
-def _as_float(self: np.ndarray, dtype: np.dtype | None, op: str) -> np.ndarray:
-    self = self if dtype is None else self.astype(dtype, copy=False)
+def _require_real(self: np.ndarray, op: str) -> None:
     if self.dtype.kind != "f":
         raise EngineError(
             "DTYPE_MISMATCH",
@@ -123,14 +144,13 @@ def _as_float(self: np.ndarray, dtype: np.dtype | None, op: str) -> np.ndarray:
             argument="self",
             dtype=self.dtype,
         )
-    return self
 
 
-def _softmax(self: np.ndarray, dim: int, dtype: np.dtype | None = None) -> np.ndarray:
-    self = _as_float(self, dtype, "softmax")
+def _softmax(self: np.ndarray, dim: int) -> np.ndarray:
+    _require_real(self, "softmax")
     axis = dims.one(dim, self.ndim)
-    if not self.ndim:
-        return np.ones((), self.dtype)
+    if not self.ndim or not self.size:
+        return np.ones_like(self)
     out = self - np.maximum.reduce(self, axis=axis, keepdims=True)
     np.exp(out, out=out)
     out /= np.add.reduce(out, axis=axis, keepdims=True)
@@ -142,25 +162,30 @@ def _softmax_slope(F: Any, g: Any, result: Any, dim: int) -> Any:
     return product - result * F.sum(product, (dim,), True)
 
 
-def _log_softmax(self: np.ndarray, dim: int, dtype: np.dtype | None = None) -> np.ndarray:
-    self = _as_float(self, dtype, "log_softmax")
+def _log_softmax(self: np.ndarray, dim: int) -> np.ndarray:
+    _require_real(self, "log_softmax")
     axis = dims.one(dim, self.ndim)
-    if not self.ndim:
-        return np.zeros((), self.dtype)
+    if not self.ndim or not self.size:
+        return np.zeros_like(self)
     out = self - np.maximum.reduce(self, axis=axis, keepdims=True)
     out -= np.log(np.add.reduce(np.exp(out), axis=axis, keepdims=True))
     return out
 
 
+general("_softmax(Tensor self, int dim) -> Tensor", _softmax, _softmax_slope, places=())
 general(
-    "softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor",
-    _softmax,
-    _softmax_slope,
-    places=("torch", "Tensor", "nn.functional"),
-)
-general(
-    "log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor",
+    "_log_softmax(Tensor self, int dim) -> Tensor",
     _log_softmax,
     lambda F, g, result, dim: g - F.exp(result) * F.sum(g, (dim,), True),
+    places=(),
+)
+composite(
+    "softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor",
+    lambda F, self, dim, dtype: F._softmax(self if dtype is None else F.to(self, dtype), dim),
+    places=("torch", "Tensor", "nn.functional"),
+)
+composite(
+    "log_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor",
+    lambda F, self, dim, dtype: F._log_softmax(self if dtype is None else F.to(self, dtype), dim),
     places=("torch", "Tensor", "nn.functional"),
 )

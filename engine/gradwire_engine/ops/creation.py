@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwire_engine.context import current
 from gradwire_engine.declare import nondiff
-from gradwire_engine.dtypes import INT64, number_dtype
+from gradwire_engine.dtypes import INT64, number_dtype, wrapped
 from gradwire_engine.errors import EngineError
 
 
@@ -42,7 +42,8 @@ nondiff(
 
 def _full(size: Sequence[int], fill_value: Any, dtype: np.dtype | None = None) -> np.ndarray:
     inferred = number_dtype(fill_value, current.context.default_dtype)
-    return np.full(size, fill_value, inferred if dtype is None else dtype)
+    dtype = inferred if dtype is None else dtype
+    return np.full(size, wrapped(fill_value, dtype, "full"), dtype)
 
 
 nondiff(
@@ -63,7 +64,7 @@ nondiff(
 )
 nondiff(
     "full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None) -> Tensor",
-    lambda self, fill_value, dtype=None: np.full(
+    lambda self, fill_value, dtype=None: _full(
         self.shape, fill_value, self.dtype if dtype is None else dtype
     ),
     places=("torch",),
@@ -75,6 +76,10 @@ def _arange_shape(
 ) -> Sequence[int]:
     if end is None:
         start, end = 0, start
+    if any(isinstance(each, complex) for each in (start, end, step)):
+        raise EngineError("BAD_VALUE", "arange: complex numbers have no order to count in")
+    if dtype == INT64 and all(map(math.isfinite, (start, end, step))):
+        start, end, step = int(start), int(end), int(step)
     if step == 0 or (end - start) * step < 0 or not all(map(math.isfinite, (start, end, step))):
         raise EngineError(
             "BAD_VALUE",
@@ -88,13 +93,15 @@ def _arange_shape(
 def _arange(
     start: Any, end: Any = None, step: Any = 1, dtype: np.dtype | None = None
 ) -> np.ndarray:
-    (length,) = _arange_shape(start, end, step)
+    (length,) = _arange_shape(start, end, step, dtype)
     if end is None:
         start, end = 0, start
     if dtype is None:
         whole = all(isinstance(each, int) for each in (start, end, step))
         dtype = INT64 if whole else current.context.default_dtype
-    return np.asarray(start + step * np.arange(length), dtype)
+    if dtype.kind in "iu":
+        start, step = int(start), int(step)
+    return np.asarray(start + step * np.arange(length)).astype(dtype)
 
 
 nondiff(
@@ -115,9 +122,16 @@ def _linspace_shape(
     return (steps,)
 
 
+def _linspace(start: Any, end: Any, steps: int, dtype: np.dtype | None = None) -> np.ndarray:
+    dtype = _float_or(dtype)
+    if dtype.kind in "iu":
+        start, end = int(start), int(end)
+    return np.linspace(start, end, steps).astype(dtype)
+
+
 nondiff(
     "linspace(Scalar start, Scalar end, int steps, *, ScalarType? dtype=None) -> Tensor",
-    lambda start, end, steps, dtype=None: np.linspace(start, end, steps).astype(_float_or(dtype)),
+    _linspace,
     shape=_linspace_shape,
     places=("torch",),
 )

@@ -48,10 +48,15 @@ def _grid(index: np.ndarray, axis: int) -> tuple[Any, ...]:
 def _check_gather(self: np.ndarray, dim: int, index: np.ndarray, op: str) -> int:
     _require_index(index, op)
     axis = dims.one(dim, self.ndim)
-    fits = self.ndim == index.ndim and all(
-        have <= size
-        for i, (have, size) in enumerate(zip(index.shape, self.shape, strict=True))
-        if i != axis
+    # A 0-d tensor stands for one of a single element; an empty index fits whatever its rank.
+    shape, index_shape = self.shape or (1,), index.shape or (1,)
+    fits = index.size == 0 or (
+        len(shape) == len(index_shape)
+        and all(
+            have <= size
+            for i, (have, size) in enumerate(zip(index_shape, shape, strict=True))
+            if i != axis
+        )
     )
     if not fits:
         raise EngineError(
@@ -69,7 +74,9 @@ def _check_gather(self: np.ndarray, dim: int, index: np.ndarray, op: str) -> int
 
 def _gather(self: np.ndarray, dim: int, index: np.ndarray) -> np.ndarray:
     axis = _check_gather(self, dim, index, "gather")
-    return self[_grid(index, axis)] if self.ndim else self.copy()
+    if index.size == 0 or not index.ndim:
+        return np.asarray(self.reshape(-1)[index])
+    return np.asarray(self.reshape(self.shape or (1,))[_grid(index, axis)])
 
 
 linear(
@@ -85,7 +92,19 @@ linear(
 
 def _scatter_add(self: np.ndarray, dim: int, index: np.ndarray, src: np.ndarray) -> np.ndarray:
     axis = _check_gather(self, dim, index, "scatter_add")
-    if src.ndim != index.ndim or any(a > b for a, b in zip(index.shape, src.shape, strict=True)):
+    if self.dtype != src.dtype:
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"scatter_add: src is {src.dtype} and the tensor {self.dtype}; convert with to()",
+            argument="src",
+            dtypes=f"{self.dtype}, {src.dtype}",
+        )
+    out = self.copy()
+    if index.size == 0:
+        return out
+    if (src.ndim or 1) != (index.ndim or 1) or any(
+        a > b for a, b in zip(index.shape, src.shape, strict=False)
+    ):
         raise EngineError(
             "SHAPE_MISMATCH",
             f"scatter_add: src of shape {src.shape} is smaller than index of shape {index.shape}",
@@ -93,10 +112,10 @@ def _scatter_add(self: np.ndarray, dim: int, index: np.ndarray, src: np.ndarray)
             shape=src.shape,
             index_shape=index.shape,
         )
-    out = self.copy()
-    if not self.ndim:
-        return np.asarray(out + src, dtype=self.dtype)
-    np.add.at(out, _grid(index, axis), src[tuple(slice(size) for size in index.shape)])
+    if not index.ndim:
+        index = index.reshape(1)
+    part = src.reshape(src.shape or (1,))[tuple(slice(size) for size in index.shape)]
+    np.add.at(out.reshape(self.shape or (1,)), _grid(index, axis), part)
     return out
 
 

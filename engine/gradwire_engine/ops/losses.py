@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -142,15 +143,45 @@ def _nll_loss_backward(
     return out
 
 
-linear(
+# Two names for one function: PyTorch has a kernel for rows of classes and one for images.
+for _name, _node in {"_nll_loss": "NllLossBackward0", "_nll_loss2d": "NllLoss2DBackward0"}.items():
+    linear(
+        f"{_name}(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100, "
+        'str reduction="mean") -> Tensor',
+        _nll_loss,
+        {
+            "self": lambda F, g, target, weight, ignore_index, reduction, self_shape: (
+                F.nll_loss_backward(g, target, weight, ignore_index, reduction, self_shape)
+            )
+        },
+        grad_fn=_node,
+        places=(),
+    )
+
+
+def _nll_loss_of_any_rank(
+    F: Any, self: Any, target: Any, weight: Any, ignore_index: int, reduction: str
+) -> Any:
+    rank = len(self.shape)
+    if rank <= 2:
+        return F._nll_loss(self, target, weight, ignore_index, reduction)
+    _require_reduction(reduction, "nll_loss")
+    _check_classes(self.data, target.data, ignore_index)
+    if rank == 4:
+        return F._nll_loss2d(self, target, weight, ignore_index, reduction)
+    rows, classes, *rest = self.shape
+    points = math.prod(rest)
+    image = F.reshape(self, (rows, classes, 1, points))
+    chosen = F.reshape(target, (rows, 1, points))
+    losses = F._nll_loss2d(image, chosen, weight, ignore_index, reduction)
+    return F.view(losses, (rows, *rest)) if reduction == "none" else losses
+
+
+composite(
     "nll_loss(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100, "
     'str reduction="mean") -> Tensor',
-    _nll_loss,
-    {
-        "self": lambda F, g, target, weight, ignore_index, reduction, self_shape: (
-            F.nll_loss_backward(g, target, weight, ignore_index, reduction, self_shape)
-        )
-    },
+    _nll_loss_of_any_rank,
+    kernel=_nll_loss,
     places=_FUNCTIONAL,
 )
 linear(
@@ -176,17 +207,52 @@ def _cross_entropy(
     label_smoothing: float,
 ) -> Any:
     _require_reduction(reduction, "cross_entropy")
-    axis = 0 if len(self.shape) == 1 else 1
-    log_p = F.log_softmax(self, axis)
-    if target.dtype.kind != "f" and not label_smoothing:
-        return F.nll_loss(log_p, target, weight, ignore_index, reduction)
-    if target.dtype.kind != "f" or not 0.0 <= label_smoothing <= 1.0 or weight is not None:
+    if not 0.0 <= label_smoothing <= 1.0:
         raise EngineError(
             "BAD_VALUE",
-            "cross_entropy: label_smoothing and weight go with class indices or probabilities as "
-            "targets, not together; smooth or weight the probabilities before the call",
-            argument="label_smoothing" if label_smoothing else "weight",
+            f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}",
+            argument="label_smoothing",
         )
+    axis = 0 if len(self.shape) == 1 else 1
+    # By class, along the axis of the classes.
+    by_class = weight
+    if weight is not None and len(self.shape) > 1:
+        by_class = F.reshape(weight, (1, -1, *(1 for _ in self.shape[2:])))
+    if target.dtype.kind == "f":
+        return _of_probabilities(F, self, target, by_class, axis, reduction, label_smoothing)
+    log_p = F.log_softmax(self, axis)
+    loss = F.nll_loss(log_p, target, weight, ignore_index, reduction)
+    if not label_smoothing:
+        return loss
+    smooth = F.neg(F.sum(log_p if by_class is None else log_p * by_class, (axis,)))
+    ignored = target == ignore_index
+    smooth = F.masked_fill(smooth, ignored, 0.0)
+    if reduction != "none":
+        smooth = F.sum(smooth)
+    if reduction == "mean":
+        smooth = smooth / F.sum(_counted(F, ignored, target, weight))
+    share = label_smoothing / self.shape[axis]
+    return F.mul__Scalar(loss, 1 - label_smoothing) + F.mul__Scalar(smooth, share)
+
+
+def _counted(F: Any, ignored: Any, target: Any, weight: Any) -> Any:
+    """What each target counts for in a mean: its class's weight, or 1; 0 if it is ignored."""
+    counted = F.logical_not(ignored)
+    if weight is None:
+        return counted
+    chosen = F.reshape(F.where(ignored, 0, target), (-1,))
+    return F.where(F.reshape(counted, (-1,)), F.gather(weight, 0, chosen), 0.0)
+
+
+def _of_probabilities(
+    F: Any,
+    self: Any,
+    target: Any,
+    by_class: Any,
+    axis: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Any:
     if target.shape != self.shape:
         raise EngineError(
             "SHAPE_MISMATCH",
@@ -194,16 +260,19 @@ def _cross_entropy(
             f"{self.shape}",
             argument="target",
         )
+    log_p = F.log_softmax(self, axis)
+    classes = self.shape[axis]
     if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / self.shape[axis]
-    losses = -F.sum(log_p * target, (axis,))
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    losses = log_p * target
+    if by_class is not None:
+        losses = losses * by_class
     if reduction == "none":
-        return losses
-    total = F.sum(losses)
-    rows = 1
-    for size in losses.shape:
-        rows *= size
-    return total if reduction == "sum" else total / rows
+        return F.neg(F.sum(losses, (axis,)))
+    total = F.neg(F.sum(losses))
+    if reduction == "sum":
+        return total
+    return F.div__Scalar(total, math.prod(self.shape) // classes or math.nan)
 
 
 composite(

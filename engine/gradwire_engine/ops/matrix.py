@@ -190,7 +190,7 @@ def _matmul(F: Any, self: Any, other: Any) -> Any:
     if a == 2 and b == 1:
         return F.mv(self, other)
     if a == 1 and b == 2:
-        return F.squeeze_rows(F.mm(F.unsqueeze(self, 0), other), 0)
+        return F._squeeze_result(F.mm(F.unsqueeze(self, 0), other), 0)
     if a == 2 and b == 2:
         return F.mm(self, other)
     if self.shape[-1] != other.shape[0 if b == 1 else -2]:
@@ -210,10 +210,7 @@ def _folds(self: Any, other: Any) -> bool:
         return True
     if a == 2:
         return False
-    if a < b:
-        larger = other.data.swapaxes(-2, -1)
-    else:
-        larger = self.data
+    larger = self.data if a >= b else other.data.swapaxes(-2, -1)
     strides = zip(larger.strides, larger.strides[1:-1], larger.shape[1:-1], strict=False)
     return larger.size == 0 or all(outer == inner * size for outer, inner, size in strides)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from gradwire_engine.context import current
 from gradwire_engine.declare import composite, elementwise, general, linear, nondiff
-from gradwire_engine.dtypes import result_dtype
+from gradwire_engine.dtypes import category, complex_dtype, number_dtype, result_dtype, wrapped
 from gradwire_engine.errors import EngineError
 
 _NUMBERS = (bool, int, float, complex)
@@ -26,7 +27,22 @@ def _negative(self: np.ndarray) -> np.ndarray:
 
 
 def _add(self: Any, other: Any, alpha: Any = 1) -> Any:
-    return np.add(self, other) if alpha == 1 else np.add(self, other * alpha)
+    return np.add(self, other) if alpha == 1 else np.add(self, _times(other, alpha, self))
+
+
+def _times(other: Any, alpha: Any, self: Any) -> Any:
+    """`other * alpha`, where alpha must fit the dtype that the operands have come to."""
+    dtype = (self if isinstance(self, np.ndarray) else other).dtype
+    if category(number_dtype(alpha)) > max(category(dtype), 1):
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"alpha={alpha!r} does not fit {dtype} tensors; convert them first, for example with "
+            "to()",
+            argument="alpha",
+            alpha=alpha,
+            dtype=dtype,
+        )
+    return other * wrapped(alpha, dtype)
 
 
 def _subtract(self: Any, other: Any, alpha: Any = 1) -> Any:
@@ -34,7 +50,7 @@ def _subtract(self: Any, other: Any, alpha: Any = 1) -> Any:
         raise EngineError(
             "DTYPE_MISMATCH", "sub: bool tensors do not subtract; use logical_xor", op="sub"
         )
-    return np.subtract(self, other) if alpha == 1 else np.subtract(self, other * alpha)
+    return np.subtract(self, other) if alpha == 1 else np.subtract(self, _times(other, alpha, self))
 
 
 linear("neg(Tensor self) -> Tensor", _negative, lambda F, g: -g, in_place=True)
@@ -70,18 +86,41 @@ elementwise(
 
 
 def _divide(self: Any, other: Any, rounding_mode: str | None = None) -> Any:
+    dtype = (self if isinstance(self, np.ndarray) else other).dtype
     if rounding_mode is None:
-        return np.true_divide(self, other)
+        if dtype.kind in "fc":
+            return np.true_divide(self, other)
+        dtype = current.context.default_dtype
+        return np.true_divide(self, other, dtype=dtype)
+    if rounding_mode not in ("floor", "trunc"):
+        raise EngineError(
+            "BAD_VALUE",
+            f"div: rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}",
+            argument="rounding_mode",
+        )
+    if dtype.kind not in "fiu":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"div: {dtype} quotients have no order to round by; leave rounding_mode out",
+            argument="rounding_mode",
+            dtype=dtype,
+        )
+    if dtype.kind == "f":
+        return np.floor_divide(self, other) if rounding_mode == "floor" else _truncated(self, other)
+    if not np.all(other):
+        raise EngineError(
+            "BAD_VALUE",
+            "div: an integer is divided by zero; convert to a floating-point dtype to get inf",
+            argument="other",
+        )
+    quotient = np.floor_divide(self, other)
     if rounding_mode == "floor":
-        return np.floor_divide(self, other)
-    if rounding_mode == "trunc":
-        quotient = np.trunc(np.true_divide(self, other))
-        return quotient.astype(np.result_type(self, other), copy=False)
-    raise EngineError(
-        "BAD_VALUE",
-        f"div: rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}",
-        argument="rounding_mode",
-    )
+        return quotient
+    return quotient + ((quotient < 0) & (quotient * other != self))
+
+
+def _truncated(self: Any, other: Any) -> Any:
+    return np.trunc(np.true_divide(self, other))
 
 
 def _quotient_by_divisor(F: Any, g: Any, self: Any, other: Any, rounding_mode: Any) -> Any:
@@ -101,11 +140,25 @@ elementwise(
         ),
         "other": _quotient_by_divisor,
     },
-    promotion="float",
     grad_fn=lambda self, other, rounding_mode: (
-        "DivBackward0" if rounding_mode is None else "DivBackward1"
+        "DivBackward0" if rounding_mode is None else "DivBackward2"
     ),
     in_place=True,
+)
+# Products and quotients by numbers as PyTorch's own compositions record them.
+linear(
+    "mul.Scalar(Tensor self, Scalar other) -> Tensor",
+    np.multiply,
+    lambda F, g, other: g * _conj(other),
+    grad_fn="MulBackward1",
+    places=(),
+)
+linear(
+    "div.Scalar(Tensor self, Scalar other) -> Tensor",
+    np.true_divide,
+    lambda F, g, other: g / _conj(other),
+    grad_fn="DivBackward1",
+    places=(),
 )
 elementwise(
     "reciprocal(Tensor self) -> Tensor",
@@ -227,6 +280,7 @@ elementwise(
     np.log1p,
     vjp=lambda F, g, self: g / F.conj(self + 1),
     promotion="float",
+    grad_fn="Log1PBackward0",
     in_place=True,
 )
 elementwise(
@@ -273,8 +327,25 @@ def _sgn_slope(F: Any, g: Any, self: Any) -> Any:
     return F.where(size == 0, 0.0, (g - sign * radial) / F.where(size == 0, 1.0, size))
 
 
-general("sgn(Tensor self) -> Tensor", np.sign, _sgn_slope, in_place=True)
-elementwise("sign(Tensor self) -> Tensor", np.sign, vjp=lambda F, g: F.zeros_like(g), in_place=True)
+def _sign(self: np.ndarray) -> np.ndarray:
+    return self.copy() if self.dtype.kind == "b" else np.sign(self)
+
+
+def _real_sign(self: np.ndarray) -> np.ndarray:
+    if self.dtype.kind == "c":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            "sign: a complex tensor has no sign; sgn gives z / |z|",
+            argument="self",
+            dtype=self.dtype,
+        )
+    return _sign(self)
+
+
+general("sgn(Tensor self) -> Tensor", _sign, _sgn_slope, in_place=True)
+elementwise(
+    "sign(Tensor self) -> Tensor", _real_sign, vjp=lambda F, g: F.zeros_like(g), in_place=True
+)
 
 for _name, _function in {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc}.items():
     elementwise(
@@ -285,24 +356,85 @@ for _name, _function in {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc}.
     )
 
 linear(
-    "conj(Tensor self) -> Tensor",
-    lambda self: np.conj(self) if self.dtype.kind == "c" else self,
+    "_conj(Tensor self) -> Tensor",
+    np.conj,
     lambda F, g: F.conj(g),
+    places=(),
+)
+composite(
+    "conj(Tensor self) -> Tensor",
+    lambda F, self: F._conj(self) if self.dtype.kind == "c" else self,
+    kernel=lambda self: np.conj(self) if self.dtype.kind == "c" else self,
+)
+
+
+def _require_complex(self: Any, op: str) -> None:
+    if self.dtype.kind != "c":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op}: needs a complex tensor, not {self.dtype}",
+            argument="self",
+            dtype=self.dtype,
+        )
+
+
+def _view_as_real(self: np.ndarray) -> np.ndarray:
+    _require_complex(self, "view_as_real")
+    part = self.real
+    shape, strides = (*self.shape, 2), (*self.strides, part.itemsize)
+    return np.lib.stride_tricks.as_strided(part, shape, strides)
+
+
+def _view_as_complex(self: np.ndarray) -> np.ndarray:
+    if self.dtype.name not in ("float32", "float64"):
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"view_as_complex: needs float32 or float64, not {self.dtype}",
+            argument="self",
+            dtype=self.dtype,
+        )
+    complete = self.ndim > 0 and self.shape[-1] == 2
+    if complete and not self.size:
+        return np.empty(self.shape[:-1], complex_dtype(self.dtype))
+    if not complete or self.strides[-1] != self.itemsize:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"view_as_complex: needs pairs of neighbours along the last dimension, not the shape "
+            f"{self.shape} with strides {self.strides}; clone() brings pairs together",
+            argument="self",
+            shape=self.shape,
+        )
+    return self.view(complex_dtype(self.dtype))[..., 0]
+
+
+linear(
+    "view_as_real(Tensor self) -> Tensor",
+    _view_as_real,
+    lambda F, g: F.view_as_complex(F.clone(g)),
+    is_view=True,
+    places=("torch",),
 )
 linear(
+    "view_as_complex(Tensor self) -> Tensor",
+    _view_as_complex,
+    lambda F, g: F.view_as_real(g),
+    is_view=True,
+    places=("torch",),
+)
+
+
+def _imag(F: Any, self: Any) -> Any:
+    _require_complex(self, "imag")
+    return F.select(F.view_as_real(self), -1, 1)
+
+
+composite(
     "real(Tensor self) -> Tensor",
-    lambda self: self.real,
-    lambda F, g: g,
-    is_view=True,
+    lambda F, self: F.select(F.view_as_real(self), -1, 0) if self.dtype.kind == "c" else self,
+    kernel=lambda self: self.real,
     places=("torch",),
 )
-linear(
-    "imag(Tensor self) -> Tensor",
-    lambda self: self.imag,
-    lambda F, g: g * 1j,
-    is_view=True,
-    places=("torch",),
-)
+composite("imag(Tensor self) -> Tensor", _imag, places=("torch",))
 
 
 # ---------------------------------------------------------------- selection
@@ -344,7 +476,7 @@ elementwise(
     "clamp(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor",
     _clip,
     vjp={"self": _inside, "min": _below, "max": _above},
-    grad_fn=lambda self, min, max: "ClampBackward1" if min is max is None else "ClampBackward0",
+    grad_fn=lambda self, min, max: "ClampBackward0" if min is max is None else "ClampBackward1",
     edges_for_numbers=False,
     in_place=True,
 )
@@ -425,7 +557,7 @@ def _masked_fill(self: np.ndarray, mask: np.ndarray, value: Any) -> np.ndarray:
             f"masked_fill: value must be a number or a 0-d tensor, not of shape {value.shape}",
             argument="value",
         )
-    return np.where(mask, _cast(value, self.dtype), self)
+    return np.where(mask, wrapped(value, self.dtype, "masked_fill"), self)
 
 
 general(
@@ -447,10 +579,15 @@ general(
 # ------------------------------------------------------------ dtype, copies
 
 linear(
-    "to(Tensor self, ScalarType dtype) -> Tensor",
+    "_to_copy(Tensor self, ScalarType dtype) -> Tensor",
     lambda self, dtype: self.astype(dtype),
     lambda F, g: g,
-    grad_fn="ToCopyBackward0",
+    places=(),
+)
+composite(
+    "to(Tensor self, ScalarType dtype) -> Tensor",
+    lambda F, self, dtype: self if self.dtype == dtype else F._to_copy(self, dtype),
+    kernel=lambda self, dtype: self.astype(dtype, copy=False),
     places=(),
 )
 linear("clone(Tensor self) -> Tensor", lambda self: self.copy(), lambda F, g: g)
@@ -464,7 +601,7 @@ linear(
 )
 linear(
     "fill(Tensor self, Tensor value) -> Tensor",
-    lambda self, value: np.full(self.shape, value, self.dtype),
+    lambda self, value: np.full(self.shape, wrapped(value, self.dtype, "fill"), self.dtype),
     {"self": lambda F, g: F.zeros_like(g), "value": lambda F, g: g},
     grad_fn=lambda self, value: "FillBackward1" if value is None else "FillBackward0",
     edges_for_numbers=False,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire_engine.context import current
 from gradwire_engine.declare import composite, general, linear, nondiff
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
@@ -39,7 +40,19 @@ def _sum(
 ) -> Any:
     if dtype is None and self.dtype.kind in "bui":
         dtype = np.dtype(np.int64)
-    return _total(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
+    return _added(self, dim, keepdim, dtype)
+
+
+def _added(
+    self: np.ndarray, dim: Sequence[int] | None, keepdim: bool, dtype: np.dtype | None = None
+) -> Any:
+    """The sum in the tensor's dtype or the one given."""
+    axis = _axes(dim, self.ndim)
+    if (dtype or self.dtype) == np.float16:
+        # In halves a sum of ones would stop at 2048.
+        total = _total(self, axis=axis, dtype=np.float32, keepdims=keepdim)
+        return total.astype(np.float16)
+    return _total(self, axis=axis, dtype=dtype, keepdims=keepdim)
 
 
 linear(
@@ -65,6 +78,8 @@ def _mean(
             argument="self",
             dtype=self.dtype,
         )
+    if (dtype or self.dtype) == np.float16:
+        return np.asarray(_mean(self, dim, keepdim, np.dtype(np.float32))).astype(np.float16)
     total = _total(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
     return total / dims.count(self.shape, dim) if self.size else total * np.nan
 
@@ -82,20 +97,34 @@ linear(
 # ------------------------------------------------------------------ extrema
 
 
-def _require_elements(self: np.ndarray, op: str) -> None:
-    if self.size == 0:
+def _require_elements(self: np.ndarray, op: str, dim: Sequence[int] | None = None) -> None:
+    """Refuse to choose among no elements; empty results of other dimensions are no choice."""
+    if self.size == 0 and (not dim or dims.count(self.shape, dim) == 0):
         raise EngineError(
             "SHAPE_MISMATCH",
-            f"{op}: a tensor of shape {self.shape} has no elements to choose from",
+            f"{op}: a tensor of shape {self.shape} has no elements to choose from"
+            f"{f' along dim={list(dim)}' if dim else ''}",
             op=op,
             shape=self.shape,
         )
 
 
+def _require_order(self: np.ndarray, op: str) -> None:
+    if self.dtype.kind == "c":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op}: complex numbers have no order; compare abs() or real()",
+            argument="self",
+            dtype=self.dtype,
+        )
+
+
 def _extreme(op: str, function: np.ufunc) -> Any:
     def kernel(self: np.ndarray, dim: Sequence[int] | None = None, keepdim: bool = False) -> Any:
-        _require_elements(self, op)
-        return function.reduce(self, axis=_axes(dim, self.ndim), keepdims=keepdim)
+        _require_order(self, op)
+        axes = _axes(dim, self.ndim)
+        _require_elements(self, op, axes)
+        return function.reduce(self, axis=axes, keepdims=keepdim)
 
     return kernel
 
@@ -127,10 +156,11 @@ for _name, _function in {"max": np.maximum, "min": np.minimum}.items():
 
 def _select_extreme(op: str, choose: Any) -> Any:
     def kernel(self: np.ndarray, dim: int, keepdim: bool = False) -> tuple[Any, Any]:
-        _require_elements(self, op)
+        _require_order(self, op)
         axis = dims.one(dim, self.ndim)
         if self.ndim == 0:
             return self.copy(), np.int64(0)
+        _require_elements(self, op, (axis,))
         indices = choose(self, axis=axis, keepdims=True)
         values = np.take_along_axis(self, indices, axis)
         if keepdim:
@@ -162,8 +192,15 @@ for _name, _choose in _CHOOSERS.items():
 
 def _arg_extreme(op: str, choose: Any) -> Any:
     def kernel(self: np.ndarray, dim: int | None = None, keepdim: bool = False) -> Any:
-        _require_elements(self, op)
+        if self.dtype.kind in "bc":
+            raise EngineError(
+                "DTYPE_MISMATCH",
+                f"{op}: {self.dtype} elements have no order to choose by; convert with to()",
+                argument="self",
+                dtype=self.dtype,
+            )
         axis = None if dim is None else dims.one(dim, self.ndim)
+        _require_elements(self, op, None if axis is None else (axis,))
         if self.ndim == 0:
             return np.int64(0)
         return choose(self, axis=axis, keepdims=keepdim)
@@ -180,7 +217,9 @@ for _name, _choose in _CHOOSERS.items():
 
 def _logical(function: Any) -> Any:
     def kernel(self: np.ndarray, dim: Sequence[int] | None = None, keepdim: bool = False) -> Any:
-        return function(self, axis=_axes(dim, self.ndim), keepdims=keepdim)
+        found = function(self, axis=_axes(dim, self.ndim), keepdims=keepdim)
+        # PyTorch's answer for bytes is a byte, from before it had bool.
+        return found.astype(np.uint8) if self.dtype == np.uint8 else found
 
     return kernel
 
@@ -262,40 +301,54 @@ def _require_float(self: np.ndarray, op: str) -> None:
 
 
 def _var(
-    self: np.ndarray, dim: Sequence[int] | None = None, correction: Any = 1, keepdim: bool = False
+    self: np.ndarray,
+    dim: Sequence[int] | None = None,
+    correction: Any = None,
+    keepdim: bool = False,
 ) -> Any:
     _require_float(self, "var")
+    if self.dtype == np.float16:
+        wide = _var(self.astype(np.float32), dim, correction, keepdim)
+        return np.asarray(wide).astype(np.float16)
     over = _axes(dim, self.ndim)
     n = dims.count(self.shape, dim)
     centred = self - _total(self, axis=over, keepdims=True) / max(n, 1)
     squares = centred * centred if self.dtype.kind == "f" else (centred * centred.conj()).real
     total = _total(squares, axis=over, keepdims=keepdim)
-    freedom = max(n - correction, 0)
+    freedom = _freedom(n, correction)
     return total / freedom if freedom else total * np.nan
+
+
+def _freedom(n: int, correction: Any) -> Any:
+    """What a sum of squares is divided by; no correction given is a correction of 1."""
+    return max(n - (1 if correction is None else correction), 0)
 
 
 def _var_slope(F: Any, g: Any, self: Any, dim: Any, correction: Any) -> Any:
     n = dims.count(self.shape, dim)
-    freedom = max(n - correction, 0)
+    freedom = _freedom(n, correction)
     factor = 2.0 / freedom if freedom else np.nan
     return with_dims(F, g, self.shape, dim) * factor * (self - F.mean(self, dim, True))
 
 
 general(
-    "var(Tensor self, int[]? dim=None, *, Scalar correction=1, bool keepdim=False) -> Tensor",
+    "var(Tensor self, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
     _var,
     _var_slope,
 )
 
 
 def _std(
-    self: np.ndarray, dim: Sequence[int] | None = None, correction: Any = 1, keepdim: bool = False
+    self: np.ndarray,
+    dim: Sequence[int] | None = None,
+    correction: Any = None,
+    keepdim: bool = False,
 ) -> Any:
     return np.sqrt(_var(self, dim, correction, keepdim))
 
 
 general(
-    "std(Tensor self, int[]? dim=None, *, Scalar correction=1, bool keepdim=False) -> Tensor",
+    "std(Tensor self, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
     _std,
     lambda F, g, self, dim, correction, result: _var_slope(
         F, F.where(result == 0, 0.0, g / (2 * result)), self, dim, correction
@@ -306,9 +359,11 @@ general(
 def _logsumexp(self: np.ndarray, dim: Sequence[int], keepdim: bool = False) -> Any:
     axis = _axes(dim, self.ndim)
     if self.dtype.kind not in "fc":
-        self = self.astype(np.float32)
-    top = np.maximum.reduce(self, axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0)
+        self = self.astype(current.context.default_dtype)
+    if self.size == 0:
+        return np.log(_total(np.exp(self), axis=axis, keepdims=keepdim))
+    top = np.maximum.reduce(self.real, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
     total = np.log(_total(np.exp(self - top), axis=axis, keepdims=True)) + top
     return total if keepdim else total.squeeze(dims.many(dim, self.ndim))
 
@@ -317,7 +372,8 @@ general(
     "logsumexp(Tensor self, int[] dim, bool keepdim=False) -> Tensor",
     _logsumexp,
     lambda F, g, self, dim, result: (
-        with_dims(F, g, self.shape, dim) * F.exp(self - with_dims(F, result, self.shape, dim))
+        with_dims(F, g, self.shape, dim)
+        * F.conj(F.exp(self - with_dims(F, result, self.shape, dim)))
     ),
 )
 
@@ -335,6 +391,10 @@ def _vector_norm(
     _require_float(self, "linalg.vector_norm")
     axis = _axes(dim, self.ndim)
     size = np.abs(self if dtype is None else self.astype(dtype))
+    if size.dtype == np.float16:
+        # Powers of halves overflow where the norm does not.
+        wide = _vector_norm(size.astype(np.float32), ord, dim, keepdim)
+        return np.asarray(wide).astype(np.float16)
     if ord == 0:
         return _total(size != 0, axis=axis, keepdims=keepdim, dtype=size.dtype)
     if ord == 1:
@@ -342,16 +402,16 @@ def _vector_norm(
     if ord == 2:
         return np.sqrt(_total(size * size, axis=axis, keepdims=keepdim))
     if np.isinf(ord):
-        _require_elements(self, "linalg.vector_norm")
+        _require_elements(self, "linalg.vector_norm", axis)
         function: Any = np.maximum if ord > 0 else np.minimum
         return function.reduce(size, axis=axis, keepdims=keepdim)
     return _total(size**ord, axis=axis, keepdims=keepdim) ** (1 / ord)
 
 
 def _norm_slope(F: Any, g: Any, self: Any, ord: Any, dim: Any, result: Any) -> Any:
-    """The subgradient at 0 is 0, as in PyTorch."""
+    """The subgradient at 0 is 0, as in PyTorch. Counting the elements has none at all."""
     if ord == 0:
-        return F.zeros_like(self)
+        return None
     shape = self.shape
     g, norm = with_dims(F, g, shape, dim), with_dims(F, result, shape, dim)
     if ord == 1:

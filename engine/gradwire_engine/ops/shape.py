@@ -76,14 +76,12 @@ def _flatten_shape(shape: Sequence[int], start_dim: int, end_dim: int) -> tuple[
     return (*shape[:start], size, *shape[end + 1 :])
 
 
-composite(
-    "flatten(Tensor self, int start_dim=0, int end_dim=-1) -> Tensor",
-    lambda F, self, start_dim, end_dim: (
-        F.reshape(self, _flatten_shape(self.shape, start_dim, end_dim))
-        if len(self.shape) != 1
-        else self
-    ),
-)
+def _flatten(F: Any, self: Any, start_dim: int, end_dim: int) -> Any:
+    shape = _flatten_shape(self.shape, start_dim, end_dim) if self.shape else (1,)
+    return self if len(shape) == len(self.shape) else F.reshape(self, shape)
+
+
+composite("flatten(Tensor self, int start_dim=0, int end_dim=-1) -> Tensor", _flatten)
 
 
 def _t(self: np.ndarray) -> np.ndarray:
@@ -169,6 +167,17 @@ linear(
         else "SqueezeBackward2"
     ),
     is_view=True,
+)
+
+
+# What PyTorch's products squeeze in place, on a result that nobody has seen yet.
+linear(
+    "_squeeze_result(Tensor self, int dim) -> Tensor",
+    lambda self, dim: _squeeze(self, (dim,)),
+    _reshape_back,
+    grad_fn="SqueezeBackward4",
+    is_view=True,
+    places=(),
 )
 
 
@@ -298,6 +307,7 @@ linear(
 
 
 def _narrow(F: Any, self: Any, dim: int, start: int, length: int) -> Any:
+    _require_dimensions(self, "narrow")
     size = self.shape[dims.one(dim, len(self.shape))]
     first = start + size if start < 0 else start
     if length < 0 or not 0 <= first <= size - length:
