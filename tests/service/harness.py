@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -254,6 +255,19 @@ class Client:
         except grpc.RpcError as error:
             return refusal_of_call(error)
         raise AssertionError("the sequence was not refused")
+
+    def until_taken_in(self) -> None:
+        """Wait until the session has all that was sent: a gap tells which number is next."""
+        following = self.number + 1
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            try:
+                self.send(*sequence(1 << 60))
+            except grpc.RpcError as error:
+                if refusal_of_call(error).metadata.get("expected") == str(following):
+                    return
+            time.sleep(0.01)
+        raise AssertionError(f"sequence {self.number} was not taken in")
 
     def values(self, *tensors: int) -> list[np.ndarray]:
         return [each.value for each in self.run(fetch(*tensors)) if each.value is not None]
