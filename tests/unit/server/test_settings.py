@@ -1,0 +1,67 @@
+"""Every setting is a flag and a variable, and every limit is told to clients."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gradwire.v1 import autograd_pb2 as pb
+from gradwire_server import __version__, cli, server
+from gradwire_server.limits import limits_message
+from gradwire_server.settings import Settings
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings that `gradwire serve` comes to, which then does not serve."""
+    found: list[Settings] = []
+    monkeypatch.setattr(server, "serve", found.append)
+    return found
+
+
+def invoke(*arguments: str, **variables: str) -> Any:
+    return CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "200", **variables})
+
+
+def other_value(name: str) -> str:
+    match Settings.model_fields[name].default:
+        case "127.0.0.1:50051":
+            return "0.0.0.0:1"
+        case "info":
+            return "debug"
+        case "auto":
+            return "json"
+        case int(value):
+            return str(value + 1) if name != "max_rank" else "8"
+        case value:
+            return str(value / 2)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_each_setting_is_a_flag_and_a_variable(name: str, served: list[Settings]) -> None:
+    value = other_value(name)
+    invoke("serve", f"--{name.replace('_', '-')}", value)
+    invoke("serve", **{f"GRADWIRE_{name.upper()}": value})
+    by_flag, by_variable = served
+    assert by_flag == by_variable
+    assert str(getattr(by_flag, name)) == value
+    assert by_flag.model_dump(exclude={name}) == Settings().model_dump(exclude={name})
+
+
+def test_help_explains_each_flag() -> None:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", invoke("serve", "--help").output)
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in text
+
+
+def test_version_is_printed() -> None:
+    assert invoke("version").output == f"{__version__}\n"
+
+
+def test_each_limit_of_the_contract_is_a_setting() -> None:
+    message = limits_message(Settings())
+    for field in pb.Limits.DESCRIPTOR.fields:
+        assert getattr(message, field.name) == getattr(Settings(), field.name)
