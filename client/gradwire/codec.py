@@ -1,15 +1,19 @@
 """Recorded steps as messages, and answers as arrays and metadata. Pure: bytes in, bytes out."""
 
+import functools
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from gradwire import dtypes, wire
 from gradwire.dtypes import dtype
-from gradwire.recorder import AttributeValue, Batch, Handles
+from gradwire.recorder import AttributeValue, Batch, Handles, OpEntry
 from gradwire.v1 import autograd_pb2 as pb
+from gradwire.wire import varint
 
 Array = npt.NDArray[np.generic]
 
@@ -41,42 +45,92 @@ class Fetched:
 def encode_request(
     session_id: str, batch: Batch, number: int, acknowledged: int, timeout: float | None
 ) -> bytes:
-    """The bytes of a RunStreamRequest."""
-    request = pb.RunStreamRequest(session_id=session_id)
-    sequence = request.sequence
-    sequence.number = number
-    sequence.acknowledged = acknowledged
+    """The bytes of a RunStreamRequest, the very same that protobuf would write.
+
+    Operators are written by hand, which takes half of the time that filling messages does.
+    """
+    steps = [
+        encode_op(entry) if len(entry) > 2 else _delimited(_STEPS, entry[0].SerializeToString())
+        for entry in batch.entries
+    ]
+    # Fields are written in the order of their numbers: `number` before the steps, others after.
+    last = pb.Sequence(acknowledged=acknowledged)
     if timeout is not None:
-        sequence.timeout.FromNanoseconds(round(timeout * 1e9))
-    add = sequence.steps.add
-    for step, _ in batch.entries:
-        if isinstance(step, pb.Step):
-            sequence.steps.append(step)
-            continue
-        name, inputs, output, _, attributes, no_grad = step
-        message = add()
-        op = message.op
-        op.name = name
-        op.inputs.extend(inputs)
-        op.output = output
-        for attribute, value in attributes:
-            set_attribute(op.attributes.add(), attribute, value)
-        if no_grad:
-            message.grad_mode = pb.GRAD_MODE_NO_GRAD
-    return wire.encode_message(request, batch.payloads)
+        last.timeout.FromNanoseconds(round(timeout * 1e9))
+    head = pb.Sequence(number=number).SerializeToString()
+    sequence = b"".join((head, *steps, last.SerializeToString()))
+    request = pb.RunStreamRequest(session_id=session_id).SerializeToString()
+    return wire.join_message(request + _delimited(_SEQUENCE, sequence), batch.payloads)
 
 
-def set_attribute(message: pb.Attribute, name: str, value: AttributeValue) -> None:
-    """Fill an attribute's message."""
-    message.name = name
-    # By exact class, the frequent ones first: this runs for most recorded operators.
-    kind = value.__class__
-    if kind is float:
-        message.double_value = value  # type: ignore[assignment]
-    elif kind is int:
-        message.int_value = value  # type: ignore[assignment]
-    elif kind is bool:
-        message.bool_value = value  # type: ignore[assignment]
+_SEQUENCE: Final = b"\x12"  # RunStreamRequest.sequence
+_STEPS: Final = b"\x12"  # Sequence.steps
+_STEP_OP: Final = b"\x0a"  # Step.op
+_STEP_NO_GRAD: Final = b"\x78\x01"  # Step.grad_mode, NO_GRAD
+_OP_NAME: Final = b"\x0a"  # Op.name
+_OP_INPUTS: Final = b"\x12"  # Op.inputs, packed
+_OP_OUTPUT: Final = b"\x18"  # Op.output
+_OP_ATTRIBUTES: Final = b"\x22"  # Op.attributes
+_ATTRIBUTE_NAME: Final = b"\x0a"  # Attribute.name
+_INT_VALUE: Final = b"\x18"  # Attribute.int_value
+_DOUBLE_VALUE: Final = b"\x21"  # Attribute.double_value
+_double: Final = struct.Struct("<d").pack
+
+
+@functools.lru_cache(maxsize=4096)
+def _op_name(name: str) -> bytes:
+    return _delimited(_OP_NAME, name.encode())
+
+
+@functools.lru_cache(maxsize=4096)
+def _attribute_name(name: str) -> bytes:
+    return _delimited(_ATTRIBUTE_NAME, name.encode())
+
+
+def _delimited(tag: bytes, content: bytes) -> bytes:
+    return tag + varint(len(content)) + content
+
+
+def encode_op(entry: OpEntry) -> bytes:
+    """An operator as an element of Sequence.steps."""
+    name, inputs, output, _, attributes, no_grad, _, _ = entry
+    op = _op_name(name)
+    if len(inputs) == 1:
+        handles = varint(inputs[0])
+    elif len(inputs) == 2:
+        handles = varint(inputs[0]) + varint(inputs[1])
+    else:
+        handles = b"".join([varint(each) for each in inputs])
+    if handles:
+        op += _OP_INPUTS + varint(len(handles)) + handles
+    if output:
+        op += _OP_OUTPUT + varint(output)
+    for attribute, value in attributes:
+        content = _attribute_name(attribute)
+        kind = value.__class__
+        if kind is float:
+            content += _DOUBLE_VALUE + _double(value)
+        elif kind is int and value >= 0:  # type: ignore[operator]
+            content += _INT_VALUE + varint(value)  # type: ignore[arg-type]
+        else:
+            message = pb.Attribute()
+            set_attribute(message, value)
+            content += message.SerializeToString()
+        op += _OP_ATTRIBUTES + varint(len(content)) + content
+    step = _STEP_OP + varint(len(op)) + op
+    if no_grad:
+        step += _STEP_NO_GRAD
+    return _STEPS + varint(len(step)) + step
+
+
+def set_attribute(message: pb.Attribute, value: AttributeValue) -> None:
+    """Set the value of an attribute's message."""
+    if isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, int):
+        message.int_value = value
+    elif isinstance(value, float):
+        message.double_value = value
     elif isinstance(value, Handles):
         message.tensor_list.SetInParent()
         message.tensor_list.tensors.extend(value)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Final
 
-_PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+"""What the names of this package's files start with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ until a line is to be shown.
 def mark() -> Mark | None:
     """The place in the nearest calling frame outside of this package."""
     frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_code.co_filename.startswith(PACKAGE):
         if frame.f_back is None:
             return None
         frame = frame.f_back

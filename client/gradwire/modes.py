@@ -12,9 +12,8 @@ R = TypeVar("R")
 _enabled: Final[ContextVar[bool]] = ContextVar("gradwire_grad_enabled", default=True)
 
 
-def is_grad_enabled() -> bool:
-    """Whether operators that run now are recorded in the graph."""
-    return _enabled.get()
+is_grad_enabled: Final = _enabled.get
+"""Whether operators that run now are recorded in the graph."""
 
 
 class _GradMode:

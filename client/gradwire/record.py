@@ -37,8 +37,8 @@ def record(
         TypeError: a tensor argument is neither a tensor nor a number.
         SessionError: tensors of different sessions.
     """
-    session, inputs, attributes = _bind(name, names, tensors, attributes)
-    handle = session.op(name, inputs, tuple(attributes), 1, not is_grad_enabled())
+    session, inputs, bound = _bind(name, names, tensors, attributes)
+    handle = session.op(name, inputs, bound, 1, not is_grad_enabled())
     return _tensors.Tensor(handle, session)
 
 
@@ -50,8 +50,8 @@ def record_many(
     outputs: int,
 ) -> "tuple[Tensor, ...]":
     """Record an operator with several results; as `record`."""
-    session, inputs, attributes = _bind(name, names, tensors, attributes)
-    first = session.op(name, inputs, tuple(attributes), outputs, not is_grad_enabled())
+    session, inputs, bound = _bind(name, names, tensors, attributes)
+    first = session.op(name, inputs, bound, outputs, not is_grad_enabled())
     return tuple(_tensors.Tensor(first + nr, session) for nr in range(outputs))
 
 
@@ -62,11 +62,11 @@ def record_in_place(
     attributes: Sequence[Attribute] = (),
 ) -> "Tensor":
     """Record an operator that changes its first tensor, and give that back; as `record`."""
-    session, inputs, attributes = _bind(name, names, tensors, attributes)
+    session, inputs, bound = _bind(name, names, tensors, attributes)
     target = tensors[0]
     if not isinstance(target, _tensors.Tensor):
         raise arguments.wrong_type(name, names[0], "a tensor", target)
-    session.op(name, inputs, tuple(attributes), 0, not is_grad_enabled())
+    session.op(name, inputs, bound, 0, not is_grad_enabled())
     session.changes += 1
     if name in _RESHAPING:
         target._known = None
@@ -84,11 +84,16 @@ def _bind(
     names: tuple[str, ...],
     tensors: tuple[object, ...],
     attributes: Sequence[Attribute],
-) -> "tuple[Session, tuple[int, ...], Sequence[Attribute]]":
+) -> "tuple[Session, tuple[int, ...], tuple[Attribute, ...]]":
     """The session that the tensors live in, their handles, and numbers given for tensors."""
+    Tensor = _tensors.Tensor
+    bound = tuple(attributes)
+    if len(tensors) == 1 and not bound:
+        only = tensors[0]
+        if isinstance(only, Tensor):
+            return only._session, (only._handle,), bound
     session: Session | None = None
     inputs: list[int] = []
-    Tensor = _tensors.Tensor
     for nr, each in enumerate(tensors):
         if isinstance(each, Tensor):
             inputs.append(each._handle)
@@ -102,14 +107,14 @@ def _bind(
                 number = arguments.number_or_none(each)
                 if number is None:
                     raise arguments.wrong_type(name, names[nr], "a tensor or a number", each)
-                attributes = [*attributes, (names[nr], number)]
-    for _, value in attributes:
-        if isinstance(value, TensorList):
+                bound = (*bound, (names[nr], number))
+    for _, value in bound:
+        if isinstance(value, TensorList) and value.session is not None:
             if session is None:
                 session = value.session
-            elif value.session is not None and value.session is not session:
+            elif value.session is not session:
                 raise _two_sessions(name, session, value.session)
-    return (current.current() if session is None else session), tuple(inputs), attributes
+    return (current.current() if session is None else session), tuple(inputs), bound
 
 
 class TensorList(Handles):
@@ -178,11 +183,12 @@ def binary(
     session = left._session
     if isinstance(right, np.ndarray):
         right = session.tensor(right)
+    inputs: tuple[int, ...]
     if isinstance(right, _tensors.Tensor):
         if right._session is not session:
             raise _two_sessions(name, session, right._session)
         mine, other = left._handle, right._handle
-        inputs: tuple[int, ...] = (other, mine) if swap else (mine, other)
+        inputs = (other, mine) if swap else (mine, other)
     else:
         number = arguments.number_or_none(right) if numbers else None
         if number is None:

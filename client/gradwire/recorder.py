@@ -4,13 +4,15 @@ Recording an operator must cost about as much as calling one, so a step is a pla
 is sent, and the user's line a code object with an offset.
 """
 
+import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import CodeType, FrameType
 from typing import Final
 
 from gradwire.dtypes import dtype
-from gradwire.location import Mark, mark
+from gradwire.location import PACKAGE, Mark, mark
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Payload
 
@@ -34,9 +36,11 @@ AttributeValue = (
     bool | int | float | complex | str | dtype | Handles | tuple[int, ...] | tuple[float, ...]
 )
 Attribute = tuple[str, AttributeValue]
-OpStep = tuple[str, tuple[int, ...], int, int, tuple[Attribute, ...], bool]
-"""Name, inputs, first output, number of outputs, attributes, and whether it runs under no_grad."""
-Entry = tuple[OpStep | pb.Step, Mark | None]
+OpEntry = tuple[str, tuple[int, ...], int, int, tuple[Attribute, ...], bool, CodeType | None, int]
+"""Name, inputs, first output, number of outputs, attributes, whether it runs under no_grad; and the
+place that recorded it, as a `Mark` spelled out: one object less for each operator."""
+StepEntry = tuple[pb.Step, Mark | None]
+Entry = OpEntry | StepEntry
 
 
 @dataclass(slots=True)
@@ -68,6 +72,7 @@ class Recorder:
         "_payloads",
         "_released",
         "entries",
+        "release",
     )
 
     def __init__(self, most_steps: int = 0) -> None:
@@ -79,6 +84,8 @@ class Recorder:
         self._next = 1
         self._released: list[tuple[int, tuple[int, ...]]] = []
         self._dropped: deque[int] = deque()
+        self.release = self._dropped.append
+        """Note that a handle is not needed any more. Safe in finalizers: takes no lock."""
 
     def handles(self, count: int = 1) -> int:
         """The first of `count` new handles."""
@@ -100,7 +107,13 @@ class Recorder:
             self._next = output + outputs
         else:
             output = 0
-        self.entries.append(((name, inputs, output, outputs, attributes, no_grad), mark()))
+        # As `mark` does, but for the frames that are always between: this method, the session's,
+        # the recording function and the method or function that the user called.
+        frame: FrameType | None = sys._getframe(3)
+        while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+            frame = frame.f_back
+        code, offset = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
+        self.entries.append((name, inputs, output, outputs, attributes, no_grad, code, offset))
         return output
 
     def step(self, step: pb.Step) -> None:
@@ -122,10 +135,6 @@ class Recorder:
     def payload_bytes(self) -> int:
         """Bytes of tensor data that wait to be sent."""
         return self._payload_bytes
-
-    def release(self, handle: int) -> None:
-        """Note that a handle is not needed any more. Safe in finalizers: takes no lock."""
-        self._dropped.append(handle)
 
     def release_again(self, handles: Iterable[int]) -> None:
         """Note handles whose release did not happen, because a step before it failed."""
@@ -152,10 +161,11 @@ class Recorder:
         return batch
 
 
-def outputs_of(step: OpStep | pb.Step) -> range | tuple[int, ...]:
+def outputs_of(entry: Entry) -> range | tuple[int, ...]:
     """Handles that a step makes."""
-    if isinstance(step, tuple):
-        return range(step[2], step[2] + step[3])
+    if len(entry) > 2:
+        return range(entry[2], entry[2] + entry[3])
+    step = entry[0]
     match step.WhichOneof("kind"):
         case "put":
             return (step.put.output,)
@@ -165,3 +175,10 @@ def outputs_of(step: OpStep | pb.Step) -> range | tuple[int, ...]:
             return tuple(step.get_grad.outputs)
         case _:
             return ()
+
+
+def mark_of(entry: Entry) -> Mark | None:
+    """The place in the user's program that recorded a step."""
+    if len(entry) == 2:
+        return entry[1]
+    return None if entry[6] is None else (entry[6], entry[7])

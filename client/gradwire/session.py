@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -27,8 +28,8 @@ from gradwire.errors import (
     from_wire_error,
 )
 from gradwire.location import Mark, locate
-from gradwire.recorder import FLUSH_BYTES, Attribute, Recorder, outputs_of
-from gradwire.transport import CHANNEL_OPTIONS, Metadata, Request, Retry, Stream
+from gradwire.recorder import FLUSH_BYTES, Attribute, Recorder, mark_of, outputs_of
+from gradwire.transport import CHANNEL_OPTIONS, Metadata, Request, Retry, Stream, Traffic
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Array, M
 
@@ -86,6 +87,7 @@ class Session:
         self._failed: dict[int, Mark | None] = {}
         self.recorder = Recorder(most_steps=created.limits.max_steps)
         self.release = self.recorder.release
+        self._record_op = self.recorder.op
         self._stream = Stream(
             channel,
             self.id,
@@ -135,6 +137,11 @@ class Session:
     def last_used(self) -> float:
         """`time.monotonic()` of the last request."""
         return self._last_used
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the wire for this session's sequences so far."""
+        return replace(self._stream.traffic)
 
     def use(self) -> AbstractContextManager["Session"]:
         """Make this the current session of the context: `with session.use():`."""
@@ -225,9 +232,8 @@ class Session:
         if self._closed:
             self.check_open()
         with self._lock:
-            recorder = self.recorder
-            output = recorder.op(name, inputs, attributes, outputs, no_grad)
-            if recorder.is_full:
+            output = self._record_op(name, inputs, attributes, outputs, no_grad)
+            if self.recorder.is_full:
                 self._flush()
         return output
 
@@ -406,13 +412,13 @@ class Session:
         index = step_index(error.metadata)
         at = index if index is not None and index < len(request.entries) else 0
         # A sequence may fail as a whole, before its first step; then no line is to blame.
-        found = request.entries[at][1] if index is not None else None
+        found = mark_of(request.entries[at]) if index is not None else None
         poisoned = error.metadata.get("poisoned_handle", "")
         if poisoned.isdecimal():
             found = self._failed.get(int(poisoned), found)
         error = error.at(locate(found))
-        for step, _ in request.entries[at:]:
-            for handle in outputs_of(step):
+        for entry in request.entries[at:]:
+            for handle in outputs_of(entry):
                 self._failed[handle] = found
         for step_at, handles in request.released:
             if step_at >= at:

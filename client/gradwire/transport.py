@@ -65,6 +65,28 @@ class Request:
     interrupted: bool = False
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What went over a session's stream.
+
+    Attributes:
+        sequences: Sequences that were answered.
+        sent: Bytes of the sequences that were sent, each counted once.
+        received: Bytes of their answers.
+    """
+
+    sequences: int = 0
+    sent: int = 0
+    received: int = 0
+
+    def __sub__(self, earlier: "Traffic") -> "Traffic":
+        return Traffic(
+            self.sequences - earlier.sequences,
+            self.sent - earlier.sent,
+            self.received - earlier.received,
+        )
+
+
 class _Call(Protocol):
     def __next__(self) -> bytes: ...
     def cancel(self) -> bool: ...
@@ -124,6 +146,7 @@ class Stream:
             1, min(max_bytes_in_flight or _MAX_BYTES_IN_FLIGHT, _MAX_BYTES_IN_FLIGHT)
         )
         self._on_answer = on_answer
+        self.traffic = Traffic()
         # Whoever reads holds `_reading`, for as long as it takes. `_sending` guards what is to be
         # sent, for moments only, and is taken last.
         self._reading = threading.RLock()
@@ -152,6 +175,7 @@ class Stream:
         with self._sending:
             self._unanswered.append(request)
             self._bytes_in_flight += len(request.data)
+            self.traffic.sent += len(request.data)
             if self._outgoing is not None:
                 self._outgoing.put(request.data)
             elif not self._reconnecting:
@@ -237,6 +261,8 @@ class Stream:
         with self._sending:
             self._unanswered.popleft()
             self._bytes_in_flight -= len(request.data)
+            self.traffic.sequences += 1
+            self.traffic.received += len(data)
         request.data = b""
 
     def _connect(self) -> _Call:

@@ -209,22 +209,33 @@ def _joined(sizes: Iterable[int]) -> str:
 
 def encode_message(header: Message, payloads: Iterable[Payload] = ()) -> bytes:
     """The bytes of `header` with `payloads` as its field 15, which the header leaves empty."""
-    head = header.SerializeToString()
-    parts: list[Payload] = [head]
+    return join_message(header.SerializeToString(), payloads)
+
+
+def join_message(header: bytes, payloads: Iterable[Payload]) -> bytes:
+    """The bytes of a message: those of its header, and `payloads` as its field 15."""
+    parts: list[Payload] = [header]
     for payload in payloads:
         length = len(payload) if isinstance(payload, bytes) else payload.nbytes
-        parts.append(_tag_and_length(length))
+        parts.append(_PAYLOADS + varint(length))
         parts.append(payload)
-    return head if len(parts) == 1 else b"".join(parts)
+    return header if len(parts) == 1 else b"".join(parts)
 
 
-def _tag_and_length(length: int) -> bytes:
-    encoded = bytearray((PAYLOADS_TAG,))
-    while length > 0x7F:
-        encoded.append(length & 0x7F | 0x80)
-        length >>= 7
-    encoded.append(length)
-    return bytes(encoded)
+def varint(number: int) -> bytes:
+    """A number of up to 64 bits, not negative, in protobuf's variable length."""
+    if number < _TABLE:
+        return _ENDING[number]
+    return _GOING_ON[number & _TABLE - 1] + varint(number >> 14)
+
+
+_PAYLOADS: Final = bytes((PAYLOADS_TAG,))
+# Two digits of a varint, seven bits each, as the last ones and as such that more follow.
+_TABLE: Final = 1 << 14
+_GOING_ON: Final = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(_TABLE)]
+_ENDING: Final = [
+    bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(_TABLE)
+]
 
 
 def split_message(message_class: type[M], data: bytes) -> tuple[M, list[memoryview]]:
