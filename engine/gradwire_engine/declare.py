@@ -9,7 +9,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gradwire_engine.operator import InPlaceOperator, Kind, Operator
+from gradwire_engine.in_place import InPlaceOperator
+from gradwire_engine.operator import Kind, Operator
 from gradwire_engine.registry import register
 from gradwire_engine.rules import Rule
 from gradwire_engine.schema import Schema, parse_schema

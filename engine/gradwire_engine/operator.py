@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 from gradwire_engine.context import Context, current
-from gradwire_engine.dtypes import category, is_differentiable, result_dtype
+from gradwire_engine.dtypes import category, result_dtype
 from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import TRACED
 from gradwire_engine.node import Node
 from gradwire_engine.rules import Rule
 from gradwire_engine.schema import Schema, missing, unexpected
-from gradwire_engine.tensor import Tensor
+from gradwire_engine.tensor import Tensor, ViewStep
 
 Kind = Literal["elementwise", "linear", "bilinear", "general", "composite", "nondiff"]
 
@@ -238,6 +238,8 @@ class Operator:
             held = args[position]
             if held.__class__ is Tensor:
                 raw[position] = held.data
+                if held.view is not None:
+                    held.refresh()
                 if held.edge is not None or held.leaf_requires_grad:
                     record = True
         if self.list_positions:
@@ -257,9 +259,7 @@ class Operator:
         else:
             results = (Tensor(np.asarray(made)),)
         if self.is_view:
-            for each in results:
-                if np.may_share_memory(each.data, raw[0]):
-                    each.as_view_of(args[0])
+            self._link_views(results, args[0], template, context)
         if (
             record
             and self.rules
@@ -269,6 +269,21 @@ class Operator:
         ):
             self._record(context, args, template, results)
         return results[0] if self._single else results
+
+    def _link_views(
+        self,
+        results: tuple[Tensor, ...],
+        source: Tensor,
+        template: tuple[Any, ...],
+        context: Context,
+    ) -> None:
+        for nr, each in enumerate(results):
+            if self.rules:
+                step = ViewStep(self, template, None if self._single else nr)
+                each.as_view_of(source, step, context.grad_enabled)
+            else:
+                # detach(): the storage and the counter are shared, the graph is not.
+                each.version = source.version
 
     def _call_composite(self, args: list[Any], template: tuple[Any, ...]) -> Any:
         return self.formula(TRACED, *args)
@@ -396,7 +411,7 @@ class Operator:
         args: Sequence[Any],
         template: tuple[Any, ...],
         results: tuple[Tensor, ...],
-    ) -> None:
+    ) -> Node:
         """Make the node of a call and let its results point to it."""
         edges: list[Any] = []
         saved: list[Any] = []
@@ -425,6 +440,7 @@ class Operator:
         for nr, (_, dtype) in enumerate(outputs):
             if dtype.kind in "fc":
                 results[nr].edge = (node, nr)
+        return node
 
     def _record_lists(
         self,
@@ -454,72 +470,6 @@ def _without_numbers(
         return rules, edges, saved
     kept = [i for i, each in enumerate(given) if isinstance(each, Tensor)]
     return tuple(rules[i] for i in kept), [edges[i] for i in kept], [saved[i] for i in kept]
-
-
-class InPlaceOperator(Operator):
-    """The in-place form of an operator: computes as `base`, writes to the first argument."""
-
-    def __init__(self, base: Operator, schema: Schema) -> None:
-        super().__init__(
-            schema,
-            base.kind,
-            base.kernel,
-            base.rules,
-            grad_fn=base._grad_fn,
-            promotion=base._promotion,
-            shape=base._shape,
-            flops=base._flops,
-            edges_for_numbers=base._edges_for_numbers,
-            places=tuple(place for place in base.places if place == "Tensor"),
-        )
-        self.base = base
-        self.mutates = True
-        self.call = self._call_in_place
-
-    def _call_in_place(self, args: list[Any], template: tuple[Any, ...]) -> Tensor:
-        context = current.context
-        target: Tensor = args[0]
-        record = context.grad_enabled and (
-            any(isinstance(a, Tensor) and a.requires_grad for a in args)
-            and is_differentiable(target.data.dtype)
-        )
-        self._refuse_where_gradients_would_break(target, record, context)
-        raw = [a.data if isinstance(a, Tensor) else a for a in args]
-        if self._prepare is not None:
-            self._prepare(raw, context)
-        try:
-            values = np.asarray(self.kernel(*raw))
-        except Exception as error:
-            raise self._refusal(error, raw) from None
-        before = args
-        if record and any(rule.saves_argument(0) for rule in self.rules):
-            # A rule may need the values that are about to be overwritten.
-            kept = Tensor(target.data.copy())
-            kept.edge = target.gradient_edge()
-            before = [kept, *args[1:]]
-        target.write(values, self.name)
-        if record:
-            self._record(context, before, template, (target,))
-        return target
-
-    def _refuse_where_gradients_would_break(
-        self, target: Tensor, record: bool, context: Context
-    ) -> None:
-        if context.grad_enabled and target.leaf_requires_grad and target.edge is None:
-            raise EngineError(
-                "LEAF_IN_PLACE",
-                f"{self.name}: a leaf that requires grad cannot be changed in place while "
-                f"gradients are recorded; do it under no_grad(), or use {self.base.name}",
-                op=self.name,
-            )
-        if record and (target.base is not None or target.has_views):
-            which = "a view" if target.base is not None else "a tensor that has views"
-            raise EngineError(
-                "VIEW_IN_PLACE",
-                f"{self.name}: {which} cannot be changed in place while gradients are recorded "
-                f"through it; clone() it first, or use {self.base.name}",
-                op=self.name,
-            )
 
 
 _REAL_NUMBERS = (float, int)

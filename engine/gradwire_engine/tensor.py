@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,6 +14,35 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge
 from gradwire_engine.registry import operators
 
+if TYPE_CHECKING:
+    from gradwire_engine.operator import Operator
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStep:
+    """One view operator on the way from a base to its view; `nr` says which of several results."""
+
+    op: Operator
+    template: tuple[Any, ...]
+    nr: int | None
+
+
+@dataclass(slots=True)
+class View:
+    """What a view remembers.
+
+    Attributes:
+        base: the tensor, not a view itself, whose storage this is.
+        path: the view operators from the base.
+        origin: why the view cannot follow changes in place, if it cannot.
+        seen: version of the storage when the view's edge was last right.
+    """
+
+    base: Tensor
+    path: tuple[ViewStep, ...]
+    origin: Literal["several", "no_grad"] | None
+    seen: int
+
 
 class Tensor:
     """An array that autograd follows.
@@ -21,20 +51,20 @@ class Tensor:
         data: the values. May be read-only (data of a request); `own()` makes it writable.
         version: a one-element list that counts in-place changes, shared with views.
         edge: the node that made this tensor and which of its outputs it is; None for a leaf.
-        base: the tensor whose storage this one shares, if it is a view.
+        view: for a view, whose storage it shares and how; `refresh()` then brings `edge` up to
+            date.
         grad: the accumulated gradient of a leaf, or of a tensor that retains it.
     """
 
     __slots__ = (
         "__weakref__",
         "_accumulator",
-        "base",
         "data",
         "edge",
         "grad",
-        "has_views",
         "leaf_requires_grad",
         "version",
+        "view",
     )
 
     __hash__ = object.__hash__
@@ -43,9 +73,8 @@ class Tensor:
         self.data = data
         self.version = [0]
         self.edge: Edge | None = None
-        self.base: Tensor | None = None
+        self.view: View | None = None
         self.grad: Tensor | None = None
-        self.has_views = False
         self.leaf_requires_grad = False
         self._accumulator: weakref.ref[AccumulateGrad] | None = None
 
@@ -78,17 +107,23 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether a backward brings a gradient here."""
+        """Whether a backward brings a gradient here (PyTorch: also for a view of such a tensor)."""
+        if self.view is not None:
+            self.refresh()
+            if self.view.base.requires_grad:
+                return True
         return self.edge is not None or self.leaf_requires_grad
 
     @property
     def is_leaf(self) -> bool:
         """Whether no recorded operator made this tensor."""
-        return self.edge is None
+        return self.grad_fn is None
 
     @property
     def grad_fn(self) -> AnyNode | None:
         """The node that made this tensor; None for a leaf."""
+        if self.view is not None:
+            self.refresh()
         return None if self.edge is None else self.edge[0]
 
     @property
@@ -110,6 +145,8 @@ class Tensor:
 
     def gradient_edge(self) -> Edge | None:
         """Where gradients of this tensor go; None if it does not require grad."""
+        if self.view is not None:
+            self.refresh()
         if self.edge is not None or not self.leaf_requires_grad:
             return self.edge
         # The leaf holds its accumulator weakly: held strongly by both, a leaf would outlive its
@@ -198,12 +235,32 @@ class Tensor:
             self.data = self.data.copy()
         return self.data
 
-    def as_view_of(self, base: Tensor) -> None:
-        """Make this tensor share the storage and version counter of `base`."""
-        root = base if base.base is None else base.base
-        root.has_views = True
-        self.base = root
-        self.version = base.version
+    def as_view_of(self, other: Tensor, step: ViewStep, grad_enabled: bool) -> None:
+        """Make this tensor a view of `other`, taken by `step`: one storage, one version counter."""
+        self.version = other.version
+        held = other.view
+        origin: Literal["several", "no_grad"] | None = None
+        if step.nr is not None:
+            origin = "several"
+        elif not grad_enabled:
+            origin = "no_grad"
+        if held is None:
+            self.view = View(other, (step,), origin, other.version[0])
+        else:
+            path = (*held.path, step)
+            self.view = View(held.base, path, held.origin or origin, other.version[0])
+
+    def refresh(self) -> None:
+        """Bring the edge of a view up to date with changes in place of its storage.
+
+        Raises:
+            EngineError: MULTI_VIEW_IN_PLACE, NO_GRAD_VIEW_IN_PLACE.
+        """
+        view = self.view
+        if view is not None and view.seen != self.version[0]:
+            from gradwire_engine.views import refresh
+
+            refresh(self, view, current.context)
 
     def write(self, values: np.ndarray, op: str) -> None:
         """Change the values in place and count it.
@@ -211,6 +268,8 @@ class Tensor:
         Raises:
             EngineError: IN_PLACE_SHAPE, IN_PLACE_DTYPE.
         """
+        if 0 in self.data.strides and self.data.size > 1:
+            self._refuse_overlap(op)
         data = self.own()
         if values.shape != data.shape:
             raise EngineError(
@@ -232,6 +291,18 @@ class Tensor:
             )
         np.copyto(data, values, casting="unsafe")
         self.version[0] += 1
+
+    def _refuse_overlap(self, op: str) -> None:
+        """Refuse a write where several elements share one place in memory."""
+        for size, stride in zip(self.data.shape, self.data.strides, strict=True):
+            if stride == 0 and size > 1:
+                raise EngineError(
+                    "BAD_VALUE",
+                    f"{op}: elements of this expanded tensor (shape {self.shape}) share memory, so "
+                    "it cannot be written to; clone() it first",
+                    op=op,
+                    shape=self.shape,
+                )
 
     def __repr__(self) -> str:
         text = np.array2string(self.data, separator=", ", prefix="Tensor(")
