@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 import gradwire as gw
-import gradwire.nn.functional as F  # noqa: N812
+import gradwire.nn.functional as F
 
 console = Console(highlight=False)
 
@@ -56,7 +56,7 @@ def dynamic_graph() -> Rows:
 
 
 def running_example() -> Rows:
-    """y = (x + 2)**2 at x = 3: dy/dx = 2(x + 2)."""
+    """The running example: y = (x + 2)**2 at x = 3, where dy/dx = 2(x + 2)."""
     x = gw.tensor([3.0], requires_grad=True)
     z = x + 2
     y = z**2
@@ -128,7 +128,7 @@ def vector_jacobian_product() -> Rows:
 
 
 def weighted_direction() -> Rows:
-    """y = x**2 at [1, 2] in the direction [0.3, 0.7]."""
+    """The same for y = x**2 at [1, 2] in the direction [0.3, 0.7]."""
     x = gw.tensor([1.0, 2.0], requires_grad=True)
     y = x**2
     y.backward(gradient=gw.tensor([0.3, 0.7]))

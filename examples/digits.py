@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import gradwire as gw
-import gradwire.nn.functional as F  # noqa: N812
+import gradwire.nn.functional as F
 
 HIDDEN = 64
 CLASSES = 10
@@ -90,7 +90,7 @@ def main() -> None:
     steps = -(-len(x_train) // arguments.batch)
     with gw.connect(arguments.address), Progress(*columns) as progress:
         network = Network(generator, x_train.shape[1])
-        optimizer = gw.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        optimizer = gw.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
         task = progress.add_task("1", total=arguments.epochs * steps, loss=float("nan"))
         losses: list[float] = []
         for epoch in range(arguments.epochs):

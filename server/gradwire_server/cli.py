@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -83,6 +84,21 @@ def health(
     typer.echo(f"{target}: {name}")
     if response.status != health_pb2.HealthCheckResponse.SERVING:
         raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    address: Annotated[
+        str | None, typer.Option(help="Server to use. [default: an embedded one]")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where the picture of the graph goes.")
+    ] = Path("out/computation_graph.svg"),
+) -> None:
+    """Walk ten facts about computation graphs, and draw one."""
+    from gradwire_server import demo
+
+    raise typer.Exit(demo.run(address, out))
 
 
 @app.command()

@@ -115,7 +115,7 @@ def to_svg(graph: Graph, direction: Direction) -> str:
         aria_label=repr(graph).strip("<>"),
         font_family=_SANS,
         text_anchor="middle",
-        style="max-width: 100%; height: auto",
+        style="max-width: 100%",
     )
     svg.extend([canvas, legend])
     return ET.tostring(svg, encoding="unicode")
