@@ -186,14 +186,16 @@ class Stream:
 
         Raises:
             GradwireError: the server cannot be reached any more, or ended the stream.
-            KeyboardInterrupt: the user gave up; the sequences under way are cancelled.
+            KeyboardInterrupt: the user gave up; the sequences under way are cancelled. So they are
+                for whatever else cuts a thread or greenlet short, such as gevent's GreenletExit.
         """
         with self._reading:
             try:
                 while request.result is None and request.error is None:
                     self._read()
-            except KeyboardInterrupt:
-                self._give_up()
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    self._give_up()
                 raise
 
     def wait_all(self) -> None:
