@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gradwire import arguments, dtypes, reading
+from gradwire import dtypes, reading
 from gradwire import tensors as _tensors
 from gradwire.codec import Array, Info
 from gradwire.current import current
@@ -122,37 +122,35 @@ def as_array(data: Any, wanted: Dtype | None) -> Array:
 def _refuse(array: Array) -> None:
     if array.dtype.kind == "O":
         for each in array.flat:
-            if isinstance(each, int) and not isinstance(each, bool):
-                raise ValueError(f"{each} does not fit into 64 bits")
-            if arguments.number_or_none(each) is None:
+            if not isinstance(each, (bool, int, float, complex, np.generic)):
                 raise refused(
                     "BAD_VALUE", f"a tensor holds numbers, not {type(each).__name__} ({each!r})"
                 )
+        raise ValueError("an integer does not fit into 64 bits")
     raise TypeError(f"a tensor holds numbers, not elements of dtype {array.dtype}")
 
 
 def _inferred(data: Any, array: Array) -> Dtype:
-    leaf = _first_leaf(data)
-    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
-        if isinstance(leaf, int):
-            raise ValueError("a number does not fit into a signed integer of 64 bits")
+    """The dtype that PyTorch would give: Python's floats count as the default dtype."""
+    python = (bool, int, float, complex)
+    kinds = {type(each) for each in _leaves(data)}
+    if array.dtype == np.uint64:
+        if int in kinds:
+            raise ValueError("an integer does not fit into 64 bits with a sign")
         raise TypeError("tensors cannot hold elements of dtype uint64; convert to int64")
-    if leaf is None or type(leaf) in (bool, int, float, complex):
-        match array.dtype.kind:
-            case "f":
-                return dtypes.get_default_dtype()
-            case "c":
-                return dtypes.default_complex()
-    return dtypes.from_numpy(array.dtype)
-
-
-def _first_leaf(data: Any) -> Any:
-    """The first number of nested sequences; None if there is none."""
-    while isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
-        if not len(data):
-            return None
-        data = data[0]
-    return data
+    if kinds.isdisjoint(python):
+        return dtypes.from_numpy(array.dtype) if kinds else dtypes.get_default_dtype()
+    usual = {
+        bool: np.dtype(np.bool_),
+        int: np.dtype(np.int64),
+        float: dtypes.get_default_dtype().numpy,
+        complex: dtypes.default_complex().numpy,
+    }
+    parts = [usual[each] for each in kinds if each in usual]
+    parts += [each.dtype for each in _leaves(data) if isinstance(each, (np.generic, np.ndarray))]
+    # Integers do not widen floats, which they would do in NumPy.
+    floats = [each for each in parts if each.kind in "fc"]
+    return dtypes.from_numpy(np.result_type(*(floats or parts)))
 
 
 def _with_values(data: Iterable[Any]) -> Any:

@@ -77,10 +77,14 @@ def type_of(tensor: "Tensor") -> Info:
 
 
 def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
-    """The values of tensors of one session, read-only; at most one round trip for all."""
+    """The values of tensors of one session, read-only; at most one round trip for all.
+
+    What is remembered is not asked for again. But where operators were recorded since the last
+    round trip there is one all the same: if one of them failed, it is time to say so.
+    """
     values = {id(each): _remembered(each) for each in tensors}
     missing = [each for each in tensors if values[id(each)] is None]
-    if missing:
+    if missing or tensors[0]._session.unsettled:
         read = _read(tensors[0]._session, missing, 0)
         values |= {id(each): value for each, value in zip(missing, read, strict=True)}
     found = [values[id(each)] for each in tensors]
@@ -116,7 +120,7 @@ def _read(session: "Session", tensors: Sequence["Tensor"], most_bytes: int) -> l
         and not any(root is each for each in tensors)
     ]
     session.last_roots = ()
-    asked = [_fetch([each._handle for each in tensors], most_bytes)]
+    asked = [_fetch([each._handle for each in tensors], most_bytes)] if tensors else []
     if aside:
         asked.append(_fetch([each._handle for each in aside], _ASIDE))
     answers = _exchange(session, asked, ())

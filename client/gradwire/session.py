@@ -99,6 +99,7 @@ class Session:
             on_answer=self._on_answer,
         )
         # What tensors need to know to trust what they remember; see gradwire.reading.
+        self.unsettled = False
         self.changes = 0
         self.backwards = 0
         self.rebuilt_grads = 0
@@ -232,6 +233,7 @@ class Session:
         if self._closed:
             self.check_open()
         with self._lock:
+            self.unsettled = True
             output = self._record_op(name, inputs, attributes, outputs, no_grad)
             if self.recorder.is_full:
                 self._flush()
@@ -287,6 +289,7 @@ class Session:
         """Record a step of another kind."""
         self.check_open()
         with self._lock:
+            self.unsettled = True
             self.recorder.step(step)
             if self.recorder.is_full:
                 self._flush()
@@ -304,8 +307,10 @@ class Session:
         with self._lock:
             for step in steps:
                 self.recorder.step(step)
+            self.unsettled = False
             request = self._flush()
         if request is None:
+            self.synchronize()
             return []
         self._wait(request)
         assert request.result is not None
@@ -326,7 +331,10 @@ class Session:
         Raises:
             GradwireError: a step failed that was recorded since the last report.
         """
-        self.flush()
+        self.check_open()
+        with self._lock:
+            self.unsettled = False
+            self._flush()
         self._stream.wait_all()
         self._report()
 

@@ -430,7 +430,7 @@ def _common(tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
 def _require_tensors(tensors: Sequence[Any], op: str) -> None:
     if not tensors or any(each is None for each in tensors):
         raise EngineError(
-            "WRONG_ARITY", f"{op}: expected a non-empty list of tensors", argument="tensors"
+            "BAD_VALUE", f"{op}: expected a non-empty list of tensors", argument="tensors"
         )
 
 
