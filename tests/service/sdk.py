@@ -27,32 +27,33 @@ class Proxy:
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._held: list[socket.socket] = []
-        self._refusing = False
+        self.refusing = False
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     def cut(self) -> None:
-        """Break every connection."""
+        """Break every connection; what is under way is lost."""
         held, self._held = self._held, []
         for each in held:
-            # A reset, so that what is under way is lost.
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            each.shutdown(socket.SHUT_RDWR)
-            each.close()
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def down(self) -> Iterator[None]:
         """Break every connection and accept no other for a while."""
-        self._refusing = True
+        self.refusing = True
         self.cut()
         try:
             yield
         finally:
-            self._refusing = False
+            self.refusing = False
 
     def close(self) -> None:
         self.cut()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
         self._listener.close()
 
     def _accept(self) -> None:
@@ -61,22 +62,26 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self._refusing:
+            if self.refusing:
                 client.close()
                 continue
             self.connections += 1
             server = socket.create_connection(self._target)
             self._held += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server:
+            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back.start()
+            _pump(client, server)
+            back.join()
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
-    except OSError:
-        pass
     for each in (source, sink):
         with suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
