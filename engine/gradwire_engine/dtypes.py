@@ -112,7 +112,8 @@ def result_dtype(operands: Iterable[np.ndarray | Number], default: np.dtype = FL
     """The common dtype of arrays and numbers, as `torch.result_type`."""
     ranked: list[np.dtype | None] = [None, None, None]
     for operand in operands:
-        if isinstance(operand, np.ndarray):
+        # Arithmetic on 0-d arrays gives NumPy scalars, of which some are Python floats as well.
+        if isinstance(operand, (np.ndarray, np.generic)):
             rank, dtype = (0 if operand.ndim else 1), operand.dtype
         else:
             rank, dtype = 2, number_dtype(operand, default)

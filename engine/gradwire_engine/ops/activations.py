@@ -42,6 +42,7 @@ elementwise(
     lambda F, result: result * (1 - result),
     promotion="float",
     in_place=True,
+    places=("torch", "Tensor", "nn.functional"),
 )
 elementwise(
     "relu(Tensor self) -> Tensor",
@@ -182,10 +183,10 @@ general(
 composite(
     "softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor",
     lambda F, self, dim, dtype: F._softmax(self if dtype is None else F.to(self, dtype), dim),
-    places=("torch", "Tensor", "nn.functional"),
+    places=("torch", "Tensor", "nn.functional", "special"),
 )
 composite(
     "log_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor",
     lambda F, self, dim, dtype: F._log_softmax(self if dtype is None else F.to(self, dtype), dim),
-    places=("torch", "Tensor", "nn.functional"),
+    places=("torch", "Tensor", "nn.functional", "special"),
 )

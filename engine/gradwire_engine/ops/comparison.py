@@ -9,16 +9,17 @@ import numpy as np
 
 from gradwire_engine.declare import nondiff
 from gradwire_engine.errors import EngineError
+from gradwire_engine.ops import dims
 
 _Functions = dict[str, Callable[..., Any]]
 
 _BINARY: _Functions = {
     "eq": np.equal,
     "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
+    "lt": dims.ordered("lt", np.less),
+    "le": dims.ordered("le", np.less_equal),
+    "gt": dims.ordered("gt", np.greater),
+    "ge": dims.ordered("ge", np.greater_equal),
     "logical_and": np.logical_and,
     "logical_or": np.logical_or,
     "logical_xor": np.logical_xor,

@@ -1,10 +1,12 @@
-"""Dimensions and sizes as arguments: negative ones resolved, wrong ones refused."""
+"""Arguments that many operators check alike: dimensions, sizes, dtypes that have an order."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from gradwire_engine.dtypes import FLOAT32
 from gradwire_engine.errors import EngineError
 
 
@@ -80,3 +82,29 @@ def infer(size: Sequence[int], elements: int) -> tuple[int, ...]:
             elements=elements,
         )
     return tuple(size)
+
+
+def require_order(value: Any, op: str) -> None:
+    """Refuse complex numbers where the smaller or larger of two is asked for.
+
+    Raises:
+        EngineError: DTYPE_MISMATCH.
+    """
+    if isinstance(value, complex) or getattr(value, "dtype", FLOAT32).kind == "c":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op}: complex numbers have no order; compare abs() or real()",
+            argument="self",
+            op=op,
+        )
+
+
+def ordered(op: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of two operands that must have an order."""
+
+    def kernel(self: Any, other: Any) -> Any:
+        require_order(self, op)
+        require_order(other, op)
+        return function(self, other)
+
+    return kernel

@@ -257,7 +257,12 @@ def _batched(F: Any, self: Any, other: Any) -> Any:
     return F._unsafe_view(F.bmm(left, right), (*batch, *rows, other.shape[-1]))
 
 
-composite("matmul(Tensor self, Tensor other) -> Tensor", _matmul, kernel=np.matmul)
+composite(
+    "matmul(Tensor self, Tensor other) -> Tensor",
+    _matmul,
+    kernel=np.matmul,
+    places=("torch", "Tensor", "linalg"),
+)
 
 
 def _linear(F: Any, input: Any, weight: Any, bias: Any) -> Any:

@@ -10,6 +10,7 @@ from gradwire_engine.context import current
 from gradwire_engine.declare import composite, elementwise, general, linear, nondiff
 from gradwire_engine.dtypes import category, complex_dtype, number_dtype, result_dtype, wrapped
 from gradwire_engine.errors import EngineError
+from gradwire_engine.ops import dims
 
 _NUMBERS = (bool, int, float, complex)
 
@@ -30,9 +31,14 @@ def _add(self: Any, other: Any, alpha: Any = 1) -> Any:
     return np.add(self, other) if alpha == 1 else np.add(self, _times(other, alpha, self))
 
 
+def _array_of(self: Any, other: Any) -> Any:
+    """The one of two operands that is not a Python number."""
+    return self if isinstance(self, (np.ndarray, np.generic)) else other
+
+
 def _times(other: Any, alpha: Any, self: Any) -> Any:
     """`other * alpha`, where alpha must fit the dtype that the operands have come to."""
-    dtype = (self if isinstance(self, np.ndarray) else other).dtype
+    dtype = _array_of(self, other).dtype
     if category(number_dtype(alpha)) > max(category(dtype), 1):
         raise EngineError(
             "DTYPE_MISMATCH",
@@ -86,7 +92,7 @@ elementwise(
 
 
 def _divide(self: Any, other: Any, rounding_mode: str | None = None) -> Any:
-    dtype = (self if isinstance(self, np.ndarray) else other).dtype
+    dtype = _array_of(self, other).dtype
     if rounding_mode is None:
         if dtype.kind in "fc":
             return np.true_divide(self, other)
@@ -191,6 +197,8 @@ def _power(self: Any, exponent: Any) -> Any:
             "pow: integers to negative integer powers are not integers; convert to float first",
             argument="exponent",
         )
+    if self.__class__ is np.ndarray and self.dtype.kind == "b":
+        return np.power(self, exponent, dtype=np.uint8).astype(np.bool_)
     return np.power(self, exponent)
 
 
@@ -267,6 +275,7 @@ elementwise(
     lambda F, result: result + 1,
     promotion="float",
     in_place=True,
+    places=("torch", "Tensor", "special"),
 )
 elementwise(
     "log(Tensor self) -> Tensor",
@@ -282,6 +291,7 @@ elementwise(
     promotion="float",
     grad_fn="Log1PBackward0",
     in_place=True,
+    places=("torch", "Tensor", "special"),
 )
 elementwise(
     "sin(Tensor self) -> Tensor",
@@ -303,6 +313,7 @@ elementwise(
     lambda F, result: 1 - result * result,
     promotion="float",
     in_place=True,
+    places=("torch", "Tensor", "nn.functional"),
 )
 
 general(
@@ -443,6 +454,7 @@ composite("imag(Tensor self) -> Tensor", _imag, places=("torch",))
 def _clip(self: Any, min: Any = None, max: Any = None) -> Any:
     if min is None and max is None:
         raise EngineError("WRONG_ARITY", "clamp: at least one of min and max is needed", op="clamp")
+    dims.require_order(self, "clamp")
     result = self
     if min is not None:
         result = np.maximum(result, min)
@@ -500,12 +512,12 @@ def _share_of_other(greater: bool) -> Any:
 
 elementwise(
     "maximum(Tensor self, Tensor other) -> Tensor",
-    np.maximum,
+    dims.ordered("maximum", np.maximum),
     vjp={"self": _share_of(True), "other": _share_of_other(True)},
 )
 elementwise(
     "minimum(Tensor self, Tensor other) -> Tensor",
-    np.minimum,
+    dims.ordered("minimum", np.minimum),
     vjp={"self": _share_of(False), "other": _share_of_other(False)},
 )
 
@@ -573,7 +585,7 @@ general(
     ),
     edges_for_numbers=False,
     in_place=True,
-    places=("Tensor",),
+    places=("torch", "Tensor"),
 )
 
 # ------------------------------------------------------------ dtype, copies
@@ -591,7 +603,7 @@ composite(
     places=(),
 )
 linear("clone(Tensor self) -> Tensor", lambda self: self.copy(), lambda F, g: g)
-nondiff("detach(Tensor self) -> Tensor", lambda self: self[...], is_view=True, places=("Tensor",))
+nondiff("detach(Tensor self) -> Tensor", lambda self: self[...], is_view=True)
 linear(
     "copy(Tensor self, Tensor src) -> Tensor",
     lambda self, src: np.broadcast_to(src, self.shape).astype(self.dtype),
@@ -603,7 +615,8 @@ linear(
     "fill(Tensor self, Tensor value) -> Tensor",
     lambda self, value: np.full(self.shape, wrapped(value, self.dtype, "fill"), self.dtype),
     {"self": lambda F, g: F.zeros_like(g), "value": lambda F, g: g},
-    grad_fn=lambda self, value: "FillBackward1" if value is None else "FillBackward0",
+    # The in-place form is the public one, and its nodes have numbers of their own.
+    grad_fn=lambda self, value: "FillBackward3" if value is None else "FillBackward2",
     edges_for_numbers=False,
     in_place_only=True,
 )

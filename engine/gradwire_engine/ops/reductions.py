@@ -109,19 +109,9 @@ def _require_elements(self: np.ndarray, op: str, dim: Sequence[int] | None = Non
         )
 
 
-def _require_order(self: np.ndarray, op: str) -> None:
-    if self.dtype.kind == "c":
-        raise EngineError(
-            "DTYPE_MISMATCH",
-            f"{op}: complex numbers have no order; compare abs() or real()",
-            argument="self",
-            dtype=self.dtype,
-        )
-
-
 def _extreme(op: str, function: np.ufunc) -> Any:
     def kernel(self: np.ndarray, dim: Sequence[int] | None = None, keepdim: bool = False) -> Any:
-        _require_order(self, op)
+        dims.require_order(self, op)
         axes = _axes(dim, self.ndim)
         _require_elements(self, op, axes)
         return function.reduce(self, axis=axes, keepdims=keepdim)
@@ -156,7 +146,7 @@ for _name, _function in {"max": np.maximum, "min": np.minimum}.items():
 
 def _select_extreme(op: str, choose: Any) -> Any:
     def kernel(self: np.ndarray, dim: int, keepdim: bool = False) -> tuple[Any, Any]:
-        _require_order(self, op)
+        dims.require_order(self, op)
         axis = dims.one(dim, self.ndim)
         if self.ndim == 0:
             return self.copy(), np.int64(0)
@@ -375,6 +365,7 @@ general(
         with_dims(F, g, self.shape, dim)
         * F.conj(F.exp(self - with_dims(F, result, self.shape, dim)))
     ),
+    places=("torch", "Tensor", "special"),
 )
 
 

@@ -1,0 +1,296 @@
+"""PyTorch as the oracle: the samples of its operator database, called on both sides.
+
+An `Entry` is one record of the database with the operator that stands for it here; a `Call` is one
+sample of it. `CONVENTIONS` says, entry by entry, how torch's way to call becomes ours.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradwire_engine import Tensor, operators
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torch.testing._internal.common_methods_invocations import op_db
+
+torch.set_num_threads(1)
+
+Arguments = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""An operator's name here, positional arguments and keyword arguments, with torch's values."""
+
+# Arguments that say where and how torch lays a tensor out. Here there is one place and one way.
+LAYOUT = {"device", "layout", "memory_format", "pin_memory", "requires_grad"}
+
+# Entries whose samples call something that is not an operator here.
+NOT_HERE = {
+    "bmm-triton_optimized": "the same operator again, for a GPU compiler",
+    "addmm-decomposed": "the same operator again, as torch's compiler takes it apart",
+    "linspace-tensor_overload": "start and end as tensors",
+    "max-binary": "maximum under another name; an SDK calls maximum",
+    "min-binary": "minimum under another name; an SDK calls minimum",
+    "norm-nuc": "the nuclear norm needs a singular value decomposition",
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One sample: the same arguments for both sides, in torch's values."""
+
+    function: Callable[..., Any]
+    input: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    name: str
+    our_args: tuple[Any, ...]
+    our_kwargs: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.name}{_show((self.input, *self.args))} {_show(self.kwargs)}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record of torch's database and what it is called here."""
+
+    id: str
+    info: Any
+    name: str
+
+    @property
+    def operator(self) -> Any:
+        return operators[self.name]
+
+    def differentiable(self, dtype: torch.dtype) -> bool:
+        """Whether torch differentiates the operator in this dtype."""
+        return bool(self.info.supports_autograd) and dtype in self.info.backward_dtypes
+
+    def calls(self, dtype: torch.dtype, *, requires_grad: bool = False) -> list[Call]:
+        """Every sample of this dtype that has a meaning here; none if torch has not the dtype."""
+        if dtype not in self.info.dtypes:
+            return []
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            samples = list(self.info.sample_inputs("cpu", dtype, requires_grad=requires_grad))
+        calls = [self.call(sample) for sample in samples]
+        return [call for call in calls if call is not None]
+
+    def refused_calls(self) -> list[Call | None]:
+        """What torch refuses, in the order in which its database has it."""
+        torch.manual_seed(0)
+        if self.info.error_inputs_func is None:
+            return []
+        return [self.call(error.sample_input) for error in self.info.error_inputs("cpu")]
+
+    def call(self, sample: Any) -> Call | None:
+        """The call of a sample; None where it asks for what is not an operator here."""
+        if sample.kwargs.get("memory_format", torch.preserve_format) is not torch.preserve_format:
+            return None
+        kwargs = {name: value for name, value in sample.kwargs.items() if name not in LAYOUT}
+        convention = CONVENTIONS.get(self.id, _as_given)
+        ours = convention(self.name, (sample.input, *sample.args), kwargs)
+        if ours is None:
+            return None
+        return Call(self.info.op, sample.input, sample.args, sample.kwargs, *ours)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(_show(each) for each in value)})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}={_show(each)}' for name, each in value.items())}}}"
+    return repr(value)
+
+
+# -------------------------------------------------------------- conventions
+
+
+def _as_given(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    return name, args, kwargs
+
+
+def _condition_first(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    self, condition, other = args
+    return name, (condition, self, other), kwargs
+
+
+def _by_dimension(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    return f"{name}.dim", args, kwargs
+
+
+def _with_sizes(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    return "split_with_sizes", args, kwargs
+
+
+def _unbiased(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """`unbiased` is an older name of `correction`; it comes first, or by keyword."""
+    given = {**kwargs}
+    if len(args) > 1 and isinstance(args[1], bool):
+        args, given = args[:1], {**given, "unbiased": args[1]}
+    if "unbiased" in given:
+        given["correction"] = int(given.pop("unbiased"))
+    return name, args, given
+
+
+def _norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """The Frobenius norm of a matrix is the norm of its elements."""
+    self, *rest = args
+    return name, (self, *(2 if each == "fro" else each for each in rest)), kwargs
+
+
+def _to(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """`to(device, dtype, non_blocking, copy)`: a copy here is another operator."""
+    self, *rest = args
+    dtype = next((each for each in rest if isinstance(each, torch.dtype)), None)
+    if dtype is None:
+        return None
+    copy = rest[-1] is True
+    return ("_to_copy" if copy else name), (self, dtype), kwargs
+
+
+def _start_as_number(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    self, dim, start, length = args
+    if isinstance(start, torch.Tensor) and start.ndim == 0:
+        start = start.item()
+    return name, (self, dim, start, length), kwargs
+
+
+def _from_zero(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """`randint(high, size)` starts at 0."""
+    return name, (args if isinstance(args[1], int) else (0, *args)), kwargs
+
+
+def _embedding(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """Without renormalization, gradients scaled by frequency and sparse gradients."""
+    return (name, args, kwargs) if set(kwargs) <= {"padding_idx"} else None
+
+
+CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
+    "where": _condition_first,
+    "max-reduction_with_dim": _by_dimension,
+    "min-reduction_with_dim": _by_dimension,
+    "split-list_args": _with_sizes,
+    "var": _unbiased,
+    "var-unbiased": _unbiased,
+    "std": _unbiased,
+    "std-unbiased": _unbiased,
+    "norm": _norm,
+    "norm-fro": _norm,
+    "norm-inf": _norm,
+    "to": _to,
+    "narrow": _start_as_number,
+    "randint": _from_zero,
+    "nn.functional.embedding": _embedding,
+}
+
+
+def _entries() -> Iterator[Entry]:
+    for info in op_db:
+        variant = f"-{info.variant_test_name}" if info.variant_test_name else ""
+        identity = f"{info.name}{variant}"
+        name = info.name.removeprefix("nn.functional.")
+        if name in operators and identity not in NOT_HERE:
+            yield Entry(identity, info, name)
+
+
+ENTRIES = tuple(_entries())
+
+
+# -------------------------------------------------------------- both sides
+
+
+@dataclass
+class Sides:
+    """One call's tensors on both sides: leaf i of torch's is leaf i of ours."""
+
+    torch_leaves: list[torch.Tensor] = field(default_factory=list)
+    our_leaves: list[Tensor] = field(default_factory=list)
+    seen: dict[torch.Tensor, tuple[torch.Tensor, Tensor]] = field(default_factory=dict)
+
+    def pair(self, tensor: torch.Tensor) -> tuple[torch.Tensor, Tensor]:
+        held = self.seen.get(tensor)
+        if held is None:
+            theirs = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+            array = tensor.detach().resolve_conj().resolve_neg().clone().numpy()
+            ours = Tensor.from_array(array, requires_grad=tensor.requires_grad)
+            held = self.seen[tensor] = (theirs, ours)
+            if tensor.requires_grad:
+                self.torch_leaves.append(theirs)
+                self.our_leaves.append(ours)
+        return held
+
+    def theirs(self, value: Any) -> Any:
+        return _map(value, lambda tensor: self.pair(tensor)[0])
+
+    def ours(self, value: Any) -> Any:
+        value = _map(value, lambda tensor: self.pair(tensor)[1])
+        return numpy_dtype(value) if isinstance(value, torch.dtype) else value
+
+
+def _map(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, (list, tuple)):
+        return [_map(each, function) for each in value]
+    return value
+
+
+@functools.cache
+def numpy_dtype(dtype: torch.dtype) -> np.dtype:
+    """NumPy's dtype of the same name."""
+    return torch.empty(0, dtype=dtype).numpy().dtype
+
+
+def run_theirs(call: Call, sides: Sides) -> list[torch.Tensor]:
+    """The results of one call in torch."""
+    args = [sides.theirs(value) for value in (call.input, *call.args)]
+    kwargs = {name: sides.theirs(value) for name, value in call.kwargs.items()}
+    return as_list(call.function(*args, **kwargs))
+
+
+def run_ours(call: Call, sides: Sides) -> list[Tensor]:
+    """The results of one call here; of an in-place call on a clone of its first argument."""
+    args = [sides.ours(value) for value in call.our_args]
+    if call.name.endswith("_"):
+        args[0] = operators["clone"](args[0])
+    kwargs = {name: sides.ours(value) for name, value in call.our_kwargs.items()}
+    return as_list(operators[call.name](*args, **kwargs))
+
+
+def as_list(results: Any) -> list[Any]:
+    """One result or several, as a list."""
+    return list(results) if isinstance(results, (list, tuple)) else [results]
+
+
+def graph(results: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
+    """The graph below the results as plain data, the same for both sides if the graphs are.
+
+    Nodes are numbered as a walk from the results meets them; a leaf is shown by its position.
+    """
+    numbers: dict[Any, int] = {}
+    shown: list[Any] = []
+    accumulators = {id(leaf): i for i, leaf in enumerate(leaves)}
+    stack = [each.grad_fn for each in results]
+    for node in stack:
+        if node is None:
+            shown.append(None)
+            continue
+        if node in numbers:
+            continue
+        numbers[node] = len(numbers)
+        name = node.name() if callable(node.name) else node.name
+        if "AccumulateGrad" in name:
+            shown.append(f"leaf {accumulators[id(node.variable)]}")
+            continue
+        following = [nr if after is not None else None for after, nr in node.next_functions]
+        shown.append((name, following))
+        stack.extend(after for after, _ in node.next_functions)
+    return shown

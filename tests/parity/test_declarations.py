@@ -1,0 +1,179 @@
+"""Declarations against PyTorch's own: where an operator is found, its arguments and defaults."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from gradwire_engine import operators
+from gradwire_engine.operator import Operator
+from gradwire_engine.schema import Argument
+from tests.parity.oracle import ENTRIES
+
+PLACES = {
+    "torch": torch,
+    "Tensor": torch.Tensor,
+    "nn.functional": torch.nn.functional,
+    "linalg": torch.linalg,
+    "special": torch.special,
+    "fft": torch.fft,
+}
+
+# Where torch has a name that an SDK does not get from the operator of that name.
+PLACED_OTHERWISE = {
+    ("real", "Tensor"): "an attribute",
+    ("imag", "Tensor"): "an attribute",
+    ("index", "Tensor"): "written x[...]",
+    ("where", "Tensor"): "takes the condition second",
+    ("to", "Tensor"): "takes a dtype, a device or a tensor",
+    ("embedding", "torch"): "internal there",
+    ("embedding", "nn.functional"): "takes the indices first",
+    ("layer_norm", "torch"): "internal there",
+    ("norm", "linalg"): "another function: of matrices too",
+    ("fill", "torch"): "only fill_ is public",
+    ("manual_seed", "torch"): "sets the generator of the session",
+}
+
+# Operators of which PyTorch's database has no entry by that name, and what tests them.
+NOT_IN_DATABASE = {
+    "rand": "as rand_like",
+    "max.dim": "as max, samples with a dimension",
+    "min.dim": "as min, samples with a dimension",
+    "detach": "tests of the engine",
+}
+
+LAYOUT = {"layout", "device", "pin_memory", "memory_format", "generator"}
+
+LEFT_OUT = {
+    "gather": {"sparse_grad"},
+    "embedding": {"scale_grad_by_freq", "sparse"},
+    "embedding_dense_backward": {"scale_grad_by_freq"},
+    "layer_norm": {"cudnn_enable"},
+    "to": {"non_blocking", "copy"},
+    "copy": {"non_blocking"},
+    "expand": {"implicit"},
+    "_to_copy": {"non_blocking"},
+    "_softmax": {"half_to_float"},
+    "_log_softmax": {"half_to_float"},
+}
+
+ONE_SCHEMA = "torch has an overload without it"
+DIFFERENT_DEFAULTS = {
+    ("arange", "end"): ONE_SCHEMA,
+    ("arange", "step"): ONE_SCHEMA,
+    ("eye", "m"): ONE_SCHEMA,
+    ("div", "rounding_mode"): ONE_SCHEMA,
+    ("sum", "dim"): ONE_SCHEMA,
+    ("mean", "dim"): ONE_SCHEMA,
+    ("prod", "dim"): ONE_SCHEMA,
+    ("squeeze", "dim"): ONE_SCHEMA,
+    ("_to_copy", "dtype"): "torch's also moves to another device",
+    ("norm", "p"): "the default of torch.norm",
+    ("norm", "dim"): ONE_SCHEMA,
+    ("mse_loss", "reduction"): "a word, as in nn.functional",
+}
+
+DIFFERENT_ARGUMENTS = {
+    "nll_loss": "nn.functional's order, in which the reduction comes last",
+    "_nll_loss": "a kernel of nll_loss",
+    "_nll_loss2d": "a kernel of nll_loss",
+    "nll_loss_backward": "needs no total weight",
+    "cross_entropy": "nn.functional's arguments; torch's own kernel has numbers for words",
+    "select_backward": "its tensor is self, as everywhere here",
+    "slice_backward": "its tensor is self, as everywhere here",
+}
+
+FORWARD = [op for op in operators.values() if not op.mutates]
+
+
+def packet(op: Operator) -> Any:
+    """Torch's overloads of an operator; None if it has none by that name."""
+    name = op.name.replace("linalg.", "linalg_").replace("special.", "special_")
+    return getattr(torch.ops.aten, name.partition(".")[0], None)
+
+
+KNOWN_TO_TORCH = [op for op in FORWARD if packet(op) is not None]
+
+by_name = pytest.mark.parametrize("op", FORWARD, ids=lambda op: op.name)
+
+
+def place_and_name(op: Operator) -> tuple[str | None, str]:
+    """`linalg.vector_norm` is in linalg; `max.dim` is an overload of `max`."""
+    first, _, rest = op.name.partition(".")
+    return (first, rest) if first in PLACES else (None, first)
+
+
+@by_name
+def test_torch_has_an_operator_in_its_places(op: Operator) -> None:
+    _, name = place_and_name(op)
+    assert [place for place in op.places if not hasattr(PLACES[place], name)] == []
+
+
+@by_name
+def test_an_operator_has_the_places_that_torch_gives_it(op: Operator) -> None:
+    home, name = place_and_name(op)
+    if name.startswith("_") or op.name in ("mul.Scalar", "div.Scalar"):
+        assert op.places == ()
+        return
+    missing = [
+        place
+        for place, module in PLACES.items()
+        if hasattr(module, name)
+        and home in (None, place)
+        and place not in op.places
+        and (op.name, place) not in PLACED_OTHERWISE
+    ]
+    assert missing == []
+
+
+def test_every_public_operator_is_compared_with_torch() -> None:
+    compared = {entry.name for entry in ENTRIES}
+    public = {op.name for op in FORWARD if op.places}
+    assert public - compared - set(NOT_IN_DATABASE) == set()
+
+
+@pytest.mark.parametrize(
+    "op",
+    [op for op in KNOWN_TO_TORCH if op.name not in DIFFERENT_ARGUMENTS],
+    ids=lambda op: op.name,
+)
+def test_arguments_are_those_of_an_overload_in_torch(op: Operator) -> None:
+    candidates = [overload for overload in overloads(op) if names(overload) == own_names(op)]
+    assert candidates, f"{own_names(op)} in none of {[names(each) for each in overloads(op)]}"
+    differing = [
+        {
+            ours.name
+            for ours, theirs in zip(op.schema.arguments, overload, strict=True)
+            if not agree(ours, theirs) and (op.name, ours.name) not in DIFFERENT_DEFAULTS
+        }
+        for overload in candidates
+    ]
+    assert set() in differing, f"defaults differ: {differing}"
+
+
+def overloads(op: Operator) -> list[list[Any]]:
+    """The arguments of each overload in torch, without those that have no meaning here."""
+    left_out = LAYOUT | LEFT_OUT.get(op.name, set())
+    return [
+        [each for each in getattr(packet(op), name)._schema.arguments if each.name not in left_out]
+        for name in packet(op).overloads()
+        if "out" not in name
+    ]
+
+
+def names(overload: list[Any]) -> list[str]:
+    return ["self" if each.name == "input" else each.name for each in overload]
+
+
+def own_names(op: Operator) -> list[str]:
+    return ["self" if each.name == "input" else each.name for each in op.schema.arguments]
+
+
+def agree(ours: Argument, theirs: Any) -> bool:
+    """Whether the two may be left out alike, and then stand for the same."""
+    if ours.required or not theirs.has_default_value():
+        return ours.required and not theirs.has_default_value()
+    default = theirs.default_value
+    if ours.type == "ScalarType" and ours.name == "dtype":
+        return ours.default is None
+    return ours.default == (tuple(default) if isinstance(default, list) else default)

@@ -1,0 +1,222 @@
+"""Every operator against PyTorch's, over the samples of PyTorch's own operator database.
+
+A call must give the same values and dtypes, leave the same graph, carry the same gradient back,
+and be refused where torch refuses it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gradwire_engine import EngineError, Tensor, grad, operators
+from tests.parity.oracle import ENTRIES, Call, Entry, Sides, graph, run_ours, run_theirs
+
+DIFFERENTIABLE_DTYPES = (torch.float64, torch.complex128)
+OTHER_DTYPES = (
+    torch.float32,
+    torch.float16,
+    torch.complex64,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
+
+# Relative and absolute.
+TOLERANCES = {
+    np.dtype(np.float64): (1e-9, 1e-10),
+    np.dtype(np.complex128): (1e-9, 1e-10),
+    np.dtype(np.float32): (1e-5, 1e-5),
+    np.dtype(np.complex64): (1e-5, 1e-5),
+    np.dtype(np.float16): (1e-2, 1e-2),
+}
+
+RANDOM = {"randn", "rand_like", "randn_like", "randint"}
+
+GRAPH_DIFFERS = {
+    "fill": "only fill_ is public, and its node's name is not fill's",
+    "squeeze-multiple": "a list of one dimension is that dimension, SqueezeBackward1 and not 2",
+}
+
+IN_PLACE_DIFFERS = {
+    ("abs", torch.complex128): "real values fit into a complex tensor; torch refuses them",
+    ("nn.functional.leaky_relu", torch.float64): "torch has another number for the same node",
+}
+
+DTYPE_ABSENT = {
+    ("view_as_complex", torch.float16): "there is no complex of halves in NumPy",
+}
+
+A_NUMBER_IS_A_TENSOR = "a plain number may stand for any tensor but the only one"
+RANK_65 = "NumPy has no such array to pass"
+ACCEPTED_HERE = {
+    **{
+        (name, position): A_NUMBER_IS_A_TENSOR
+        for name, positions in {
+            "eq": [0],
+            "ne": [0],
+            "lt": [0],
+            "le": [0],
+            "gt": [0],
+            "ge": [0],
+            "rsub": [0],
+            "maximum": [0, 1],
+            "minimum": [0, 1],
+            "logical_and": [0, 1],
+            "logical_or": [0, 1],
+            "logical_xor": [0, 1],
+        }.items()
+        for position in positions
+    },
+    **{(name, position): RANK_65 for name in ("amax", "amin") for position in (1, 2)},
+}
+
+per_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
+
+
+@per_entry
+def test_values_graphs_and_gradients(entry: Entry) -> None:
+    faults: list[str] = []
+    for dtype in DIFFERENTIABLE_DTYPES:
+        requires_grad = entry.differentiable(dtype)
+        for call in entry.calls(dtype, requires_grad=requires_grad):
+            faults += [f"{call}: {fault}" for fault in differences(entry, call, requires_grad)]
+    assert not faults, "\n".join(faults)
+
+
+@per_entry
+def test_values_in_other_dtypes(entry: Entry) -> None:
+    faults: list[str] = []
+    for dtype in OTHER_DTYPES:
+        if (entry.id, dtype) not in DTYPE_ABSENT:
+            for call in entry.calls(dtype):
+                faults += [f"{call}: {fault}" for fault in differences(entry, call, False)]
+    assert not faults, "\n".join(faults)
+
+
+IN_PLACE = [
+    entry
+    for entry in ENTRIES
+    if f"{entry.name}_" in operators and entry.info.inplace_variant is not None
+]
+
+
+@pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.id)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128, torch.int64], ids=str)
+def test_in_place(entry: Entry, dtype: torch.dtype) -> None:
+    if (entry.id, dtype) in IN_PLACE_DIFFERS:
+        return
+    faults: list[str] = []
+    requires_grad = entry.differentiable(dtype) and dtype in DIFFERENTIABLE_DTYPES
+    for call in entry.calls(dtype, requires_grad=requires_grad):
+        call = replace(call, name=f"{call.name}_", function=on_clone(entry.info.inplace_variant))
+        faults += [f"{call}: {fault}" for fault in differences(entry, call, requires_grad)]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES if entry.info.error_inputs_func], ids=lambda e: e.id
+)
+def test_what_torch_refuses_is_refused(entry: Entry) -> None:
+    accepted: list[str] = []
+    for position, call in enumerate(entry.refused_calls()):
+        if call is None or (entry.id, position) in ACCEPTED_HERE:
+            continue
+        try:
+            run_ours(call, Sides())
+        except EngineError:
+            continue
+        accepted.append(f"{position}: {call}")
+    assert not accepted, "\n".join(accepted)
+
+
+def on_clone(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The in-place function, applied to a clone of its first argument."""
+    return lambda input, *args, **kwargs: function(input.clone(), *args, **kwargs)
+
+
+def differences(entry: Entry, call: Call, requires_grad: bool) -> list[str]:
+    """What the two sides do not agree on; both may refuse."""
+    sides = Sides()
+    try:
+        theirs = run_theirs(call, sides)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        try:
+            run_ours(call, sides)
+        except EngineError:
+            return []
+        return [f"accepted, where torch says: {error}"]
+    try:
+        ours = run_ours(call, sides)
+    except EngineError as error:
+        return [f"refused: {error}"]
+    if len(theirs) != len(ours):
+        return [f"{len(ours)} results for {len(theirs)}"]
+    faults: list[str] = []
+    for number, (expected, result) in enumerate(zip(theirs, ours, strict=True)):
+        fault = difference(expected, result, values=entry.name not in RANDOM)
+        faults += [f"result {number}: {fault}"] if fault else []
+    if requires_grad and not faults:
+        if entry.id not in GRAPH_DIFFERS or call.name == "fill_":
+            expected_graph = graph(theirs, sides.torch_leaves)
+            found_graph = graph(ours, sides.our_leaves)
+            if found_graph != expected_graph:
+                faults.append(f"graph {found_graph}, expected {expected_graph}")
+        faults += gradient_differences(theirs, ours, sides)
+    return faults
+
+
+def gradient_differences(theirs: list[Any], ours: list[Any], sides: Sides) -> list[str]:
+    """Where a random cotangent, the same on both sides, comes out differently at a leaf."""
+    generator = np.random.default_rng(0)
+    roots = [pair for pair in zip(theirs, ours, strict=True) if pair[0].requires_grad]
+    if not roots:
+        return [] if not any(result.requires_grad for result in ours) else ["requires grad"]
+    cotangents = [random_like(generator, result.data) for _, result in roots]
+    expected = torch.autograd.grad(
+        [root for root, _ in roots],
+        sides.torch_leaves,
+        [torch.from_numpy(each) for each in cotangents],
+        allow_unused=True,
+    )
+    found = grad(
+        [root for _, root in roots],
+        sides.our_leaves,
+        [Tensor(each) for each in cotangents],
+        allow_unused=True,
+    )
+    faults: list[str] = []
+    for number, (reference, result) in enumerate(zip(expected, found, strict=True)):
+        if reference is None or result is None:
+            fault = None if reference is result else f"{result}, expected {reference}"
+        else:
+            fault = difference(reference, result)
+        faults += [f"gradient {number}: {fault}"] if fault else []
+    return faults
+
+
+def difference(expected: torch.Tensor, found: Tensor, *, values: bool = True) -> str | None:
+    """How a tensor differs from torch's, in words; None if it does not."""
+    reference = expected.detach().resolve_conj().resolve_neg().numpy(force=True)
+    array = found.data
+    if array.dtype != reference.dtype:
+        return f"{array.dtype}, expected {reference.dtype}"
+    if array.shape != reference.shape:
+        return f"shape {array.shape}, expected {reference.shape}"
+    relative, absolute = TOLERANCES.get(array.dtype, (0.0, 0.0))
+    if values and not np.allclose(array, reference, relative, absolute, equal_nan=True):
+        worst = np.nanmax(np.abs(array.astype(complex) - reference.astype(complex)))
+        return f"values differ by up to {worst:.3g}"
+    return None
+
+
+def random_like(generator: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    """Normally distributed numbers of the array's shape and dtype."""
+    drawn = generator.standard_normal(array.shape)
+    if array.dtype.kind == "c":
+        drawn = drawn + 1j * generator.standard_normal(array.shape)
+    return np.asarray(drawn, array.dtype)
