@@ -392,16 +392,25 @@ class Session:
 
     def _wait(self, request: Request) -> None:
         self._stream.wait(request)
-        self._report()
-        if request.error is not None:
-            raise request.error from None
+        error, request.error = request.error, None
+        # Variables are deleted before the frame becomes part of the traceback, lest exception and
+        # frame keep each other, and the tensors of the frames between, alive.
+        try:
+            self._report()
+            if error is not None:
+                raise error from None
+        finally:
+            del error
 
     def _report(self) -> None:
         """Raise the first failure that was not reported; later ones follow from it."""
         if self._errors:
             first = self._errors.popleft()
             self._errors.clear()
-            raise first from None
+            try:
+                raise first from None
+            finally:
+                del first
 
     def _on_answer(self, request: Request) -> None:
         """Take note of an answer. Runs while it is read, in order, and takes no lock."""
