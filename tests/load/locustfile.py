@@ -7,6 +7,7 @@ time in between, so the requests per second are what the server gives to that ma
 """
 
 import itertools
+import os
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any, TypeVar
 
 import grpc.experimental.gevent
 from locust import User, constant, events, task
+from locust.env import Environment
+from locust.runners import WorkerRunner
 
 # Before any channel: gRPC then waits on gevent's loop, not blocking all users with one.
 grpc.experimental.gevent.init_gevent()
@@ -32,13 +35,22 @@ import gradwire as gw  # noqa: E402
 
 Answer = TypeVar("Answer")
 
-_seeds = itertools.count()
+_numbers = itertools.count()
 
 
 @events.init_command_line_parser.add_listener
 def finish_before_stopping(parser: ArgumentParser) -> None:
     """Let users finish what they are at when the time is up, as Locust does only if told to."""
     parser.set_defaults(stop_timeout=10.0)
+
+
+@events.quitting.add_listener
+def refuse_an_empty_run(environment: Environment, **_: Any) -> None:
+    """Fail a run in which nothing was asked of the server, which Locust takes for a success."""
+    # Workers hand their statistics on to the master, which knows.
+    is_worker = isinstance(environment.runner, WorkerRunner)
+    if not is_worker and environment.stats.total.num_requests == 0:
+        environment.process_exit_code = 1
 
 
 class GradwireUser(User):
@@ -48,8 +60,9 @@ class GradwireUser(User):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        # Each user trains other data, so that an answer of another's session would be wrong.
-        self.training = make_training(next(_seeds))
+        # Each user, of each process, trains on data of its own, so that an answer of another's
+        # session would be wrong.
+        self.training = make_training([os.getpid(), next(_numbers)])
         self.trainer: Trainer | None = None
 
     def on_start(self) -> None:

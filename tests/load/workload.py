@@ -90,7 +90,7 @@ class Training:
             raise WrongAnswerError(f"the loss after {steps} steps is {due:.6f}, not {loss:.6f}")
 
 
-def make_training(seed: int) -> Training:
+def make_training(seed: int | list[int]) -> Training:
     generator = np.random.default_rng(seed)
 
     def normal(*shape: int, spread: float = 1.0) -> Array:
