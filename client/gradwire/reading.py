@@ -108,8 +108,17 @@ def _info(tensor: "Tensor") -> Info:
     return found.info
 
 
-def _read(session: "Session", tensors: Sequence["Tensor"], most_bytes: int) -> list[Array | None]:
-    """One round trip: metadata, and values of up to `most_bytes` (0: of any size)."""
+def _read(
+    session: "Session",
+    tensors: Sequence["Tensor"],
+    most_bytes: int,
+    holders: Sequence["Tensor"] = (),
+    grad_bytes: int = _ASIDE,
+) -> list[Array | None]:
+    """One round trip: metadata, and values of up to `most_bytes` (0: of any size).
+
+    Also the `.grad` of `holders`, and of all that may have one, with values of `grad_bytes`.
+    """
     at = session.changes
     aside = [
         root
@@ -123,18 +132,14 @@ def _read(session: "Session", tensors: Sequence["Tensor"], most_bytes: int) -> l
     asked = [_fetch([each._handle for each in tensors], most_bytes)] if tensors else []
     if aside:
         asked.append(_fetch([each._handle for each in aside], _ASIDE))
-    answers = _exchange(session, asked, ())
+    answers = _exchange(session, asked, holders, grad_bytes)
     values = [_remember(*pair, at) for pair in zip([*tensors, *aside], answers, strict=True)]
     return values[: len(tensors)]
 
 
-def resolve_grads(session: "Session", *more: "Tensor", most_bytes: int = SMALL) -> None:
-    """One round trip: the `.grad` of all tensors that may have one, and of `more`."""
-    at = session.changes
-    fetches = [_fetch([each._handle for each in more], _ASIDE)] if more else []
-    answers = _exchange(session, fetches, more, most_bytes)
-    for each, answer in zip(more, answers, strict=True):
-        _remember(each, answer, at)
+def resolve_grads(session: "Session", *holders: "Tensor", most_bytes: int = SMALL) -> None:
+    """One round trip: the `.grad` of these tensors and of all others that may have one."""
+    _read(session, (), 0, holders, most_bytes)
 
 
 def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
