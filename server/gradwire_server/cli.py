@@ -91,9 +91,9 @@ def demo(
     address: Annotated[
         str | None, typer.Option(help="Server to use. [default: an embedded one]")
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Where the picture of the graph goes.")
-    ] = Path("out/computation_graph.svg"),
+    out: Annotated[Path, typer.Option(help="Where the picture of the graph goes.")] = Path(
+        "out/computation_graph.svg"
+    ),
 ) -> None:
     """Walk ten facts about computation graphs, and draw one."""
     from gradwire_server import demo

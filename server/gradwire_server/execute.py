@@ -55,9 +55,12 @@ class Execution:
         "_builder",
         "_deadline",
         "_flops",
+        "_heavy",
         "_inline",
         "_max_bytes",
+        "_max_flops",
         "_max_nodes",
+        "_max_tensors",
         "_payloads",
         "_position",
         "_steps",
@@ -89,6 +92,9 @@ class Execution:
         self._inline = False
         self._max_bytes = workspace.settings.max_session_bytes
         self._max_nodes = workspace.settings.max_session_nodes
+        self._max_tensors = workspace.settings.max_session_tensors
+        self._max_flops = workspace.settings.max_sequence_flops
+        self._heavy: float = math.inf
         self._builder = AnswerBuilder(self.number)
 
     def run(self, until: float | None = None) -> bool:
@@ -98,6 +104,7 @@ class Execution:
             Whether the sequence has ended.
         """
         self._inline = until is not None
+        self._heavy = self._workspace.settings.inline_flops if self._inline else math.inf
         try:
             if self.failure is None and not self._run_steps(until):
                 return False
@@ -125,13 +132,13 @@ class Execution:
                         return False
                     step = steps[self._position]
                     kind = step.WhichOneof("kind")
-                    if kind is None:
-                        raise malformed("the step says nothing: none of its kinds is set", "kind")
                     mode = step.grad_mode
                     if mode:
                         self._run_in_mode(mode, kind, step)
+                    elif kind == "op":
+                        self._op(step.op)
                     else:
-                        _KINDS[kind](self, getattr(step, kind))
+                        self._run_kind(kind, step)
                     self._position += 1
         except _TooHeavyError:
             return False
@@ -141,7 +148,12 @@ class Execution:
             context.check = None
         return True
 
-    def _run_in_mode(self, mode: int, kind: str, step: pb.Step) -> None:
+    def _run_kind(self, kind: str | None, step: pb.Step) -> None:
+        if kind is None:
+            raise malformed("the step says nothing: none of its kinds is set", "kind")
+        _KINDS[kind](self, getattr(step, kind))
+
+    def _run_in_mode(self, mode: int, kind: str | None, step: pb.Step) -> None:
         if mode != pb.GRAD_MODE_NO_GRAD:
             raise ServiceError(
                 "BAD_VALUE",
@@ -152,7 +164,7 @@ class Execution:
         context = self._workspace.context
         context.grad_enabled = False
         try:
-            _KINDS[kind](self, getattr(step, kind))
+            self._run_kind(kind, step)
         finally:
             context.grad_enabled = True
 
@@ -194,15 +206,14 @@ class Execution:
             ServiceError: LIMIT_EXCEEDED.
             _TooHeavyError: on the event loop, if the step must leave it.
         """
-        settings = self._workspace.settings
-        if self._inline and flops > settings.inline_flops:
+        if flops > self._heavy:
             raise _TooHeavyError
         self._flops += flops
-        if self._flops > settings.max_sequence_flops:
+        if self._flops > self._max_flops:
             raise exceeded(
                 "max_sequence_flops",
                 self._flops,
-                settings.max_sequence_flops,
+                self._max_flops,
                 "the sequence would take too many floating-point operations",
                 field=field,
             )
@@ -213,16 +224,17 @@ class Execution:
         workspace = self._workspace
         plan, handles = decode.call_of(message)
         tensors = workspace.tensors
-        args = list(plan.template)
+        args = [*plan.template]
         index = 0
         try:
             for position, index in plan.slots:
                 args[position] = tensors[handles[index]]
-            for position, indices in plan.lists:
-                items: list[Tensor | None] = []
-                for index in indices:
-                    items.append(None if index < 0 else tensors[handles[index]])
-                args[position] = items
+            if plan.lists:
+                for position, indices in plan.lists:
+                    items: list[Tensor | None] = []
+                    for index in indices:
+                        items.append(None if index < 0 else tensors[handles[index]])
+                    args[position] = items
         except KeyError:
             path = decode.path_of_handle(message, index)
             raise workspace.why_not(handles[index], path) from None
@@ -230,11 +242,15 @@ class Execution:
         if plan.results == 1:
             if output in tensors or output in workspace.blanks or not (output or plan.mutates):
                 raise workspace.not_free(output, "op.output")
-            workspace.require_room(1, "op.output")
+            if len(tensors) + len(workspace.blanks) >= self._max_tensors:
+                workspace.require_room(1, "op.output")
         elif plan.results > 1:
             workspace.require_free(range(output, output + plan.results), "op.output")
         flops = plan.op.flops(args)
-        self._spend(flops, "op")
+        self._flops += flops
+        if flops > self._heavy or self._flops > self._max_flops:
+            self._flops -= flops
+            self._spend(flops, "op")
         if workspace.bytes_bound > self._max_bytes or workspace.nodes_bound >= self._max_nodes:
             workspace.require_capacity("op")
         if plan.mutates:

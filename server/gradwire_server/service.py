@@ -39,9 +39,8 @@ FEATURES: tuple[str, ...] = ()
 """Optional abilities of this server, as `CreateSessionResponse.features`."""
 
 _MAX_DISPLAY_NAME = 200
-_GRAPH_NODES_INLINE = 500
-"""Graphs of up to this many nodes are read on the event loop."""
-
+_HANDLES_INLINE = 1000
+"""Sessions of together up to this many handles are described on the event loop."""
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Request = TypeVar("Request", bound=Message)
 
@@ -54,6 +53,8 @@ class AutogradService:
         self._settings = host.settings
         self._sessions = sessions
         self._streams: set[asyncio.Task[Any]] = set()
+        self._reading: set[asyncio.Task[Any]] = set()
+        self._ending = False
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a gRPC server is to be given."""
@@ -129,7 +130,8 @@ class AutogradService:
             ServiceError: SESSION_NOT_FOUND.
         """
         session = self._sessions.find(request.session_id)
-        return pb.GetSessionResponse(session=session.describe())
+        (described,) = await self._describe([session])
+        return pb.GetSessionResponse(session=described)
 
     async def list_sessions(self, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
         """One page of the sessions.
@@ -141,10 +143,19 @@ class AutogradService:
         position = read_token(b"ListSessions", request.page_token)
         after = -1 if position is None else int(position)
         sessions = [each for each in self._sessions.list() if each.ordinal > after]
-        response = pb.ListSessionsResponse(sessions=[each.describe() for each in sessions[:size]])
+        response = pb.ListSessionsResponse(sessions=await self._describe(sessions[:size]))
         if len(sessions) > size:
             response.next_page_token = make_token(b"ListSessions", str(sessions[size - 1].ordinal))
         return response
+
+    async def _describe(self, sessions: list[Session]) -> list[pb.Session]:
+        def describe() -> list[pb.Session]:
+            return [each.describe() for each in sessions]
+
+        if sum(len(each.workspace) for each in sessions) < _HANDLES_INLINE:
+            return describe()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._host.threads, describe)
 
     async def delete_session(self, request: pb.DeleteSessionRequest) -> pb.DeleteSessionResponse:
         """End a session.
@@ -183,7 +194,7 @@ class AutogradService:
             with use(workspace.context):
                 return read_graph(workspace, request)
 
-        return await session.call(read, lambda: workspace.nodes_bound < _GRAPH_NODES_INLINE)
+        return await session.call(read, lambda: workspace.is_small)
 
     async def list_operators(self, request: pb.ListOperatorsRequest) -> pb.ListOperatorsResponse:
         """One page of the operators.
@@ -235,7 +246,7 @@ class AutogradService:
         outbox = Outbox(context.write, self._settings.max_queued_sequences)
         try:
             try:
-                await self._serve_stream(context, outbox)
+                await self._serve_stream(task, context, outbox)
                 await outbox.drained()
                 return
             except asyncio.CancelledError:
@@ -249,13 +260,18 @@ class AutogradService:
                 await outbox.drained()
         finally:
             self._streams.discard(task)
+            self._reading.discard(task)
             outbox.close()
         await _abort(context, failure)
 
-    async def _serve_stream(self, context: Context, outbox: Outbox) -> None:
+    async def _serve_stream(
+        self, task: asyncio.Task[Any], context: Context, outbox: Outbox
+    ) -> None:
         session: Session | None = None
-        while True:
+        while not self._ending:
+            self._reading.add(task)
             data: Any = await context.read()
+            self._reading.discard(task)
             if data is grpc.aio.EOF:
                 return
             try:
@@ -284,6 +300,7 @@ class AutogradService:
             # Large messages are not to be kept alive until the next one is here.
             del request, payloads, data
             await outbox.put(outcome)
+        raise shutting_down()
 
     def _session_of(self, session: Session | None, session_id: str) -> Session:
         """The session of a stream: named in the first request, at most repeated later."""
@@ -305,7 +322,10 @@ class AutogradService:
 
     def end_streams(self) -> None:
         """Tell the clients of all open streams that the server is leaving."""
-        for task in self._streams:
+        self._ending = True
+        # One that writes is left to notice by itself: gRPC cannot end a call whose write was
+        # broken off.
+        for task in self._reading:
             task.cancel()
 
     async def streams_ended(self, seconds: float) -> None:

@@ -227,7 +227,7 @@ class Session:
         self._closed = error
         self.stop_all(error)
         if self._running is None:
-            self._host.threads.submit(self.workspace.clear)
+            self._clear()
 
     def stop_all(self, error: ServiceError) -> None:
         """Let what runs end before its next step, and what waits not run, with `error`."""
@@ -369,7 +369,14 @@ class Session:
         self._running = None
         self._task = None
         if self._closed is not None:
-            threads.submit(self.workspace.clear)
+            self._clear()
+
+    def _clear(self) -> None:
+        """Free what the session holds; in a thread if that may take long."""
+        if self.workspace.is_small:
+            self.workspace.clear()
+        else:
+            self._host.threads.submit(self.workspace.clear)
 
     def _end(self, job: _Job) -> None:
         """Hand over what came of a job."""

@@ -114,6 +114,11 @@ class Sessions:
         loop = asyncio.get_running_loop()
         self._timers[session.id] = loop.call_later(left, self._watch, session)
 
+    def stop_all(self) -> None:
+        """Stop what runs or waits, with SHUTTING_DOWN as its answer."""
+        for session in (*self._open.values(), *self._ephemeral):
+            session.stop_all(shutting_down())
+
     @property
     def draining(self) -> bool:
         """Whether no new work is taken in."""
@@ -132,8 +137,7 @@ class Sessions:
         _, late = await asyncio.wait(waiting, timeout=seconds)
         if late:
             self._host.log.warning("drain timed out", sessions=len(late))
-            for session in sessions:
-                session.stop_all(shutting_down())
+            self.stop_all()
             await asyncio.wait(late, timeout=1.0)
             for task in late:
                 task.cancel()

@@ -22,6 +22,9 @@ from gradwire_server.settings import Settings
 ABSENT: Final = "absent"
 """What a handle holds that names a gradient which is not there."""
 
+_SMALL: Final = 500
+"""Handles and nodes that take the event loop no longer than a sequence may."""
+
 Blank = ServiceError | Literal["absent"]
 """What a handle holds in place of a tensor: the failure that kept it from being made, or none."""
 
@@ -189,6 +192,11 @@ class Workspace:
         self.tensors.clear()
         self.blanks.clear()
         self._open_ended.clear()
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all of it can be looked at, or freed, on the event loop."""
+        return len(self) + self.nodes_bound < _SMALL
 
     def __len__(self) -> int:
         return len(self.tensors) + len(self.blanks)

@@ -79,7 +79,7 @@ def test_a_failed_step_changes_nothing(client: Client) -> None:
     client.refused(pb.Step(get_grad=pb.GetGrad(tensors=[X, Y], outputs=[Z, Y])))
     x, y = client.run(fetch(X, Y))
     assert (x.value, y.value) == ([1.0], [2.0])
-    assert client.refused(fetch(Z)).reason == "HANDLE_NOT_FOUND"
+    assert client.refused(fetch(Z)).metadata["poisoned_handle"] == str(Z)
 
 
 def test_a_fetched_value_is_that_of_its_step_though_the_tensor_changes_later(

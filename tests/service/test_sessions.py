@@ -193,10 +193,10 @@ def test_a_session_that_is_used_or_kept_alive_does_not_expire(stub: AutogradServ
 
 
 def test_a_session_does_not_expire_while_it_works(stub: AutogradServiceStub) -> None:
-    client = Client.open(stub, ttl={"nanos": 200_000_000})
+    steps = [put(BIG, np.ones((500, 500))), put(X, [1.0]), *slow_steps()]
+    client = Client.open(stub, ttl={"seconds": 1})
     with client.stream() as stream:
-        stream.run(put(BIG, np.ones((500, 500))), put(X, [1.0]))
-        stream.start(*slow_steps(), timeout={"nanos": 800_000_000})
+        stream.start(*steps, timeout={"seconds": 2})
         refusal = stream.receive().refusal
         assert refusal is not None
         assert refusal.reason == "DEADLINE_EXCEEDED"
