@@ -15,6 +15,7 @@ import numpy as np
 
 from gradwire_engine.context import Context, current, grad_mode
 from gradwire_engine.errors import EngineError
+from gradwire_engine.hooks import Hooks, run_all, run_tensor_hooks
 from gradwire_engine.interpret import RAW, TRACED, Interpreter, fit
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
 from gradwire_engine.tensor import Tensor
@@ -43,7 +44,7 @@ def run_backward(
         The gradient of each capture; None for one that nothing reached.
 
     Raises:
-        EngineError: GRAPH_FREED, SAVED_MODIFIED, or what `Context.check` raises.
+        EngineError: GRAPH_FREED, SAVED_MODIFIED, HOOK_SHAPE, or what `Context.check` raises.
     """
     context = current.context
     if not create_graph:
@@ -92,14 +93,15 @@ class _Pass:
             if check is not None:
                 check()
             gradient = self.arrived.pop(node, None)
+            hooks = node.hooks
             if gradient is not None:
-                if node.retains is not None:
-                    self._retain(node, gradient)
+                if hooks is not None:
+                    gradient = self._run_tensor_hooks(node, hooks, gradient)
                 if wanted is not None and node in wanted:
                     self._capture(node, gradient, wanted[node])
             if node.__class__ is AccumulateGrad:
                 if gradient is not None and wanted is None:
-                    self._accumulate(node, gradient)
+                    self._accumulate(node, gradient, hooks)
                 continue
             if gradient is not None and (useful is None or node in useful):
                 self._pull(node, gradient, useful)
@@ -121,6 +123,13 @@ class _Pass:
         saved = node.saved
         if saved is None:
             raise _graph_freed(node)
+        hooks = node.hooks
+        collected: list[Any] | None = None
+        if hooks is not None:
+            if hooks.pre:
+                gradient = self._run_prehooks(node, hooks, gradient)
+            if hooks.post:
+                collected = []
         for counter, expected in node.versions:
             if counter[0] != expected:
                 raise _saved_modified(node)
@@ -130,6 +139,8 @@ class _Pass:
         arrived = self.arrived
         saves = False
         for edge, rule, values in zip(node.edges, node.rules, saved, strict=True):
+            if collected is not None:
+                collected.append(None)
             if edge is None:
                 continue
             saves = saves or rule.saves
@@ -151,14 +162,28 @@ class _Pass:
             shape, dtype = target.outputs[nr]
             if pulled.shape != shape or pulled.dtype is not dtype:
                 pulled = fit(F, pulled, shape, dtype)
-            if target in arrived or len(target.outputs) > 1:
+            if collected is not None:
+                collected[-1] = pulled
+            elif target in arrived or len(target.outputs) > 1:
                 self._arrive(edge, pulled)
             else:
                 arrived[target] = pulled
+        if collected is not None and hooks is not None:
+            results = tuple(gradient) if several else (gradient,)
+            answers = run_all(list(hooks.post.values()), tuple(collected), results)
+            for edge, answer in zip(node.edges, answers, strict=True):
+                if edge is not None and answer is not None:
+                    self._arrive(edge, answer)
         # A node that keeps no tensor can run again: `x + x` goes backward twice.
         if saves and not self.keep_graph:
             node.saved = None
             node.versions = []
+
+    def _run_prehooks(self, node: AnyNode, hooks: Hooks, gradient: Any) -> Any:
+        several = len(node.outputs) > 1
+        gradients = tuple(gradient) if several else (gradient,)
+        gradients = run_all(list(hooks.pre.values()), gradients)
+        return list(gradients) if several else gradients[0]
 
     def _arrive(self, edge: Edge, gradient: Any) -> None:
         """Add a gradient to what has arrived at its node. The first is borrowed, not copied."""
@@ -189,24 +214,38 @@ class _Pass:
         for nr in slots:
             slots[nr] = gradient[nr] if len(node.outputs) > 1 else gradient
 
-    def _retain(self, node: AnyNode, gradient: Any) -> None:
-        for nr, reference in (node.retains or {}).items():
-            tensor = reference()
-            arrived = gradient[nr] if len(node.outputs) > 1 else gradient
-            if tensor is not None and arrived is not None:
-                if self.F is RAW:
-                    held = None if tensor.grad is None else tensor.grad.data
-                    tensor.grad = Tensor(arrived.copy() if held is None else held + arrived)
-                else:
-                    tensor.grad = arrived if tensor.grad is None else tensor.grad + arrived
+    def _run_tensor_hooks(self, node: AnyNode, hooks: Hooks, gradient: Any) -> Any:
+        """The gradient after the hooks of a node's results; also keeps it where that is wanted."""
+        several = len(node.outputs) > 1
+        gradients = run_tensor_hooks(hooks, gradient if several else [gradient])
+        for nr, reference in hooks.retains.items():
+            tensor, arrived = reference(), gradients[nr]
+            if tensor is None or arrived is None:
+                continue
+            if self.F is RAW:
+                held = None if tensor.grad is None else tensor.grad.data
+                tensor.grad = Tensor(np.array(arrived if held is None else held + arrived))
+            else:
+                tensor.grad = arrived if tensor.grad is None else tensor.grad + arrived
+        return gradients if several else gradients[0]
 
-    def _accumulate(self, node: Any, gradient: Any) -> None:
+    def _accumulate(self, node: Any, gradient: Any, hooks: Hooks | None) -> None:
+        variable = node.variable
+        # The count includes the caller's name for it and this function's.
+        unshared = sys.getrefcount(gradient) <= _UNSHARED + 1
+        if hooks is not None and hooks.pre:
+            (gradient,) = run_all(list(hooks.pre.values()), (gradient,))
+            unshared = False
         if self.F is RAW:
-            accumulate(node.variable, gradient, sys.getrefcount(gradient) <= _UNSHARED + 1)
+            accumulate(variable, gradient, unshared)
         else:
-            variable = node.variable
             held = variable.grad
             variable.grad = self.F.clone(gradient) if held is None else held + gradient
+        if hooks is not None:
+            if hooks.post:
+                run_all(list(hooks.post.values()), (), (gradient,))
+            for hook in list(hooks.post_accumulate.values()):
+                hook(variable)
 
 
 def accumulate(variable: Tensor, gradient: np.ndarray, unshared: bool) -> None:

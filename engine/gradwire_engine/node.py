@@ -6,12 +6,12 @@ An edge is `(node, nr)`: the gradient flows to output `nr` of the operator that 
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from gradwire_engine.hooks import Hooks
     from gradwire_engine.operator import Operator
     from gradwire_engine.rules import Rule
     from gradwire_engine.tensor import Tensor
@@ -36,17 +36,17 @@ class Node:
         saved: for each edge the values that its rule needs; None once released.
         versions: `(counter, expected)` pairs, flat, of the saved tensors.
         outputs: shape and dtype of each result.
-        retains: results that keep their gradient, by output number.
+        hooks: functions that see its gradients; None if there are none.
     """
 
     __slots__ = (
         "__weakref__",
         "edges",
+        "hooks",
         "id",
         "op",
         "outputs",
         "priority",
-        "retains",
         "rules",
         "saved",
         "template",
@@ -73,7 +73,7 @@ class Node:
         self.saved: list[tuple[Any, ...] | None] | None = saved
         self.versions = versions
         self.outputs = outputs
-        self.retains: dict[int, weakref.ref[Tensor]] | None = None
+        self.hooks: Hooks | None = None
 
     @property
     def name(self) -> str:
@@ -116,7 +116,7 @@ class Node:
 class AccumulateGrad:
     """The end of a path: adds what arrives to `variable.grad`."""
 
-    __slots__ = ("__weakref__", "id", "outputs", "priority", "retains", "variable")
+    __slots__ = ("__weakref__", "id", "outputs", "priority", "variable")
 
     name = "AccumulateGrad"
     op = None
@@ -130,7 +130,15 @@ class AccumulateGrad:
         self.id = number
         self.priority = number - ACCUMULATE_GRAD_NUMBER
         self.outputs: tuple[TensorType, ...] = ((variable.data.shape, variable.data.dtype),)
-        self.retains: dict[int, weakref.ref[Tensor]] | None = None
+
+    @property
+    def hooks(self) -> Hooks | None:
+        """Those of the leaf, which outlives its nodes."""
+        return self.variable.hooks
+
+    @hooks.setter
+    def hooks(self, hooks: Hooks | None) -> None:
+        self.variable.hooks = hooks
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from gradwire_engine.context import current
 from gradwire_engine.dtypes import can_cast, is_differentiable
 from gradwire_engine.errors import EngineError
+from gradwire_engine.hooks import Hooks, hooks_of
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge
 from gradwire_engine.registry import operators
 
@@ -53,6 +54,7 @@ class Tensor:
         edge: the node that made this tensor and which of its outputs it is; None for a leaf.
         view: for a view, whose storage it shares and how; `refresh()` then brings `edge` up to
             date.
+        hooks: of a leaf.
         grad: the accumulated gradient of a leaf, or of a tensor that retains it.
     """
 
@@ -62,6 +64,7 @@ class Tensor:
         "data",
         "edge",
         "grad",
+        "hooks",
         "leaf_requires_grad",
         "version",
         "view",
@@ -76,6 +79,7 @@ class Tensor:
         self.view: View | None = None
         self.grad: Tensor | None = None
         self.leaf_requires_grad = False
+        self.hooks: Hooks | None = None
         self._accumulator: weakref.ref[AccumulateGrad] | None = None
 
     @classmethod
@@ -137,7 +141,7 @@ class Tensor:
         if self.edge is None:
             return False
         node, nr = self.edge
-        return node.retains is not None and nr in node.retains
+        return node.hooks is not None and nr in node.hooks.retains
 
     @property
     def _version(self) -> int:
@@ -196,9 +200,7 @@ class Tensor:
         if self.edge is None:
             return
         node, nr = self.edge
-        if node.retains is None:
-            node.retains = {}
-        node.retains[nr] = weakref.ref(self)
+        hooks_of(node).retains[nr] = weakref.ref(self)
 
     def set_grad(self, grad: Tensor | None) -> None:
         """Assign `.grad`.
