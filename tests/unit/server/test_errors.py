@@ -12,7 +12,9 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire_engine.errors import EngineError
 from gradwire_server.errors import CODES, ServiceError, failure_of
 
-PROTO = Path(__file__).parents[3] / "proto/gradwire/v1/autograd.proto"
+ROOT = Path(__file__).parents[3]
+PROTO = ROOT / "proto/gradwire/v1/autograd.proto"
+OPERATIONS = ROOT / "docs/operations.md"
 
 
 def reasons_of_the_contract() -> dict[str, str]:
@@ -28,6 +30,11 @@ def test_every_reason_has_the_code_that_the_contract_says() -> None:
         name.removeprefix("ERROR_REASON_") for name in pb.ErrorReason.keys()[1:]
     }
     assert {reason: code_pb2.Code.Name(code) for reason, code in CODES.items()} == contract
+
+
+def test_the_documentation_has_each_reason_with_its_code() -> None:
+    rows = re.findall(r"^\| ([A-Z_]+) \| `([A-Z_]+)` \|", OPERATIONS.read_text(), re.MULTILINE)
+    assert {reason: code for code, reason in rows} == reasons_of_the_contract()
 
 
 def details(failure: ServiceError) -> list[str]:

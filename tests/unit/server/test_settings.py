@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire_server import __version__, cli, server
 from gradwire_server.limits import limits_message
 from gradwire_server.settings import Settings
+
+OPERATIONS = Path(__file__).parents[3] / "docs/operations.md"
 
 
 @pytest.fixture
@@ -65,3 +68,12 @@ def test_each_limit_of_the_contract_is_a_setting() -> None:
     message = limits_message(Settings())
     for field in pb.Limits.DESCRIPTOR.fields:
         assert getattr(message, field.name) == getattr(Settings(), field.name)
+
+
+def test_the_documentation_has_each_flag_variable_and_default() -> None:
+    rows = re.findall(r"^\| `--([\w-]+)` \| `(\w+)` \| (\S+)", OPERATIONS.read_text(), re.MULTILINE)
+    expected = [
+        (name.replace("_", "-"), f"GRADWIRE_{name.upper()}", f"{field.default}".removesuffix(".0"))
+        for name, field in Settings.model_fields.items()
+    ]
+    assert rows == expected
