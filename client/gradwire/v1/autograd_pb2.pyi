@@ -16,6 +16,7 @@ class GradMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GRAD_MODE_UNSPECIFIED: _ClassVar[GradMode]
     GRAD_MODE_NO_GRAD: _ClassVar[GradMode]
+    GRAD_MODE_INFERENCE: _ClassVar[GradMode]
 
 class Dtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -31,6 +32,14 @@ class Dtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_FLOAT64: _ClassVar[Dtype]
     DTYPE_COMPLEX64: _ClassVar[Dtype]
     DTYPE_COMPLEX128: _ClassVar[Dtype]
+
+class HookKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HOOK_KIND_UNSPECIFIED: _ClassVar[HookKind]
+    HOOK_KIND_TENSOR: _ClassVar[HookKind]
+    HOOK_KIND_NODE_PRE: _ClassVar[HookKind]
+    HOOK_KIND_NODE_POST: _ClassVar[HookKind]
+    HOOK_KIND_POST_ACCUMULATE: _ClassVar[HookKind]
 
 class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -77,12 +86,19 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_MULTI_VIEW_IN_PLACE: _ClassVar[ErrorReason]
     ERROR_REASON_BAD_GRAD_ASSIGNMENT: _ClassVar[ErrorReason]
     ERROR_REASON_NO_GRAD_VIEW_IN_PLACE: _ClassVar[ErrorReason]
+    ERROR_REASON_INFERENCE_TENSOR: _ClassVar[ErrorReason]
+    ERROR_REASON_ANOMALY: _ClassVar[ErrorReason]
+    ERROR_REASON_HOOK_SHAPE: _ClassVar[ErrorReason]
+    ERROR_REASON_HOOK_NO_GRAD: _ClassVar[ErrorReason]
+    ERROR_REASON_HOOK_NON_LEAF: _ClassVar[ErrorReason]
+    ERROR_REASON_HOOK_FAILED: _ClassVar[ErrorReason]
     ERROR_REASON_MESSAGE_TOO_LARGE: _ClassVar[ErrorReason]
     ERROR_REASON_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
     ERROR_REASON_QUEUE_FULL: _ClassVar[ErrorReason]
     ERROR_REASON_TOO_MANY_SESSIONS: _ClassVar[ErrorReason]
 GRAD_MODE_UNSPECIFIED: GradMode
 GRAD_MODE_NO_GRAD: GradMode
+GRAD_MODE_INFERENCE: GradMode
 DTYPE_UNSPECIFIED: Dtype
 DTYPE_BOOL: Dtype
 DTYPE_UINT8: Dtype
@@ -95,6 +111,11 @@ DTYPE_FLOAT32: Dtype
 DTYPE_FLOAT64: Dtype
 DTYPE_COMPLEX64: Dtype
 DTYPE_COMPLEX128: Dtype
+HOOK_KIND_UNSPECIFIED: HookKind
+HOOK_KIND_TENSOR: HookKind
+HOOK_KIND_NODE_PRE: HookKind
+HOOK_KIND_NODE_POST: HookKind
+HOOK_KIND_POST_ACCUMULATE: HookKind
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason
 ERROR_REASON_SEQUENCE_GAP: ErrorReason
@@ -138,6 +159,12 @@ ERROR_REASON_IN_PLACE_DTYPE: ErrorReason
 ERROR_REASON_MULTI_VIEW_IN_PLACE: ErrorReason
 ERROR_REASON_BAD_GRAD_ASSIGNMENT: ErrorReason
 ERROR_REASON_NO_GRAD_VIEW_IN_PLACE: ErrorReason
+ERROR_REASON_INFERENCE_TENSOR: ErrorReason
+ERROR_REASON_ANOMALY: ErrorReason
+ERROR_REASON_HOOK_SHAPE: ErrorReason
+ERROR_REASON_HOOK_NO_GRAD: ErrorReason
+ERROR_REASON_HOOK_NON_LEAF: ErrorReason
+ERROR_REASON_HOOK_FAILED: ErrorReason
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason
 ERROR_REASON_QUEUE_FULL: ErrorReason
@@ -278,24 +305,28 @@ class RunResponse(_message.Message):
     def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RunStreamRequest(_message.Message):
-    __slots__ = ("session_id", "sequence", "cancel", "payloads")
+    __slots__ = ("session_id", "sequence", "cancel", "hook_answer", "payloads")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    HOOK_ANSWER_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     sequence: Sequence
     cancel: Cancel
+    hook_answer: HookAnswer
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., hook_answer: _Optional[_Union[HookAnswer, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RunStreamResponse(_message.Message):
-    __slots__ = ("result", "payloads")
+    __slots__ = ("result", "hook_call", "payloads")
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    HOOK_CALL_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     result: SequenceResult
+    hook_call: HookCall
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., hook_call: _Optional[_Union[HookCall, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("number",)
@@ -304,16 +335,18 @@ class Cancel(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Sequence(_message.Message):
-    __slots__ = ("number", "steps", "acknowledged", "timeout")
+    __slots__ = ("number", "steps", "acknowledged", "timeout", "detect_anomaly")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    DETECT_ANOMALY_FIELD_NUMBER: _ClassVar[int]
     number: int
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     acknowledged: int
     timeout: _duration_pb2.Duration
-    def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    detect_anomaly: bool
+    def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detect_anomaly: _Optional[bool] = ...) -> None: ...
 
 class SequenceResult(_message.Message):
     __slots__ = ("number", "fetched", "error")
@@ -336,7 +369,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "grad_mode")
+    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "grad_mode")
     OP_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
@@ -347,6 +380,8 @@ class Step(_message.Message):
     RETAIN_GRAD_FIELD_NUMBER: _ClassVar[int]
     GET_GRAD_FIELD_NUMBER: _ClassVar[int]
     SET_GRAD_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_HOOK_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_HOOK_FIELD_NUMBER: _ClassVar[int]
     GRAD_MODE_FIELD_NUMBER: _ClassVar[int]
     op: Op
     put: Put
@@ -358,8 +393,10 @@ class Step(_message.Message):
     retain_grad: RetainGrad
     get_grad: GetGrad
     set_grad: SetGrad
+    register_hook: RegisterHook
+    remove_hook: RemoveHook
     grad_mode: GradMode
-    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
+    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
 
 class Op(_message.Message):
     __slots__ = ("name", "inputs", "output", "attributes")
@@ -452,7 +489,7 @@ class Backward(_message.Message):
     def __init__(self, tensors: _Optional[_Iterable[int]] = ..., gradients: _Optional[_Iterable[int]] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., inputs: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
 
 class Grad(_message.Message):
-    __slots__ = ("outputs", "inputs", "grad_outputs", "output", "retain_graph", "create_graph", "allow_unused", "materialize_grads")
+    __slots__ = ("outputs", "inputs", "grad_outputs", "output", "retain_graph", "create_graph", "allow_unused", "materialize_grads", "is_grads_batched")
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     GRAD_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -461,6 +498,7 @@ class Grad(_message.Message):
     CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
     ALLOW_UNUSED_FIELD_NUMBER: _ClassVar[int]
     MATERIALIZE_GRADS_FIELD_NUMBER: _ClassVar[int]
+    IS_GRADS_BATCHED_FIELD_NUMBER: _ClassVar[int]
     outputs: _containers.RepeatedScalarFieldContainer[int]
     inputs: _containers.RepeatedScalarFieldContainer[int]
     grad_outputs: _containers.RepeatedScalarFieldContainer[int]
@@ -469,7 +507,8 @@ class Grad(_message.Message):
     create_graph: bool
     allow_unused: bool
     materialize_grads: bool
-    def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., grad_outputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., allow_unused: _Optional[bool] = ..., materialize_grads: _Optional[bool] = ...) -> None: ...
+    is_grads_batched: bool
+    def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., grad_outputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., allow_unused: _Optional[bool] = ..., materialize_grads: _Optional[bool] = ..., is_grads_batched: _Optional[bool] = ...) -> None: ...
 
 class Fetch(_message.Message):
     __slots__ = ("tensors", "values", "info", "max_value_bytes")
@@ -561,6 +600,50 @@ class SetGrad(_message.Message):
     grad: int
     def __init__(self, tensor: _Optional[int] = ..., grad: _Optional[int] = ...) -> None: ...
 
+class RegisterHook(_message.Message):
+    __slots__ = ("hook", "kind", "tensor", "grad_fn_of", "node")
+    HOOK_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    GRAD_FN_OF_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    hook: int
+    kind: HookKind
+    tensor: int
+    grad_fn_of: int
+    node: int
+    def __init__(self, hook: _Optional[int] = ..., kind: _Optional[_Union[HookKind, str]] = ..., tensor: _Optional[int] = ..., grad_fn_of: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
+
+class RemoveHook(_message.Message):
+    __slots__ = ("hook",)
+    HOOK_FIELD_NUMBER: _ClassVar[int]
+    hook: int
+    def __init__(self, hook: _Optional[int] = ...) -> None: ...
+
+class HookCall(_message.Message):
+    __slots__ = ("number", "hook", "call", "gradients", "replaceable")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HOOK_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    REPLACEABLE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    hook: int
+    call: int
+    gradients: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
+    replaceable: int
+    def __init__(self, number: _Optional[int] = ..., hook: _Optional[int] = ..., call: _Optional[int] = ..., gradients: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., replaceable: _Optional[int] = ...) -> None: ...
+
+class HookAnswer(_message.Message):
+    __slots__ = ("call", "gradients", "error")
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    call: int
+    gradients: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
+    error: str
+    def __init__(self, call: _Optional[int] = ..., gradients: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[str] = ...) -> None: ...
+
 class NodeRef(_message.Message):
     __slots__ = ("id", "name", "nr")
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -606,7 +689,7 @@ class GraphRoot(_message.Message):
     def __init__(self, tensor: _Optional[int] = ..., info: _Optional[_Union[TensorInfo, _Mapping]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "name", "sequence_number", "next", "outputs", "variable", "op", "attributes", "released")
+    __slots__ = ("id", "name", "sequence_number", "next", "outputs", "variable", "op", "attributes", "released", "saved")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -616,6 +699,7 @@ class Node(_message.Message):
     OP_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
+    SAVED_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     sequence_number: int
@@ -625,7 +709,18 @@ class Node(_message.Message):
     op: str
     attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
     released: bool
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., sequence_number: _Optional[int] = ..., next: _Optional[_Iterable[_Union[NodeRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorType, _Mapping]]] = ..., variable: _Optional[int] = ..., op: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., released: _Optional[bool] = ...) -> None: ...
+    saved: _containers.RepeatedCompositeFieldContainer[SavedTensor]
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., sequence_number: _Optional[int] = ..., next: _Optional[_Iterable[_Union[NodeRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorType, _Mapping]]] = ..., variable: _Optional[int] = ..., op: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., released: _Optional[bool] = ..., saved: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ...) -> None: ...
+
+class SavedTensor(_message.Message):
+    __slots__ = ("name", "type", "size_bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: TensorType
+    size_bytes: int
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[TensorType, _Mapping]] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class TensorType(_message.Message):
     __slots__ = ("dtype", "shape")
