@@ -391,6 +391,8 @@ def _require_complex(self: Any, op: str) -> None:
 
 def _view_as_real(self: np.ndarray) -> np.ndarray:
     _require_complex(self, "view_as_real")
+    # A NumPy scalar's real part would be a copy of half of what the strides lead through.
+    self = np.asarray(self)
     part = self.real
     shape, strides = (*self.shape, 2), (*self.strides, part.itemsize)
     return np.lib.stride_tricks.as_strided(part, shape, strides)

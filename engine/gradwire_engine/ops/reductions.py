@@ -11,6 +11,7 @@ from gradwire_engine.context import current
 from gradwire_engine.declare import composite, general, linear, nondiff
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
+from gradwire_engine.tensor import Tensor
 
 # NumPy types `keepdims` as a literal, which a variable is not.
 _total: Callable[..., Any] = np.add.reduce
@@ -238,7 +239,7 @@ def _product_of_others(F: Any, g: Any, self: Any, result: Any, dim: int | None) 
     shape = self.shape
     over = None if dim is None else (dim,)
     gradient = with_dims(F, g, shape, over)
-    if not (_array(self) == 0).any() and F.__class__ and not _is_traced(self):
+    if (self.data if isinstance(self, Tensor) else self).all():
         return gradient * F.conj(with_dims(F, result, shape, over) / self)
     if not shape:
         return g * F.conj(F.ones_like(self))
@@ -252,21 +253,14 @@ def _product_of_others(F: Any, g: Any, self: Any, result: Any, dim: int | None) 
 def _others(F: Any, line: Any) -> Any:
     """For each element along the last dimension the product of the others."""
     n = line.shape[-1]
+    if n == 0:
+        return line
     before = [F.ones_like(F.select(line, -1, 0))]
     after = [F.ones_like(F.select(line, -1, 0))]
     for i in range(n - 1):
         before.append(before[-1] * F.select(line, -1, i))
         after.append(after[-1] * F.select(line, -1, n - 1 - i))
     return F.stack(before, -1) * F.stack(after[::-1], -1)
-
-
-def _array(value: Any) -> np.ndarray:
-    array: np.ndarray = getattr(value, "data", value) if _is_traced(value) else value
-    return array
-
-
-def _is_traced(value: Any) -> bool:
-    return not isinstance(value, np.ndarray)
 
 
 general(
