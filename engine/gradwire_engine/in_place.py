@@ -44,6 +44,8 @@ class InPlaceOperator(Operator):
         )
         self._refuse_where_gradients_would_break(target, record, context)
         raw = [a.data if isinstance(a, Tensor) else a for a in args]
+        if self.list_positions:
+            self._open_lists(args, raw)
         if self._prepare is not None:
             self._prepare(raw, context)
         try:
