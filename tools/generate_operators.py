@@ -234,6 +234,8 @@ def imports(made: Iterable[str], shared: str = "") -> str:
     converters += ["Number"] if needs("Number") else []
     recorders = [name for name in ("record", "record_in_place") if needs(f"{name}(")]
     recorders += ["TensorList"] if needs("TensorList(") else []
+    if not source:
+        return shared
     lines = ["from typing import TYPE_CHECKING"]
     if needs("SupportsIndex"):
         lines[0] += ", SupportsIndex"
@@ -263,10 +265,10 @@ def generate() -> dict[str, str]:
 
 
 def formatted(source: str, name: str) -> str:
-    """A source as ruff sorts its imports and lays it out."""
-    for command in (["check", "--select", "I", "--fix", "--quiet"], ["format", "--quiet"]):
+    """A source with the imports that it needs, sorted, laid out as ruff does."""
+    for command in (["check", "--select", "F401,I", "--fix", "--quiet"], ["format", "--quiet"]):
         done = subprocess.run(
-            ["ruff", *command, f"--stdin-filename={GENERATED / name}", "-"],
+            [sys.executable, "-m", "ruff", *command, f"--stdin-filename={GENERATED / name}", "-"],
             input=source,
             capture_output=True,
             text=True,

@@ -61,15 +61,23 @@ def graph(*tensors: "Tensor") -> Graph:
     session = tensors[0]._session
     frame = inspect.currentframe()
     named = _named_tensors(frame.f_back if frame is not None else None)
-    named = {name: each for name, each in named.items() if each._session is session}
     names: dict[int, str] = {}
     for name, each in named.items():
-        names.setdefault(each._handle, name)
-    results = [each._handle for each in tensors]
-    roots = [*results, *(handle for handle in names if handle not in results)]
-    roots = [handle for handle in roots if not session.has_failed(handle)]
-    request = pb.GetGraphRequest(session_id=session.id, tensors=roots)
-    pages = node.graph_pages(tensors[0], request)
+        if each._session is session:
+            names.setdefault(each._handle, name)
+    results = list(dict.fromkeys(each._handle for each in tensors))
+    pages = node.graph_pages(session, pb.GetGraphRequest(tensors=results))
+    # Named tensors on the way are shown too. Which are on the way, their nodes tell; asking for all
+    # names at once would read the graphs of everything that the caller has ever computed.
+    nodes = {each.id for page in pages for each in page.nodes}
+    others = [each for each in named.values() if each._handle in names and each._session is session]
+    between = [
+        handle
+        for handle, made_by in reading.makers_of(session, others).items()
+        if made_by in nodes and handle not in results
+    ]
+    if between:
+        pages = node.graph_pages(session, pb.GetGraphRequest(tensors=[*results, *between]))
     return Graph.from_responses(pages, names, results)
 
 

@@ -1,12 +1,12 @@
 """`t.grad_fn`: nodes of the graph, walked from the client."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from gradwire import wire
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
+    from gradwire.session import Session
     from gradwire.tensors import Tensor
 
 _LEVELS: Final = 8
@@ -79,10 +79,8 @@ class Node:
         known = self._found.get(self._ref.id)
         if known is not None:
             return known
-        session = self._tensor._session
-        request = pb.GetGraphRequest(session_id=session.id, nodes=[self._ref.id], max_depth=_LEVELS)
-        for page in graph_pages(self._tensor, request):
-            # The last level is cut off: there `next` may be incomplete, so it is not kept.
+        request = pb.GetGraphRequest(nodes=[self._ref.id], max_depth=_LEVELS)
+        for page in graph_pages(self._tensor._session, request):
             for node in page.nodes:
                 self._found[node.id] = node
         return self._found[self._ref.id]
@@ -100,14 +98,12 @@ class Node:
         return hash((id(self._tensor._session), self._ref.id))
 
 
-def graph_pages(tensor: "Tensor", request: pb.GetGraphRequest) -> Sequence[pb.GetGraphResponse]:
-    """All pages of a graph, after all that is recorded ran."""
-    session = tensor._session
+def graph_pages(session: "Session", request: pb.GetGraphRequest) -> list[pb.GetGraphResponse]:
+    """All pages of a graph of the session, after all that is recorded ran."""
     session.synchronize()
+    request.session_id = session.id
     pages: list[pb.GetGraphResponse] = []
-    while True:
-        page = session.call(wire.GET_GRAPH, request, pb.GetGraphResponse)
-        pages.append(page)
-        if not page.next_page_token:
-            return pages
-        request.page_token = page.next_page_token
+    while not pages or pages[-1].next_page_token:
+        request.page_token = pages[-1].next_page_token if pages else ""
+        pages.append(session.call(wire.GET_GRAPH, request, pb.GetGraphResponse))
+    return pages

@@ -76,6 +76,25 @@ def type_of(tensor: "Tensor") -> Info:
     return info_of(tensor)
 
 
+def makers_of(session: "Session", tensors: Sequence["Tensor"]) -> dict[int, int]:
+    """The nodes that made tensors, by handle; without leaves and failed ones. One round trip."""
+    at = session.changes
+    untold = [
+        each
+        for each in tensors
+        if not (each._known and each._known.info and each._known.info_at == at)
+        and not session.has_failed(each._handle)
+    ]
+    if untold:
+        _read(session, untold, _ASIDE)
+    found = {}
+    for each in tensors:
+        info = each._known.info if each._known is not None else None
+        if info is not None and info.grad_fn is not None:
+            found[each._handle] = info.grad_fn.id
+    return found
+
+
 def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
     """The values of tensors of one session, read-only; at most one round trip for all.
 
@@ -139,7 +158,8 @@ def _read(
 
 def resolve_grads(session: "Session", *holders: "Tensor", most_bytes: int = SMALL) -> None:
     """One round trip: the `.grad` of these tensors and of all others that may have one."""
-    _read(session, (), 0, holders, most_bytes)
+    untold = [each for each in holders if each._known is None or each._known.info is None]
+    _read(session, untold, _ASIDE, holders, most_bytes)
 
 
 def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
@@ -151,19 +171,28 @@ def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
 def _exchange(
     session: "Session",
     fetches: Sequence[pb.Step],
-    more: Sequence["Tensor"],
-    most_bytes: int = _ASIDE,
+    asked: Sequence["Tensor"] = (),
+    asked_bytes: int = _ASIDE,
 ) -> list[Fetched]:
-    """Fetch, and learn the grads that are not known, in one round trip."""
+    """Fetch, and learn the grads that are not known, in one round trip.
+
+    Those of `asked` with values of up to `asked_bytes`.
+    """
     at, backwards = session.changes, session.backwards
-    holders = _unresolved(session, more)
+    holders = _unresolved(session, asked)
     if not holders:
         return session.exchange(*fetches)
     first = session.new_handles(len(holders))
     grads = range(first, first + len(holders))
     naming = pb.GetGrad(tensors=[each._handle for each in holders], outputs=grads)
+    near = sum(any(each is other for other in asked) for each in holders) if asked else 0
+    parts = ((grads[:near], asked_bytes), (grads[near:], _ASIDE))
     try:
-        answers = session.exchange(*fetches, pb.Step(get_grad=naming), _fetch(grads, most_bytes))
+        answers = session.exchange(
+            *fetches,
+            pb.Step(get_grad=naming),
+            *(_fetch(part, most_bytes) for part, most_bytes in parts if part),
+        )
     except BaseException:
         for handle in grads:
             session.release(handle)
@@ -192,8 +221,9 @@ def is_resolved(tensor: "Tensor") -> bool:
     return found.grad_at >= session.rebuilt_grads
 
 
-def _unresolved(session: "Session", more: Sequence["Tensor"]) -> list["Tensor"]:
-    candidates = {id(each): each for each in (*session.grad_holders.values(), *more)}
+def _unresolved(session: "Session", asked: Sequence["Tensor"]) -> list["Tensor"]:
+    """Tensors whose `.grad` is to be learned, those of `asked` first."""
+    candidates = {id(each): each for each in (*asked, *session.grad_holders.values())}
     return [
         each
         for each in candidates.values()
@@ -217,7 +247,7 @@ def without_absent(session: "Session", tensors: "Sequence[Tensor]") -> "tuple[Te
     Typed as if there were no None, as PyTorch types `grad`: whoever allows unused inputs knows.
     """
     at = session.changes
-    answers = _exchange(session, [_fetch([each._handle for each in tensors], _ASIDE)], ())
+    answers = _exchange(session, [_fetch([each._handle for each in tensors], _ASIDE)])
     found: list[Tensor | None] = []
     for each, answer in zip(tensors, answers, strict=True):
         if not answer.absent:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
 from gradwire.arguments import Number, to_float, to_int, to_ints, to_number, to_str
-from gradwire.operators.functions import log_softmax, relu, softmax
+from gradwire.operators.functions import log_softmax, relu, sigmoid, softmax, tanh
 from gradwire.record import record
 from gradwire.recorder import Attribute
 
@@ -26,9 +26,11 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "relu",
+    "sigmoid",
     "silu",
     "softmax",
     "softplus",
+    "tanh",
 ]
 
 

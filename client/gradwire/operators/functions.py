@@ -38,6 +38,7 @@ __all__ = [
     "clone",
     "conj",
     "cos",
+    "detach",
     "div",
     "dot",
     "eq",
@@ -64,6 +65,7 @@ __all__ = [
     "logical_xor",
     "logsumexp",
     "lt",
+    "masked_fill",
     "matmul",
     "maximum",
     "mean",
@@ -339,6 +341,14 @@ def cos(input: Tensor) -> Tensor:
     return record("cos", ("self",), (input,))
 
 
+def detach(input: Tensor) -> Tensor:
+    """Run the operator `detach`.
+
+    Schema: detach(Tensor self) -> Tensor
+    """
+    return record("detach", ("self",), (input,))
+
+
 def div(input: Tensor, other: Tensor | Number, *, rounding_mode: str | None = None) -> Tensor:
     """Run the operator `div`.
 
@@ -571,6 +581,14 @@ def lt(input: Tensor, other: Tensor | Number) -> Tensor:
     Schema: lt(Tensor self, Tensor other) -> Tensor
     """
     return record("lt", ("self", "other"), (input, other))
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
+    """Run the operator `masked_fill`.
+
+    Schema: masked_fill(Tensor self, Tensor mask, Tensor value) -> Tensor
+    """
+    return record("masked_fill", ("self", "mask", "value"), (input, mask, value))
 
 
 def matmul(input: Tensor, other: Tensor | Number) -> Tensor:

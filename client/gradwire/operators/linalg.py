@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from gradwire.arguments import Number, to_bool, to_dtype, to_ints, to_number
 from gradwire.dtypes import DtypeLike
+from gradwire.operators.functions import matmul
 from gradwire.record import record
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
-__all__ = ["vector_norm"]
+__all__ = ["matmul", "vector_norm"]
 
 
 def vector_norm(
