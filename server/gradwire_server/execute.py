@@ -151,7 +151,10 @@ class Execution:
     def _run_kind(self, kind: str | None, step: pb.Step) -> None:
         if kind is None:
             raise malformed("the step says nothing: none of its kinds is set", "kind")
-        _KINDS[kind](self, getattr(step, kind))
+        run = _KINDS.get(kind)
+        if run is None:
+            raise malformed(f"this server does not run steps of kind {kind}", kind)
+        run(self, getattr(step, kind))
 
     def _run_in_mode(self, mode: int, kind: str | None, step: pb.Step) -> None:
         if mode != pb.GRAD_MODE_NO_GRAD:

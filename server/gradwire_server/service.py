@@ -285,7 +285,7 @@ class AutogradService:
             if kind == "cancel":
                 session.cancel(request.cancel.number)
                 continue
-            if kind is None:
+            if kind != "sequence":
                 raise malformed("the request has neither a sequence nor a cancel", "kind")
             try:
                 if too_large is not None:
