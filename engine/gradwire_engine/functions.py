@@ -1,0 +1,255 @@
+"""Nodes whose backward is a program: custom functions, and checkpointed segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradwire_engine.autograd import grad
+from gradwire_engine.context import current, grad_mode
+from gradwire_engine.errors import EngineError
+from gradwire_engine.interpret import TRACED
+from gradwire_engine.node import Edge, Node
+from gradwire_engine.operator import Operator
+from gradwire_engine.program import Program
+from gradwire_engine.schema import parse_schema
+from gradwire_engine.tensor import Tensor
+
+Gradients = tuple[Any, ...]
+
+
+class _Backward(Protocol):
+    """The joint backward of a node: gradients of all inputs at once."""
+
+    def __call__(self, kept: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
+        """Gradients by input; None where there is none."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call of a function, shared by the rules of its inputs.
+
+    Attributes:
+        name: of the node, for people.
+        inputs: shapes of the inputs.
+        outputs: shape and dtype of each result.
+        origins: for each kept tensor where it stands in the graph: `("input", i)`,
+            `("output", j)`, or None.
+        done: the gradients that came in last, and what they gave, so that the rules of several
+            inputs run the backward once.
+    """
+
+    name: str
+    backward: _Backward
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[tuple[int, ...], np.dtype], ...]
+    origins: tuple[tuple[str, int] | None, ...]
+    done: tuple[Gradients, list[Any]] | None = field(default=None)
+
+    def gradient(self, F: Any, gradients: Gradients, kept: Sequence[Any], index: int) -> Any:
+        if self.done is None or any(
+            a is not b for a, b in zip(self.done[0], gradients, strict=True)
+        ):
+            self.done = (gradients, self._run(F, gradients, kept))
+        return self.done[1][index]
+
+    def _run(self, F: Any, gradients: Gradients, kept: Sequence[Any]) -> list[Any]:
+        whole = [
+            Tensor(np.zeros(shape, dtype)) if g is None else g if F is TRACED else Tensor(g)
+            for g, (shape, dtype) in zip(gradients, self.outputs, strict=True)
+        ]
+        tensors = [value if isinstance(value, Tensor) else Tensor(value) for value in kept]
+        given = self.backward(tensors, whole, F is TRACED)
+        for index, (gradient, shape) in enumerate(zip(given, self.inputs, strict=True)):
+            if gradient is not None:
+                self._require_fit(gradient.shape, shape, index)
+        return [g if g is None or F is TRACED else g.data for g in given]
+
+    def _require_fit(self, given: tuple[int, ...], shape: tuple[int, ...], index: int) -> None:
+        try:
+            fits = np.broadcast_shapes(given, shape) == given
+        except ValueError:
+            fits = False
+        if not fits:
+            raise EngineError(
+                "GRADIENT_SHAPE",
+                f"{self.name} gave a gradient of shape {given} for input {index}, whose shape is "
+                f"{shape}",
+                grad_fn=self.name,
+                input=index,
+                shape=shape,
+                gradient_shape=given,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _JointRule:
+    """The share of one input in a backward that computes all of them."""
+
+    position: int
+
+    saves = True
+    takes_all = True
+    params = ()
+
+    def pull(self, F: Any, gs: Gradients, call: _Call, *kept: Any) -> Any:
+        return call.gradient(F, gs, kept, self.position)
+
+    def trace(
+        self, values: tuple[Any, ...], node: Node, edge_of: Callable[[int], Edge | None]
+    ) -> list[Any]:
+        call, *kept = values
+        traced: list[Any] = [call]
+        for array, origin in zip(kept, call.origins, strict=True):
+            tensor = Tensor(array)
+            if origin is not None and array.dtype.kind in "fc":
+                kind, index = origin
+                tensor.edge = edge_of(index) if kind == "input" else (node, index)
+            traced.append(tensor)
+        return traced
+
+
+def _attach(
+    name: str,
+    backward: _Backward,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    kept: Sequence[Tensor],
+) -> None:
+    """Make `outputs` the results of a node with this backward."""
+    edges = tuple([each.gradient_edge() for each in inputs])
+    if not current.context.grad_enabled or not any(edges):
+        return
+    types = tuple([(each.data.shape, each.data.dtype) for each in outputs])
+    origins: list[tuple[str, int] | None] = []
+    for tensor in kept:
+        at = next((("input", i) for i, each in enumerate(inputs) if each is tensor), None)
+        origins.append(
+            at or next((("output", i) for i, each in enumerate(outputs) if each is tensor), None)
+        )
+    call = _Call(name, backward, tuple([e.shape for e in inputs]), types, tuple(origins))
+    values = (call, *[each.data for each in kept])
+    rules: Any = tuple([_JointRule(index) for index in range(len(inputs))])
+    op = Operator(
+        parse_schema(f"{name}(Tensor self) -> Tensor"), "general", np.positive, grad_fn=name
+    )
+    node = Node(
+        op,
+        (None,),
+        current.context.next_id(),
+        edges,
+        rules,
+        [None if edge is None else values for edge in edges],
+        [(each.version, each.version[0]) for each in kept],
+        types,
+    )
+    for nr, each in enumerate(outputs):
+        if each.data.dtype.kind in "fc":
+            each.view = None
+            each.edge = (node, nr)
+
+
+def custom_function(
+    name: str,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    backward: Program,
+    *,
+    once_differentiable: bool = False,
+) -> None:
+    """Give outputs, computed without recording, a backward of the user's.
+
+    Args:
+        name: of the node: `MyFunctionBackward`.
+        inputs: tensors that the outputs were computed from.
+        outputs: not differentiable themselves; they get the node as `grad_fn`.
+        saved: tensors for the backward.
+        backward: from `saved` and the gradients of the outputs to the gradients of the inputs.
+        once_differentiable: refuse to differentiate the backward.
+    """
+
+    def run(kept: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
+        given = [*kept, *gradients]
+        if not once_differentiable:
+            with grad_mode(traced):
+                return backward.run(given)
+        with grad_mode(False):
+            results = backward.run(given)
+        if traced:
+            _refuse_later(name, given, [each for each in results if each is not None])
+        return results
+
+    _attach(name, run, inputs, outputs, saved)
+
+
+def _refuse_later(name: str, given: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+    """Let whoever goes backward through `results` learn that this is not to be."""
+
+    def refuse(kept: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
+        raise EngineError(
+            "ONCE_DIFFERENTIABLE",
+            f"{name} is marked once_differentiable, so its backward has no derivative; take the "
+            "mark away if its backward consists of differentiable operators",
+            grad_fn=name,
+        )
+
+    _attach("OnceDifferentiable", refuse, given, results, ())
+
+
+def checkpoint(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Run a program without keeping what its backward needs; the backward runs it again.
+
+    Random operators draw the same numbers again.
+    """
+    context = current.context
+    state = context.generator.bit_generator.state
+    with grad_mode(False):
+        outputs = [each for each in program.run(inputs) if each is not None]
+    # An input handed through must not become a result of the node.
+    outputs = [TRACED.clone(o) if any(o is i for i in inputs) else o for o in outputs]
+
+    def run(kept: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
+        generator = current.context.generator.bit_generator
+        before, generator.state = generator.state, state
+        with grad_mode(True):
+            # Fresh nodes (or leaves) at the border keep this pass inside of the segment.
+            if traced:
+                border = [TRACED.clone(each) if each.requires_grad else each for each in kept]
+            else:
+                border = [
+                    _leaf(each.data, wanted) for each, wanted in zip(kept, needs, strict=True)
+                ]
+            results = program.run(border)
+        generator.state = before
+        pairs = [
+            (result, g)
+            for result, g in zip(results, gradients, strict=True)
+            if result is not None and result.requires_grad
+        ]
+        wanted = [each for each in border if each.requires_grad]
+        if not pairs or not wanted:
+            return [None] * len(border)
+        given = iter(
+            grad(
+                [result for result, _ in pairs],
+                wanted,
+                [g for _, g in pairs],
+                create_graph=traced,
+                allow_unused=True,
+            )
+        )
+        return [next(given) if each.requires_grad else None for each in border]
+
+    needs = [each.requires_grad for each in inputs]
+    _attach("CheckpointFunctionBackward", run, inputs, outputs, inputs)
+    return outputs
+
+
+def _leaf(data: np.ndarray, requires_grad: bool) -> Tensor:
+    tensor = Tensor(data)
+    tensor.leaf_requires_grad = requires_grad
+    return tensor
