@@ -58,7 +58,7 @@ def backward(
     session = _session("backward", [*roots, *gradients, *(targets or ())])
     session.step(pb.Step(backward=message))
     for each in targets or ():
-        session.grad_holders[each._handle] = each
+        session.watch_grad(each)
     reading.note_backward(session, roots, create_graph)
     session.flush()
 

@@ -82,7 +82,7 @@ def put(
         kept.flags.writeable = False
         known.value, known.value_at = kept, session.changes
     if requires_grad:
-        session.grad_holders[made._handle] = made
+        session.watch_grad(made)
     return made
 
 

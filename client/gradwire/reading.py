@@ -163,9 +163,13 @@ def resolve_grads(session: "Session", *holders: "Tensor", most_bytes: int = SMAL
 
 
 def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
-    return pb.Step(
-        fetch=pb.Fetch(tensors=handles, values=True, info=True, max_value_bytes=most_bytes)
-    )
+    # Set field by field, which takes half of the time that keywords do.
+    step = pb.Step()
+    fetch = step.fetch
+    fetch.tensors.extend(handles)
+    fetch.values = fetch.info = True
+    fetch.max_value_bytes = most_bytes
+    return step
 
 
 def _exchange(
@@ -179,8 +183,11 @@ def _exchange(
     Those of `asked` with values of up to `asked_bytes`.
     """
     at, backwards = session.changes, session.backwards
+    if not asked and session.grads_known_at == backwards:
+        return session.exchange(*fetches)
     holders = _unresolved(session, asked)
     if not holders:
+        session.grads_known_at = backwards
         return session.exchange(*fetches)
     first = session.new_handles(len(holders))
     grads = range(first, first + len(holders))
@@ -197,6 +204,7 @@ def _exchange(
         for handle in grads:
             session.release(handle)
         raise
+    session.grads_known_at = backwards
     count = len(answers) - len(holders)
     for holder, answer in zip(holders, answers[count:], strict=True):
         remembered = known(holder)
@@ -223,12 +231,18 @@ def is_resolved(tensor: "Tensor") -> bool:
 
 def _unresolved(session: "Session", asked: Sequence["Tensor"]) -> list["Tensor"]:
     """Tensors whose `.grad` is to be learned, those of `asked` first."""
-    candidates = {id(each): each for each in (*asked, *session.grad_holders.values())}
+    candidates = {id(each): each for each in (*asked, *_alive(session))}
     return [
         each
         for each in candidates.values()
         if not is_resolved(each) and not session.has_failed(each._handle)
     ]
+
+
+def _alive(session: "Session") -> list["Tensor"]:
+    # A snapshot: other threads may add to it meanwhile.
+    refs = session.grad_holders.valuerefs()
+    return [tensor for ref in refs if (tensor := ref()) is not None]
 
 
 def _remember(tensor: "Tensor", answer: Fetched, at: int) -> Array | None:

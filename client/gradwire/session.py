@@ -104,6 +104,7 @@ class Session:
         self.backwards = 0
         self.rebuilt_grads = 0
         self.grads_seen = False
+        self.grads_known_at = 0
         self.grad_holders: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         self.last_roots: tuple[weakref.ref[Tensor], ...] = ()
 
@@ -337,6 +338,11 @@ class Session:
             self._flush()
         self._stream.wait_all()
         self._report()
+
+    def watch_grad(self, tensor: "Tensor") -> None:
+        """Note a tensor that a backward may give a `.grad`."""
+        self.grad_holders[tensor._handle] = tensor
+        self.grads_known_at = -1
 
     def has_failed(self, handle: int) -> bool:
         """Whether the step that was to make this handle is known to have failed."""

@@ -289,7 +289,7 @@ class Tensor(Operators):
             else:
                 known.info_at = -1
         if requires_grad:
-            self._session.grad_holders[self._handle] = self
+            self._session.watch_grad(self)
         return self
 
     @property
@@ -334,7 +334,7 @@ class Tensor(Operators):
         self._session.step(pb.Step(retain_grad=pb.RetainGrad(tensor=self._handle)))
         known = reading.known(self)
         known.info_at = -1
-        self._session.grad_holders[self._handle] = self
+        self._session.watch_grad(self)
 
     def backward(
         self,

@@ -150,7 +150,7 @@ def array_from_payload(
             f"a tensor of {len(sizes)} dimensions; at most {MAX_RANK} are possible",
             {"rank": str(len(sizes)), "maximum": str(MAX_RANK)},
         )
-    if any(size < 0 for size in sizes):
+    if sizes and min(sizes) < 0:
         raise WireError(
             "BAD_VALUE", f"shape {sizes} has a negative size", {"shape": _joined(sizes)}
         )
@@ -167,8 +167,10 @@ def array_from_payload(
                 "found": str(length),
             },
         )
+    if length <= _SMALL:
+        payload = bytes(payload)  # which is aligned, and no view of the whole message
     try:
-        array = np.frombuffer(payload, found).reshape(sizes)
+        array: Array = np.ndarray(sizes, found, payload)
     except ValueError:  # only an empty tensor whose other sizes overflow gets here
         raise WireError(
             "BAD_VALUE", f"shape {sizes} is beyond what can be addressed", {"shape": _joined(sizes)}
@@ -179,11 +181,11 @@ def array_from_payload(
             "a bool takes one byte, 0 or 1; the payload has other bytes",
             {"shape": _joined(sizes), "dtype": found.name},
         )
-    if writable or not array.flags.aligned:
+    if writable:
+        return array.copy()
+    if length > _SMALL and not array.flags.aligned:
         array = array.copy()
-        array.flags.writeable = writable
-    elif array.flags.writeable:
-        array = array.view()
+    if array.flags.writeable:
         array.flags.writeable = False
     return array
 
