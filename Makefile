@@ -1,5 +1,6 @@
 # `make test` and `make demo` do their own set-up: a virtual environment in .venv, filled from
-# pyproject.toml with the versions of constraints.txt. All they ask for is Python 3.11 or newer.
+# pyproject.toml with the versions of constraints.txt. All they ask for is Python 3.11 or newer; one
+# test of `make test` also wants Node, which root on Debian gets and which is skipped elsewhere.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +25,7 @@ help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 .PHONY: test
-test: check ## Checks formatting, types, layers and the contract, then runs the tests
+test: check node ## Checks formatting, types, layers and the contract, then runs the tests
 	$(BIN)/pytest
 
 .PHONY: check
@@ -35,6 +36,10 @@ check: $(VENV)/installed-dev ## Everything that `make test` does before the test
 	$(call stage,layers,$(BIN)/lint-imports --no-cache --no-logo)
 	$(call stage,contract,$(BIN)/buf lint)
 	$(call stage,generated code,$(PY) tools/generate_protos.py --check)
+
+.PHONY: node
+node:
+	$(call stage,node,sh tools/install_node.sh)
 
 .PHONY: demo
 demo: $(VENV)/installed-demo ## Walks the tutorial on an embedded server and draws its graph

@@ -1,0 +1,59 @@
+"""Another language's client: Node runs the tutorial from the .proto alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "tests" / "node"
+
+INSTALL = "npm install --no-audit --no-fund --no-package-lock --no-progress --loglevel=error"
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """Node, with npm beside it."""
+    found = shutil.which("node") or shutil.which("nodejs")
+    if found is None or shutil.which("npm") is None:
+        missing = "Node and npm are not installed (apt-get install nodejs npm)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client with the packages that it names."""
+    folder = tmp_path_factory.mktemp("node") / "client"
+    shutil.copytree(CLIENT, folder, ignore=shutil.ignore_patterns("node_modules"))
+    done = subprocess.run(
+        INSTALL.split(), cwd=folder, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_node_runs_the_tutorial_from_the_proto_alone(
+    node: str, installed: Path, address: str
+) -> None:
+    done = subprocess.run(
+        [node, "tutorial.mjs", address, str(ROOT / "proto")],
+        cwd=installed,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "y = 25, dy/dx = 10",
+        "grad_fn of y, z, x: PowBackward0, AddBackward0, none",
+        "in the direction 0.3, 0.7: 0.6, 2.8",
+        "without a direction: INVALID_ARGUMENT, NON_SCALAR_ROOT",
+    ]
