@@ -94,15 +94,18 @@ def grad(
         captures=_edges(inputs),
     )
     results: list[Tensor | None] = []
-    # An array may have come through unchanged, from the caller or to several inputs; results
-    # that share memory would change together.
-    held = {id(gradient) for _, gradient in roots}
+    # An array may have come through as it was or as a view, from the caller or to several inputs;
+    # results that share memory would change together.
+    held = {id(_owner(gradient)) for _, gradient in roots}
     for index, (tensor, gradient) in enumerate(zip(inputs, pulled, strict=True)):
         if isinstance(gradient, Tensor):
             results.append(gradient)
         elif gradient is not None:
-            results.append(Tensor(gradient.copy() if id(gradient) in held else gradient))
-            held.add(id(gradient))
+            owner = _owner(gradient)
+            results.append(
+                Tensor(np.array(gradient) if id(owner) in held else np.asarray(gradient))
+            )
+            held.add(id(owner))
         elif materialize_grads:
             results.append(Tensor(np.zeros(tensor.shape, tensor.dtype)))
         elif allow_unused:
@@ -116,6 +119,13 @@ def grad(
                 input=index,
             )
     return tuple(results)
+
+
+def _owner(gradient: Any) -> Any:
+    """The array whose memory this one shows; itself unless it is a view."""
+    while isinstance(gradient, np.ndarray) and gradient.base is not None:
+        gradient = gradient.base
+    return gradient
 
 
 def _edges(inputs: Sequence[Tensor]) -> list[Edge]:
