@@ -17,6 +17,7 @@ from gradwire.tensors import Size, Tensor  # isort: skip
 from gradwire import autograd, dtypes, errors, linalg, nn, optim, special
 from gradwire.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from gradwire.comparing import allclose, equal, is_tensor
+from gradwire.connecting import connect
 from gradwire.creation import as_tensor, from_numpy, tensor
 from gradwire.dtypes import (
     complex64,
@@ -55,7 +56,7 @@ from gradwire.inspection import fetch, graph
 from gradwire.operators import functions
 from gradwire.operators.functions import *  # noqa: F403 (the names are those of its __all__)
 from gradwire.overloads import chunk, max, min, split, std, unbind, var
-from gradwire.session import Session, connect
+from gradwire.session import Session
 
 bool = dtypes.bool_
 half = float16

@@ -56,11 +56,9 @@ def backward(
         message.inputs.tensors.extend(each._handle for each in targets)
     _check_roots(roots, gradients)
     session = _session("backward", [*roots, *gradients, *(targets or ())])
-    session.step(pb.Step(backward=message))
     for each in targets or ():
         session.watch_grad(each)
-    reading.note_backward(session, roots, create_graph)
-    session.flush()
+    session.backward(message, roots, create_graph)
 
 
 def grad(

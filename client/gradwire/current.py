@@ -32,7 +32,7 @@ def current() -> "Session":
         return session
     if _had_session:
         raise SessionError("no session is open any more; open one with gradwire.connect()")
-    from gradwire.session import connect  # the one place where the arrow points back
+    from gradwire.connecting import connect  # the one place where the arrow points back
 
     return connect()
 

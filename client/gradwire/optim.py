@@ -1,7 +1,7 @@
 """`gw.optim`: optimizers whose steps run on the server, where the parameters are."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gradwire import filled, reading
 from gradwire import tensors as _tensors
@@ -12,31 +12,15 @@ if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
 
-class Optimizer(Protocol):
-    """What every optimizer has.
-
-    Attributes:
-        params: The tensors to optimize.
-        lr: The learning rate. May be set between steps.
-    """
-
-    params: "list[Tensor]"
-    lr: float
-
-    def step(self) -> None:
-        """Change each parameter by its gradient."""
-        ...
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients: set each `.grad` to None, or to zeros."""
-        ...
-
-
 class SGD:
     """Stochastic gradient descent, with PyTorch's arithmetic.
 
     With g the gradient plus weight_decay·p, and the velocity v = momentum·v + g (g at first):
     p -= lr·v, or with nesterov p -= lr·(g + momentum·v).
+
+    Attributes:
+        params: The tensors to optimize.
+        lr: The learning rate. May be set between steps.
     """
 
     def __init__(
@@ -89,6 +73,10 @@ class Adam:
 
     With g the gradient plus weight_decay·p: m = b1·m + (1-b1)·g, v = b2·v + (1-b2)·g², and after t
     steps p -= lr/(1-b1^t) · m / (sqrt(v)/sqrt(1-b2^t) + eps).
+
+    Attributes:
+        params: The tensors to optimize.
+        lr: The learning rate. May be set between steps.
     """
 
     def __init__(

@@ -9,7 +9,6 @@ the value of the last backward's roots where they are small. So `loss.item()` an
 `backward()` take one round trip together, whichever comes first.
 """
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
@@ -268,13 +267,3 @@ def without_absent(session: "Session", tensors: "Sequence[Tensor]") -> "tuple[Te
             _remember(each, answer, at)
         found.append(None if answer.absent else each)
     return cast("tuple[Tensor, ...]", tuple(found))
-
-
-def note_backward(session: "Session", roots: Sequence["Tensor"], create_graph: bool) -> None:
-    """Note that a backward was recorded: it may have filled, or changed, any `.grad`."""
-    session.backwards += 1
-    if create_graph:
-        session.rebuilt_grads = session.backwards
-    if session.grads_seen:
-        session.changes += 1
-    session.last_roots = tuple(weakref.ref(root) for root in roots)

@@ -67,7 +67,6 @@ def record_in_place(
     if not isinstance(target, _tensors.Tensor):
         raise arguments.wrong_type(name, names[0], "a tensor", target)
     session.op(name, inputs, bound, 0, not is_grad_enabled())
-    session.changes += 1
     if name in _RESHAPING:
         target._known = None
     return target

@@ -1,11 +1,10 @@
 """Sessions: where tensors live. Opening, closing, sending what was recorded, reading it back."""
 
-import atexit
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
@@ -18,18 +17,16 @@ from gradwire import creation, current, embedded, lease, wire
 from gradwire.codec import Fetched, decode_fetched, encode_request, step_index
 from gradwire.dtypes import DtypeLike
 from gradwire.errors import (
-    DeadlineError,
     GradwireError,
     LimitError,
     SessionError,
     UnavailableError,
-    from_call,
     from_status,
     from_wire_error,
 )
 from gradwire.location import Mark, locate
 from gradwire.recorder import FLUSH_BYTES, Attribute, Recorder, mark_of, outputs_of
-from gradwire.transport import CHANNEL_OPTIONS, Metadata, Request, Retry, Stream, Traffic
+from gradwire.transport import Metadata, Request, Retry, Stream, Traffic, unary
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Array, M
 
@@ -230,11 +227,13 @@ class Session:
         outputs: int,
         no_grad: bool,
     ) -> int:
-        """Record an operator; the handle of its first result."""
+        """Record an operator; the handle of its first result, 0 for an in-place one."""
         if self._closed:
             self.check_open()
         with self._lock:
             self.unsettled = True
+            if not outputs:
+                self.changes += 1
             output = self._record_op(name, inputs, attributes, outputs, no_grad)
             if self.recorder.is_full:
                 self._flush()
@@ -294,6 +293,23 @@ class Session:
             self.recorder.step(step)
             if self.recorder.is_full:
                 self._flush()
+
+    def backward(self, step: pb.Backward, roots: "Sequence[Tensor]", create_graph: bool) -> None:
+        """Record a backward, and send it without waiting.
+
+        Also note what it makes stale: it may fill, or change, any `.grad`.
+        """
+        self.check_open()
+        with self._lock:
+            self.unsettled = True
+            self.recorder.step(pb.Step(backward=step))
+            self.backwards += 1
+            if create_graph:
+                self.rebuilt_grads = self.backwards
+            if self.grads_seen:
+                self.changes += 1
+            self.last_roots = tuple(weakref.ref(root) for root in roots)
+            self._flush()
 
     def exchange(self, *steps: pb.Step) -> list[Fetched]:
         """Record steps, send all that is recorded, and wait: one round trip.
@@ -381,7 +397,7 @@ class Session:
 
     def _call(self, path: str, request: Message, response: type[M], timeout: float) -> M:
         self._last_used = time.monotonic()
-        return _unary(self._channel, path, request, response, timeout, self._metadata, self.address)
+        return unary(self._channel, path, request, response, timeout, self._metadata, self.address)
 
     def _flush(self) -> Request | None:
         """Send what is recorded; the request, or None if there was nothing. The lock is held."""
@@ -450,117 +466,3 @@ class Session:
             return
         request.error = error
         self._errors.append(error)
-
-
-def connect(
-    address: str | None = None,
-    *,
-    ttl: float | None = None,
-    name: str = "",
-    seed: int | None = None,
-    timeout: float | None = None,
-    connect_timeout: float = 10.0,
-    retry_timeout: float = 30.0,
-    credentials: grpc.ChannelCredentials | None = None,
-    metadata: Mapping[str, str] | None = None,
-    options: Sequence[tuple[str, str | int]] = (),
-) -> Session:
-    """Open a session and make it the current one.
-
-    Args:
-        address: `"host:port"` or `"unix:/path"`. None: a server inside this process, started with
-            the first such session and stopped with the last.
-        ttl: Seconds that the session may be idle before the server ends it, should this process
-            vanish; while it lives, the lease is kept. None: the server's default.
-        name: A name for people.
-        seed: Seed of the session's random generator. None: seeded by the server's system.
-        timeout: Seconds that a sequence of steps may take, waiting included. None: no such bound.
-        connect_timeout: Seconds to wait for the server to answer.
-        retry_timeout: Seconds during which a lost connection is tried again.
-        credentials: For TLS: `grpc.ssl_channel_credentials()`. None: plain text.
-        metadata: Sent with each call; for authentication, say.
-        options: More gRPC channel options.
-
-    Raises:
-        UnavailableError: no server answers there.
-        OverloadedError: the server has as many sessions as it admits.
-        ImportError: no address is given, and the server's packages are not installed.
-    """
-    is_embedded = address is None
-    target = embedded.acquire() if address is None else address
-    all_options = [*CHANNEL_OPTIONS, *options]
-    channel = (
-        grpc.secure_channel(target, credentials, options=all_options)
-        if credentials is not None
-        else grpc.insecure_channel(target, options=all_options)
-    )
-    pairs: Metadata = tuple((key.lower(), value) for key, value in (metadata or {}).items())
-    request = pb.CreateSessionRequest(display_name=name)
-    if ttl is not None:
-        request.ttl.FromNanoseconds(round(ttl * 1e9))
-    if seed is not None:
-        request.seed = seed
-    try:
-        created = _unary(
-            channel,
-            wire.CREATE_SESSION,
-            request,
-            pb.CreateSessionResponse,
-            connect_timeout,
-            pairs,
-            target,
-            wait_for_ready=True,
-        )
-    except BaseException as error:
-        channel.close()
-        if is_embedded:
-            embedded.release()
-        if isinstance(error, DeadlineError):
-            raise UnavailableError(
-                f"no gradwire server answers at {target} within {connect_timeout:g} s; "
-                "start one with: gradwire serve",
-                code="UNAVAILABLE",
-            ) from None
-        raise
-    session = Session(
-        channel,
-        created,
-        address=target,
-        metadata=pairs,
-        retry=Retry(timeout=retry_timeout),
-        timeout=timeout,
-        is_embedded=is_embedded,
-    )
-    current.opened(session)
-    lease.keeper.add(session)
-    return session
-
-
-def _unary(
-    channel: grpc.Channel,
-    path: str,
-    request: Message,
-    response: type[M],
-    timeout: float,
-    metadata: Metadata,
-    address: str,
-    *,
-    wait_for_ready: bool = False,
-) -> M:
-    """One unary call, its failure as an exception of ours."""
-    method: grpc.UnaryUnaryMultiCallable[Message, M] = channel.unary_unary(
-        path,
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=response.FromString,
-    )
-    try:
-        answer = method(request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
-    except grpc.RpcError as error:
-        raise from_call(error, address) from None
-    return answer
-
-
-@atexit.register
-def _close_all() -> None:
-    for session in current.open_sessions():
-        session.leave()

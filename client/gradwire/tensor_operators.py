@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Number = bool | int | float | complex
 _SELF = ("self",)
-_OTHER = ("self", "other")
 _EXPONENT = ("self", "exponent")
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
 
 import grpc
+from google.protobuf.message import Message
 
 from gradwire import wire
 from gradwire.codec import decode_response
 from gradwire.errors import GradwireError, UnavailableError, from_call, from_wire_error
 from gradwire.recorder import Entry
 from gradwire.v1 import autograd_pb2 as pb
+from gradwire.wire import M
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -168,7 +170,7 @@ class Stream:
         while (oldest := self._oldest_if_crowded(len(request.data))) is not None:
             self.wait(oldest)
         if self._broken is not None:
-            raise self._broken
+            raise self._broken.with_traceback(None)
         if self._stale:
             with self._reading:
                 self._hang_up()
@@ -225,7 +227,7 @@ class Stream:
 
     def _read(self) -> None:
         if self._broken is not None:
-            raise self._broken
+            raise self._broken.with_traceback(None)
         if self._stale:
             self._hang_up()
         with self._sending:
@@ -331,3 +333,27 @@ class Stream:
         return pb.RunStreamRequest(
             session_id=self._session_id, cancel=pb.Cancel(number=number)
         ).SerializeToString()
+
+
+def unary(
+    channel: grpc.Channel,
+    path: str,
+    request: Message,
+    response: type[M],
+    timeout: float,
+    metadata: Metadata,
+    address: str,
+    *,
+    wait_for_ready: bool = False,
+) -> M:
+    """One unary call, its failure as an exception of ours."""
+    method: grpc.UnaryUnaryMultiCallable[Message, M] = channel.unary_unary(
+        path,
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=response.FromString,
+    )
+    try:
+        answer = method(request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
+    except grpc.RpcError as error:
+        raise from_call(error, address) from None
+    return answer
