@@ -40,6 +40,8 @@ class HookKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HOOK_KIND_NODE_PRE: _ClassVar[HookKind]
     HOOK_KIND_NODE_POST: _ClassVar[HookKind]
     HOOK_KIND_POST_ACCUMULATE: _ClassVar[HookKind]
+    HOOK_KIND_ALL: _ClassVar[HookKind]
+    HOOK_KIND_ANY: _ClassVar[HookKind]
 
 class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -116,6 +118,8 @@ HOOK_KIND_TENSOR: HookKind
 HOOK_KIND_NODE_PRE: HookKind
 HOOK_KIND_NODE_POST: HookKind
 HOOK_KIND_POST_ACCUMULATE: HookKind
+HOOK_KIND_ALL: HookKind
+HOOK_KIND_ANY: HookKind
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason
 ERROR_REASON_SEQUENCE_GAP: ErrorReason
@@ -319,14 +323,16 @@ class RunStreamRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., hook_answer: _Optional[_Union[HookAnswer, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RunStreamResponse(_message.Message):
-    __slots__ = ("result", "hook_call", "payloads")
+    __slots__ = ("result", "hook_call", "hook_result", "payloads")
     RESULT_FIELD_NUMBER: _ClassVar[int]
     HOOK_CALL_FIELD_NUMBER: _ClassVar[int]
+    HOOK_RESULT_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     result: SequenceResult
     hook_call: HookCall
+    hook_result: HookResult
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., hook_call: _Optional[_Union[HookCall, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., hook_call: _Optional[_Union[HookCall, _Mapping]] = ..., hook_result: _Optional[_Union[HookResult, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("number",)
@@ -349,14 +355,16 @@ class Sequence(_message.Message):
     def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detect_anomaly: _Optional[bool] = ...) -> None: ...
 
 class SequenceResult(_message.Message):
-    __slots__ = ("number", "fetched", "error")
+    __slots__ = ("number", "fetched", "error", "ended_hooks")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    ENDED_HOOKS_FIELD_NUMBER: _ClassVar[int]
     number: int
     fetched: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
     error: Error
-    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    ended_hooks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ended_hooks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "details")
@@ -369,7 +377,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "grad_mode")
+    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "get_saved", "grad_mode")
     OP_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
@@ -382,6 +390,7 @@ class Step(_message.Message):
     SET_GRAD_FIELD_NUMBER: _ClassVar[int]
     REGISTER_HOOK_FIELD_NUMBER: _ClassVar[int]
     REMOVE_HOOK_FIELD_NUMBER: _ClassVar[int]
+    GET_SAVED_FIELD_NUMBER: _ClassVar[int]
     GRAD_MODE_FIELD_NUMBER: _ClassVar[int]
     op: Op
     put: Put
@@ -395,8 +404,9 @@ class Step(_message.Message):
     set_grad: SetGrad
     register_hook: RegisterHook
     remove_hook: RemoveHook
+    get_saved: GetSaved
     grad_mode: GradMode
-    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
+    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
 
 class Op(_message.Message):
     __slots__ = ("name", "inputs", "output", "attributes")
@@ -475,21 +485,31 @@ class Put(_message.Message):
     def __init__(self, output: _Optional[int] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ..., requires_grad: _Optional[bool] = ...) -> None: ...
 
 class Backward(_message.Message):
-    __slots__ = ("tensors", "gradients", "retain_graph", "create_graph", "inputs")
+    __slots__ = ("tensors", "gradients", "retain_graph", "create_graph", "inputs", "edges")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     RETAIN_GRAPH_FIELD_NUMBER: _ClassVar[int]
     CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    EDGES_FIELD_NUMBER: _ClassVar[int]
     tensors: _containers.RepeatedScalarFieldContainer[int]
     gradients: _containers.RepeatedScalarFieldContainer[int]
     retain_graph: bool
     create_graph: bool
     inputs: TensorList
-    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., gradients: _Optional[_Iterable[int]] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., inputs: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
+    edges: _containers.RepeatedCompositeFieldContainer[GradientEdge]
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., gradients: _Optional[_Iterable[int]] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., inputs: _Optional[_Union[TensorList, _Mapping]] = ..., edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ...) -> None: ...
+
+class GradientEdge(_message.Message):
+    __slots__ = ("node", "nr")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NR_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    nr: int
+    def __init__(self, node: _Optional[int] = ..., nr: _Optional[int] = ...) -> None: ...
 
 class Grad(_message.Message):
-    __slots__ = ("outputs", "inputs", "grad_outputs", "output", "retain_graph", "create_graph", "allow_unused", "materialize_grads", "is_grads_batched")
+    __slots__ = ("outputs", "inputs", "grad_outputs", "output", "retain_graph", "create_graph", "allow_unused", "materialize_grads", "is_grads_batched", "output_edges", "input_edges")
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     GRAD_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -499,6 +519,8 @@ class Grad(_message.Message):
     ALLOW_UNUSED_FIELD_NUMBER: _ClassVar[int]
     MATERIALIZE_GRADS_FIELD_NUMBER: _ClassVar[int]
     IS_GRADS_BATCHED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_EDGES_FIELD_NUMBER: _ClassVar[int]
+    INPUT_EDGES_FIELD_NUMBER: _ClassVar[int]
     outputs: _containers.RepeatedScalarFieldContainer[int]
     inputs: _containers.RepeatedScalarFieldContainer[int]
     grad_outputs: _containers.RepeatedScalarFieldContainer[int]
@@ -508,7 +530,9 @@ class Grad(_message.Message):
     allow_unused: bool
     materialize_grads: bool
     is_grads_batched: bool
-    def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., grad_outputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., allow_unused: _Optional[bool] = ..., materialize_grads: _Optional[bool] = ..., is_grads_batched: _Optional[bool] = ...) -> None: ...
+    output_edges: _containers.RepeatedCompositeFieldContainer[GradientEdge]
+    input_edges: _containers.RepeatedCompositeFieldContainer[GradientEdge]
+    def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., grad_outputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., allow_unused: _Optional[bool] = ..., materialize_grads: _Optional[bool] = ..., is_grads_batched: _Optional[bool] = ..., output_edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ..., input_edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ...) -> None: ...
 
 class Fetch(_message.Message):
     __slots__ = ("tensors", "values", "info", "max_value_bytes")
@@ -601,18 +625,34 @@ class SetGrad(_message.Message):
     def __init__(self, tensor: _Optional[int] = ..., grad: _Optional[int] = ...) -> None: ...
 
 class RegisterHook(_message.Message):
-    __slots__ = ("hook", "kind", "tensor", "grad_fn_of", "node")
+    __slots__ = ("hook", "kind", "tensor", "grad_fn_of", "node", "tensors", "max_value_bytes", "program")
     HOOK_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     GRAD_FN_OF_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    MAX_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
     hook: int
     kind: HookKind
     tensor: int
     grad_fn_of: int
     node: int
-    def __init__(self, hook: _Optional[int] = ..., kind: _Optional[_Union[HookKind, str]] = ..., tensor: _Optional[int] = ..., grad_fn_of: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
+    tensors: TensorList
+    max_value_bytes: int
+    program: HookProgram
+    def __init__(self, hook: _Optional[int] = ..., kind: _Optional[_Union[HookKind, str]] = ..., tensor: _Optional[int] = ..., grad_fn_of: _Optional[int] = ..., node: _Optional[int] = ..., tensors: _Optional[_Union[TensorList, _Mapping]] = ..., max_value_bytes: _Optional[int] = ..., program: _Optional[_Union[HookProgram, _Mapping]] = ...) -> None: ...
+
+class HookProgram(_message.Message):
+    __slots__ = ("gradients", "steps", "replacements")
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    REPLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    gradients: _containers.RepeatedScalarFieldContainer[int]
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    replacements: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, gradients: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., replacements: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RemoveHook(_message.Message):
     __slots__ = ("hook",)
@@ -621,28 +661,46 @@ class RemoveHook(_message.Message):
     def __init__(self, hook: _Optional[int] = ...) -> None: ...
 
 class HookCall(_message.Message):
-    __slots__ = ("number", "hook", "call", "gradients", "replaceable")
+    __slots__ = ("number", "hook", "call", "gradients", "replaceable", "create_graph")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     HOOK_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     REPLACEABLE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
     number: int
     hook: int
     call: int
     gradients: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
     replaceable: int
-    def __init__(self, number: _Optional[int] = ..., hook: _Optional[int] = ..., call: _Optional[int] = ..., gradients: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., replaceable: _Optional[int] = ...) -> None: ...
+    create_graph: bool
+    def __init__(self, number: _Optional[int] = ..., hook: _Optional[int] = ..., call: _Optional[int] = ..., gradients: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., replaceable: _Optional[int] = ..., create_graph: _Optional[bool] = ...) -> None: ...
 
 class HookAnswer(_message.Message):
-    __slots__ = ("call", "gradients", "error")
+    __slots__ = ("call", "gradients", "steps", "open", "replacements", "error")
     CALL_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    REPLACEMENTS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     call: int
-    gradients: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
+    gradients: _containers.RepeatedScalarFieldContainer[int]
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    open: bool
+    replacements: _containers.RepeatedScalarFieldContainer[int]
     error: str
-    def __init__(self, call: _Optional[int] = ..., gradients: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[str] = ...) -> None: ...
+    def __init__(self, call: _Optional[int] = ..., gradients: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., open: _Optional[bool] = ..., replacements: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class HookResult(_message.Message):
+    __slots__ = ("call", "fetched", "error")
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    FETCHED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    call: int
+    fetched: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
+    error: Error
+    def __init__(self, call: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class NodeRef(_message.Message):
     __slots__ = ("id", "name", "nr")
@@ -681,15 +739,17 @@ class GetGraphResponse(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[GraphRoot, _Mapping]]] = ...) -> None: ...
 
 class GraphRoot(_message.Message):
-    __slots__ = ("tensor", "info")
+    __slots__ = ("tensor", "info", "gradient_edge")
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_EDGE_FIELD_NUMBER: _ClassVar[int]
     tensor: int
     info: TensorInfo
-    def __init__(self, tensor: _Optional[int] = ..., info: _Optional[_Union[TensorInfo, _Mapping]] = ...) -> None: ...
+    gradient_edge: NodeRef
+    def __init__(self, tensor: _Optional[int] = ..., info: _Optional[_Union[TensorInfo, _Mapping]] = ..., gradient_edge: _Optional[_Union[NodeRef, _Mapping]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "name", "sequence_number", "next", "outputs", "variable", "op", "attributes", "released", "saved")
+    __slots__ = ("id", "name", "sequence_number", "next", "outputs", "variable", "op", "attributes", "released", "saved", "saved_attributes")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -700,6 +760,7 @@ class Node(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     SAVED_FIELD_NUMBER: _ClassVar[int]
+    SAVED_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     sequence_number: int
@@ -710,7 +771,18 @@ class Node(_message.Message):
     attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
     released: bool
     saved: _containers.RepeatedCompositeFieldContainer[SavedTensor]
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., sequence_number: _Optional[int] = ..., next: _Optional[_Iterable[_Union[NodeRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorType, _Mapping]]] = ..., variable: _Optional[int] = ..., op: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., released: _Optional[bool] = ..., saved: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ...) -> None: ...
+    saved_attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., sequence_number: _Optional[int] = ..., next: _Optional[_Iterable[_Union[NodeRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorType, _Mapping]]] = ..., variable: _Optional[int] = ..., op: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., released: _Optional[bool] = ..., saved: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., saved_attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ...) -> None: ...
+
+class GetSaved(_message.Message):
+    __slots__ = ("node", "names", "outputs")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    names: _containers.RepeatedScalarFieldContainer[str]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, node: _Optional[int] = ..., names: _Optional[_Iterable[str]] = ..., outputs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SavedTensor(_message.Message):
     __slots__ = ("name", "type", "size_bytes")
