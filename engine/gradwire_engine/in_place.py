@@ -29,6 +29,7 @@ class InPlaceOperator(Operator):
             shape=base._shape,
             flops=base._flops,
             edges_for_numbers=base._edges_for_numbers,
+            numbers=base._numbers,
             places=tuple(place for place in base.places if place == "Tensor"),
         )
         self.base = base

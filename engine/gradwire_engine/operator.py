@@ -65,6 +65,8 @@ class Operator:
         formula: of a composite, the function of F and the arguments.
         has_kernel: rules on arrays may call the kernel.
         rules: one VJP rule for each differentiable tensor argument.
+        numbers: names of tensor arguments that may be plain numbers; by default those of operators
+            that promote their arguments.
         places: where an SDK exposes it: "torch", "Tensor" (a method), "nn.functional", ...
         in_place: there is an in-place form (`name` + "_").
         mutates: this is an in-place operator: the first argument is its result.
@@ -83,6 +85,7 @@ class Operator:
         flops: Callable[..., int] | None = None,
         is_view: bool = False,
         edges_for_numbers: bool = True,
+        numbers: tuple[str, ...] | None = None,
         in_place: bool = False,
         places: tuple[str, ...] = ("torch", "Tensor"),
     ) -> None:
@@ -105,6 +108,7 @@ class Operator:
         self._shape = shape
         self._flops = flops
         self._edges_for_numbers = edges_for_numbers
+        self._numbers = numbers
         self._prepare = self._preparation()
         self._single = len(schema.results) == 1 and schema.results != ("[]",)
         self._defaults = tuple(a.default for a in schema.arguments)
@@ -165,11 +169,11 @@ class Operator:
                 lists.append((at, value.handles))
                 template[at] = None
             elif argument.is_tensor:
-                if not isinstance(value, (bool, int, float, complex)):
+                if not self._takes_number(at, value):
+                    wanted = "a tensor or a number" if self._takes_number(at, 1) else "a tensor"
                     raise EngineError(
                         "BAD_ATTRIBUTE",
-                        f"{self.name}: argument '{name}' must be a tensor or a number, not "
-                        f"{type(value).__name__}",
+                        f"{self.name}: argument '{name}' must be {wanted}, not {value!r}",
                         argument=name,
                     )
                 template[at] = value
@@ -182,6 +186,14 @@ class Operator:
         if not slots and not lists:
             self._require_takes_no_tensor()
         return Bound(self, tuple(template), tuple(slots), tuple(lists))
+
+    def _takes_number(self, position: int, value: object) -> bool:
+        """Whether a plain number may stand for the tensor argument at this position."""
+        if not isinstance(value, (bool, int, float, complex)) or (self.mutates and position == 0):
+            return False
+        if self._numbers is not None:
+            return self.schema.arguments[position].name in self._numbers
+        return self._promotion in ("promote", "float")
 
     def _require_takes_no_tensor(self) -> None:
         if not all(self.schema.arguments[p].optional for p in self.tensor_positions):
@@ -331,7 +343,11 @@ class Operator:
         def prepare(raw: list[Any], context: Context) -> None:
             if of_dtypes is not None:
                 of_dtypes(raw, context)
-            context.admit(shape(*raw), self.name)
+            try:
+                made = shape(*raw)
+            except ValueError as error:
+                raise self._refusal(error, raw) from None
+            context.admit(made, self.name)
 
         return prepare
 

@@ -241,6 +241,7 @@ linear(
         "self": _kept_by_index_put,
         "values": lambda F, g, indices: F.index(g, indices),
     },
+    numbers=("values",),
     in_place=True,
 )
 
@@ -267,8 +268,8 @@ def _embedding_backward(
 ) -> np.ndarray:
     """Sum rows by index: a sparse transposed product, many times faster than np.add.at."""
     features = grad.shape[-1]
-    rows = grad.reshape(-1, features)
     flat = indices.reshape(-1)
+    rows = grad.reshape(len(flat), features)
     if padding_idx >= 0:
         kept = flat != padding_idx
         rows, flat = rows[kept], flat[kept]
@@ -320,7 +321,7 @@ def _one_hot(self: np.ndarray, num_classes: int = -1) -> np.ndarray:
 
 def _one_hot_shape(self: np.ndarray, num_classes: int = -1) -> tuple[int, ...]:
     _require_index(self, "one_hot")
-    classes = num_classes if num_classes >= 0 else int(self.max(initial=-1)) + 1
+    classes = num_classes if num_classes >= 0 else int(self.max()) + 1 if self.size else 0
     _require_in_range(self, classes, "one_hot", "self")
     return (*self.shape, classes)
 

@@ -231,7 +231,7 @@ def _cross_entropy(
         smooth = F.sum(smooth)
     if reduction == "mean":
         smooth = smooth / F.sum(_counted(F, ignored, target, weight))
-    share = label_smoothing / self.shape[axis]
+    share = label_smoothing / max(self.shape[axis], 1)
     return F.mul__Scalar(loss, 1 - label_smoothing) + F.mul__Scalar(smooth, share)
 
 
@@ -263,7 +263,7 @@ def _of_probabilities(
     log_p = F.log_softmax(self, axis)
     classes = self.shape[axis]
     if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / classes
+        target = target * (1 - label_smoothing) + label_smoothing / max(classes, 1)
     losses = log_p * target
     if by_class is not None:
         losses = losses * by_class
@@ -272,7 +272,7 @@ def _of_probabilities(
     total = F.neg(F.sum(losses))
     if reduction == "sum":
         return total
-    return F.div__Scalar(total, math.prod(self.shape) // classes or math.nan)
+    return F.div__Scalar(total, math.prod(self.shape) // max(classes, 1) or math.nan)
 
 
 composite(

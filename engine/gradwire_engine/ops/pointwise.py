@@ -559,6 +559,7 @@ general(
         "other": lambda F, g, condition: F.where(condition, 0.0, g),
     },
     shape=_broadcast,
+    numbers=("self", "other"),
     places=("torch",),
 )
 
@@ -582,6 +583,7 @@ general(
         "value": lambda F, g, mask: F.where(mask, g, 0.0),
     },
     shape=_broadcast,
+    numbers=("value",),
     grad_fn=lambda self, mask, value: (
         "MaskedFillBackward1" if value is None else "MaskedFillBackward0"
     ),
@@ -620,6 +622,7 @@ linear(
     # The in-place form is the public one, and its nodes have numbers of their own.
     grad_fn=lambda self, value: "FillBackward3" if value is None else "FillBackward2",
     edges_for_numbers=False,
+    numbers=("value",),
     in_place_only=True,
 )
 linear(

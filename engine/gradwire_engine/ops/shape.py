@@ -39,6 +39,7 @@ linear(
     _view,
     _reshape_back,
     is_view=True,
+    shape=lambda self, size: dims.infer(size, self.size),
     places=("Tensor",),
 )
 linear(
@@ -46,6 +47,7 @@ linear(
     _view,
     _reshape_back,
     grad_fn="UnsafeViewBackward0",
+    shape=lambda self, size: dims.infer(size, self.size),
     places=(),
 )
 
