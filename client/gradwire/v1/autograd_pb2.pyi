@@ -377,7 +377,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "get_saved", "grad_mode")
+    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "get_saved", "jvp", "grad_mode")
     OP_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
@@ -391,6 +391,7 @@ class Step(_message.Message):
     REGISTER_HOOK_FIELD_NUMBER: _ClassVar[int]
     REMOVE_HOOK_FIELD_NUMBER: _ClassVar[int]
     GET_SAVED_FIELD_NUMBER: _ClassVar[int]
+    JVP_FIELD_NUMBER: _ClassVar[int]
     GRAD_MODE_FIELD_NUMBER: _ClassVar[int]
     op: Op
     put: Put
@@ -405,8 +406,9 @@ class Step(_message.Message):
     register_hook: RegisterHook
     remove_hook: RemoveHook
     get_saved: GetSaved
+    jvp: Jvp
     grad_mode: GradMode
-    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
+    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
 
 class Op(_message.Message):
     __slots__ = ("name", "inputs", "output", "attributes")
@@ -509,7 +511,7 @@ class GradientEdge(_message.Message):
     def __init__(self, node: _Optional[int] = ..., nr: _Optional[int] = ...) -> None: ...
 
 class Grad(_message.Message):
-    __slots__ = ("outputs", "inputs", "grad_outputs", "output", "retain_graph", "create_graph", "allow_unused", "materialize_grads", "is_grads_batched", "output_edges", "input_edges")
+    __slots__ = ("outputs", "inputs", "grad_outputs", "output", "retain_graph", "create_graph", "allow_unused", "materialize_grads", "is_grads_batched", "output_edges", "input_edges", "is_jacobian", "variables")
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     GRAD_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -521,6 +523,8 @@ class Grad(_message.Message):
     IS_GRADS_BATCHED_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_EDGES_FIELD_NUMBER: _ClassVar[int]
     INPUT_EDGES_FIELD_NUMBER: _ClassVar[int]
+    IS_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
     outputs: _containers.RepeatedScalarFieldContainer[int]
     inputs: _containers.RepeatedScalarFieldContainer[int]
     grad_outputs: _containers.RepeatedScalarFieldContainer[int]
@@ -532,7 +536,27 @@ class Grad(_message.Message):
     is_grads_batched: bool
     output_edges: _containers.RepeatedCompositeFieldContainer[GradientEdge]
     input_edges: _containers.RepeatedCompositeFieldContainer[GradientEdge]
-    def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., grad_outputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., allow_unused: _Optional[bool] = ..., materialize_grads: _Optional[bool] = ..., is_grads_batched: _Optional[bool] = ..., output_edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ..., input_edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ...) -> None: ...
+    is_jacobian: bool
+    variables: TensorList
+    def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., grad_outputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., allow_unused: _Optional[bool] = ..., materialize_grads: _Optional[bool] = ..., is_grads_batched: _Optional[bool] = ..., output_edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ..., input_edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ..., is_jacobian: _Optional[bool] = ..., variables: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
+
+class Jvp(_message.Message):
+    __slots__ = ("outputs", "inputs", "tangents", "output", "create_graph", "is_jacobian", "variables")
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    TANGENTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
+    IS_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    outputs: _containers.RepeatedScalarFieldContainer[int]
+    inputs: _containers.RepeatedScalarFieldContainer[int]
+    tangents: _containers.RepeatedScalarFieldContainer[int]
+    output: int
+    create_graph: bool
+    is_jacobian: bool
+    variables: TensorList
+    def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., tangents: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., create_graph: _Optional[bool] = ..., is_jacobian: _Optional[bool] = ..., variables: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
 
 class Fetch(_message.Message):
     __slots__ = ("tensors", "values", "info", "max_value_bytes")
