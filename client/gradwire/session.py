@@ -25,8 +25,9 @@ from gradwire.errors import (
     from_wire_error,
 )
 from gradwire.location import Mark, locate
+from gradwire.pipeline import Pipeline, Request, Traffic
 from gradwire.recorder import FLUSH_BYTES, Attribute, Recorder, mark_of, outputs_of
-from gradwire.transport import Metadata, Request, Retry, Stream, Traffic, unary
+from gradwire.transport import Metadata, Retry, Stream, unary
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Array, M
 
@@ -46,6 +47,7 @@ class Session:
 
     Attributes:
         id: The server's name for it.
+        name: Its name for people; may be empty.
         address: Where the server is.
         limits: What the server accepts.
         server_version: The server's version.
@@ -65,6 +67,7 @@ class Session:
         is_embedded: bool,
     ) -> None:
         self.id = created.session.id
+        self.name = created.session.display_name
         self.address = address
         self.limits = created.limits
         self.server_version = created.server_version
@@ -85,14 +88,15 @@ class Session:
         self.recorder = Recorder(most_steps=created.limits.max_steps)
         self.release = self.recorder.release
         self._record_op = self.recorder.op
+        self._pipeline = Pipeline(
+            self.id, created.limits.max_queued_sequences, created.limits.max_queued_bytes
+        )
         self._stream = Stream(
             channel,
-            self.id,
+            self._pipeline,
             address=address,
             metadata=metadata,
             retry=retry,
-            max_in_flight=created.limits.max_queued_sequences,
-            max_bytes_in_flight=created.limits.max_queued_bytes,
             on_answer=self._on_answer,
         )
         # What tensors need to know to trust what they remember; see gradwire.reading.
@@ -106,8 +110,11 @@ class Session:
         self.last_roots: tuple[weakref.ref[Tensor], ...] = ()
 
     def __repr__(self) -> str:
+        name = f"{self.name!r} " if self.name else ""
+        # An embedded server has an address too, but nobody else's business is there.
+        place = "embedded" if self._is_embedded else f"at {self.address}"
         state = f", {self._closed}" if self._closed else ""
-        return f"<gradwire.Session {self.id} at {self.address}{state}>"
+        return f"<gradwire.Session {name}{self.id} {place}{state}>"
 
     def __enter__(self) -> "Session":
         return self
@@ -140,7 +147,7 @@ class Session:
     @property
     def traffic(self) -> Traffic:
         """What went over the wire for this session's sequences so far."""
-        return replace(self._stream.traffic)
+        return replace(self._pipeline.traffic)
 
     def use(self) -> AbstractContextManager["Session"]:
         """Make this the current session of the context: `with session.use():`."""

@@ -7,19 +7,16 @@ on threads and, after `grpc.experimental.gevent.init_gevent()`, on greenlets ali
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
 import grpc
 from google.protobuf.message import Message
 
 from gradwire import wire
-from gradwire.codec import decode_response
-from gradwire.errors import GradwireError, UnavailableError, from_call, from_wire_error
-from gradwire.recorder import Entry
-from gradwire.v1 import autograd_pb2 as pb
+from gradwire.errors import GradwireError, UnavailableError, from_call
+from gradwire.pipeline import Pipeline, Request
 from gradwire.wire import M
 
 Metadata = tuple[tuple[str, str], ...]
@@ -37,56 +34,6 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
-
-_MAX_IN_FLIGHT: Final = 64
-_MAX_BYTES_IN_FLIGHT: Final = 64 << 20
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A sequence that was sent, until it is answered and looked at.
-
-    Attributes:
-        number: Its number in the session.
-        data: The bytes that were sent, to be sent again where the stream breaks.
-        entries: Its steps, to find the user's line if one fails.
-        released: Handles that its release steps drop, each with the step's index.
-        result: The answer, once there.
-        payloads: The answer's tensor data.
-        error: The exception that the answer amounts to, if it is one.
-        interrupted: The user gave up waiting for it.
-    """
-
-    number: int
-    data: bytes
-    entries: list[Entry]
-    released: list[tuple[int, tuple[int, ...]]]
-    result: pb.SequenceResult | None = None
-    payloads: list[memoryview] = field(default_factory=list)
-    error: GradwireError | None = None
-    interrupted: bool = False
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over a session's stream.
-
-    Attributes:
-        sequences: Sequences that were answered.
-        sent: Bytes of the sequences that were sent, each counted once.
-        received: Bytes of their answers.
-    """
-
-    sequences: int = 0
-    sent: int = 0
-    received: int = 0
-
-    def __sub__(self, earlier: "Traffic") -> "Traffic":
-        return Traffic(
-            self.sequences - earlier.sequences,
-            self.sent - earlier.sent,
-            self.received - earlier.received,
-        )
 
 
 class _Call(Protocol):
@@ -127,34 +74,25 @@ class Stream:
     def __init__(
         self,
         channel: grpc.Channel,
-        session_id: str,
+        pipeline: Pipeline,
         *,
         address: str,
         metadata: Metadata,
         retry: Retry,
-        max_in_flight: int,
-        max_bytes_in_flight: int,
         on_answer: Callable[[Request], None],
     ) -> None:
         self._open_call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
             wire.RUN_STREAM
         )
-        self._session_id = session_id
+        self._pipeline = pipeline
         self._address = address
         self._metadata = metadata
         self._retry = retry
-        self._max_in_flight = max(1, min(max_in_flight or _MAX_IN_FLIGHT, _MAX_IN_FLIGHT))
-        self._max_bytes = max(
-            1, min(max_bytes_in_flight or _MAX_BYTES_IN_FLIGHT, _MAX_BYTES_IN_FLIGHT)
-        )
         self._on_answer = on_answer
-        self.traffic = Traffic()
         # Whoever reads holds `_reading`, for as long as it takes. `_sending` guards what is to be
         # sent, for moments only, and is taken last.
         self._reading = threading.RLock()
         self._sending = threading.Lock()
-        self._unanswered: deque[Request] = deque()
-        self._bytes_in_flight = 0
         self._outgoing: queue.SimpleQueue[bytes | None] | None = None
         self._call: _Call | None = None
         self._reconnecting = False
@@ -175,9 +113,7 @@ class Stream:
             with self._reading:
                 self._hang_up()
         with self._sending:
-            self._unanswered.append(request)
-            self._bytes_in_flight += len(request.data)
-            self.traffic.sent += len(request.data)
+            self._pipeline.add(request)
             if self._outgoing is not None:
                 self._outgoing.put(request.data)
             elif not self._reconnecting:
@@ -215,15 +151,13 @@ class Stream:
 
     def _oldest_if_crowded(self, more: int) -> Request | None:
         with self._sending:
-            crowded = (
-                len(self._unanswered) >= self._max_in_flight
-                or self._bytes_in_flight + more > self._max_bytes
-            )
-            return self._unanswered[0] if self._unanswered and crowded else None
+            pipeline = self._pipeline
+            return pipeline.unanswered[0] if pipeline.is_crowded(more) else None
 
     def _last_unanswered(self) -> Request | None:
         with self._sending:
-            return self._unanswered[-1] if self._unanswered else None
+            unanswered = self._pipeline.unanswered
+            return unanswered[-1] if unanswered else None
 
     def _read(self) -> None:
         if self._broken is not None:
@@ -247,35 +181,18 @@ class Stream:
 
     def _answered(self, data: bytes) -> None:
         try:
-            result, payloads = decode_response(data)
-        except wire.WireError as error:
-            self._break(from_wire_error(error))
-        if not self._unanswered or result.number != self._unanswered[0].number:
-            due = self._unanswered[0].number if self._unanswered else "none"
-            self._break(
-                GradwireError(
-                    f"the server answered sequence {result.number} where {due} was due",
-                    reason="MALFORMED_REQUEST",
-                )
-            )
-        request = self._unanswered[0]
-        request.payloads = payloads
-        request.result = result
+            request = self._pipeline.match(data)
+        except GradwireError as error:
+            self._break(error)
         self._on_answer(request)
         with self._sending:
-            self._unanswered.popleft()
-            self._bytes_in_flight -= len(request.data)
-            self.traffic.sequences += 1
-            self.traffic.received += len(data)
-        request.data = b""
+            self._pipeline.settle(request, len(data))
 
     def _connect(self) -> _Call:
         """Open the call and send what was not answered. `_sending` is held."""
         outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        for request in self._unanswered:
-            if request.interrupted:
-                outgoing.put(self._cancel(request.number))
-            outgoing.put(request.data)
+        for message in self._pipeline.again():
+            outgoing.put(message)
         call: _Call = self._open_call(iter(outgoing.get, None), metadata=self._metadata)
         self._outgoing, self._call = outgoing, call
         return call
@@ -324,15 +241,10 @@ class Stream:
         """Cancel what is under way. The read that was cut short leaves the call unusable."""
         with self._sending:
             self._stale = True
-            for request in self._unanswered:
+            for request in self._pipeline.unanswered:
                 request.interrupted = True
                 if self._outgoing is not None:
-                    self._outgoing.put(self._cancel(request.number))
-
-    def _cancel(self, number: int) -> bytes:
-        return pb.RunStreamRequest(
-            session_id=self._session_id, cancel=pb.Cancel(number=number)
-        ).SerializeToString()
+                    self._outgoing.put(self._pipeline.cancellation(request))
 
 
 def unary(
