@@ -11,8 +11,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 
-from gradwire import wire
-from gradwire.location import Location
+from gradwire import notebook, wire
+from gradwire.location import PACKAGE, Location
 from gradwire.v1 import autograd_pb2 as pb
 
 
@@ -51,6 +51,10 @@ class GradwireError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks for this. Its reader is shown the cell, and not how this package waits.
+        return notebook.traceback_of(self, PACKAGE)
 
     def at(self, location: Location | None) -> "GradwireError":
         """The same, pointing at a line."""
@@ -179,6 +183,7 @@ CLASSES: Final[Mapping[str, type[GradwireError]]] = {
     "NO_GRAD_VIEW_IN_PLACE": AutogradError,
     "INFERENCE_TENSOR": AutogradError,
     "ANOMALY": AutogradError,
+    "ONCE_DIFFERENTIABLE": AutogradError,
     "HOOK_SHAPE": AutogradError,
     "HOOK_NO_GRAD": AutogradError,
     "HOOK_NON_LEAF": AutogradError,

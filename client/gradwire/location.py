@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Final
 
+from gradwire import notebook
+
 PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 """What the names of this package's files start with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A line of a program, shown as `train.py:12: y = a @ b`."""
+    """A line of a program, shown as `train.py:12: y = a @ b`, or as `Cell In[3], line 2: ...`."""
 
     filename: str
     lineno: int
@@ -24,6 +26,8 @@ class Location:
         return linecache.getline(self.filename, self.lineno).strip()
 
     def __str__(self) -> str:
+        if (cell := notebook.cell(self.filename)) is not None:
+            return f"{cell}, line {self.lineno}: {self.source}"
         name = self.filename
         if name.startswith(os.getcwd() + os.sep):
             name = os.path.relpath(name)

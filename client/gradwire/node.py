@@ -86,7 +86,7 @@ class Node:
         return self._found[self._ref.id]
 
     def __repr__(self) -> str:
-        return f"<{self._ref.name} object, node {self._ref.id}>"
+        return f"<{self._ref.name}, node {self._ref.id}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Node):

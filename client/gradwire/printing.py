@@ -8,6 +8,7 @@ import numpy as np
 
 from gradwire import dtypes, reading
 from gradwire.codec import Array, Info
+from gradwire.modes import no_grad
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
@@ -21,13 +22,27 @@ _PREFIX: Final = "tensor("
 
 
 def show(tensor: "Tensor") -> str:
-    """A tensor as text: `tensor([3.], grad_fn=<AddBackward0>)`. One round trip unless known."""
-    (value,) = reading.values_of([tensor])
-    return show_value(value, reading.info_of(tensor))
+    """A tensor as text: `tensor([3.], grad_fn=<AddBackward0>)`. One round trip unless known.
+
+    Two for a large tensor, of which only those elements are fetched that a summary shows.
+    """
+    info, value = reading.info_and_small_value_of(tensor)
+    if value is None:
+        (value,) = reading.values_of([_cut_to_edges(tensor, info.shape)])
+    return show_value(value, info)
+
+
+def _cut_to_edges(tensor: "Tensor", shape: Sequence[int]) -> "Tensor":
+    with no_grad():
+        for axis, size in enumerate(shape):
+            if size > 2 * _EDGE:
+                kept = tensor.session.tensor(_kept(size))
+                tensor = tensor[(slice(None),) * axis + (kept,)]
+    return tensor
 
 
 def show_value(value: Array, info: Info) -> str:
-    """A value with its metadata as text."""
+    """A value with its metadata as text; of a large one, the elements that are shown suffice."""
     suffixes: list[str] = []
     usual = (dtypes.get_default_dtype(), dtypes.default_complex(), dtypes.int64, dtypes.bool_)
     if not value.size and value.ndim != 1:
@@ -38,7 +53,7 @@ def show_value(value: Array, info: Info) -> str:
         suffixes.append(f"grad_fn=<{info.grad_fn.name}>")
     elif info.requires_grad:
         suffixes.append("requires_grad=True")
-    return _with_suffixes(_PREFIX + _contents(value), suffixes)
+    return _with_suffixes(_PREFIX + _contents(value, info.shape), suffixes)
 
 
 def _with_suffixes(text: str, suffixes: Sequence[str]) -> str:
@@ -54,23 +69,20 @@ def _with_suffixes(text: str, suffixes: Sequence[str]) -> str:
     return "".join(parts) + ")"
 
 
-def _contents(value: Array) -> str:
+def _contents(value: Array, shape: Sequence[int]) -> str:
     if not value.size:
         return "[]"
-    summarize = value.size > _THRESHOLD
-    shown = _edges(value) if summarize else value
-    parts = (shown.real, shown.imag) if value.dtype.kind == "c" else (shown,)
-    formats = tuple(_Format(part) for part in parts)
-    return _nested(value, len(_PREFIX), summarize, formats)
+    if math.prod(shape) > _THRESHOLD:
+        for axis, size in enumerate(value.shape):
+            if size > 2 * _EDGE:
+                value = value.take(_kept(size), axis)
+    parts = (value.real, value.imag) if value.dtype.kind == "c" else (value,)
+    return _nested(value, shape, len(_PREFIX), tuple(_Format(part) for part in parts))
 
 
-def _edges(value: Array) -> Array:
-    """The elements that a summary shows."""
-    for axis, size in enumerate(value.shape):
-        if size > 2 * _EDGE:
-            kept = [*range(_EDGE), *range(size - _EDGE, size)]
-            value = value.take(kept, axis)
-    return value
+def _kept(size: int) -> list[int]:
+    """Where along a dimension the elements stand that a summary shows."""
+    return [*range(_EDGE), *range(size - _EDGE, size)]
 
 
 class _Format:
@@ -107,29 +119,25 @@ class _Format:
         return f"{number:.{_PRECISION}f}"
 
 
-def _nested(value: Array, indent: int, summarize: bool, formats: tuple[_Format, ...]) -> str:
+def _nested(value: Array, shape: Sequence[int], indent: int, formats: tuple[_Format, ...]) -> str:
+    """The value as nested lists, with dots where it lacks elements of the whole tensor's shape."""
     if value.ndim == 0:
         return _element(value.item(), formats)
-    skips = summarize and value.shape[0] > 2 * _EDGE
+    skips = value.shape[0] < shape[0]
     if value.ndim == 1:
         return _vector(value, indent, skips, formats)
-    heads = value[:_EDGE] if skips else value
-    rows = [_nested(row, indent + 1, summarize, formats) for row in heads]
+    rows = [_nested(row, shape[1:], indent + 1, formats) for row in value]
     if skips:
-        rows.append("...")
-        rows += [_nested(row, indent + 1, summarize, formats) for row in value[-_EDGE:]]
+        rows.insert(_EDGE, "...")
     return "[" + ("," + "\n" * (value.ndim - 1) + " " * (indent + 1)).join(rows) + "]"
 
 
 def _vector(value: Array, indent: int, skips: bool, formats: tuple[_Format, ...]) -> str:
     width = sum(each.width for each in formats) + len(formats) + 1
     per_line = max(1, (_WIDTH - indent) // width)
+    texts = [_element(number, formats) for number in value.tolist()]
     if skips:
-        texts = [_element(number, formats) for number in value[:_EDGE].tolist()]
-        texts.append(" ...")
-        texts += [_element(number, formats) for number in value[-_EDGE:].tolist()]
-    else:
-        texts = [_element(number, formats) for number in value.tolist()]
+        texts.insert(_EDGE, " ...")
     lines = [", ".join(texts[at : at + per_line]) for at in range(0, len(texts), per_line)]
     return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
 

@@ -75,6 +75,18 @@ def type_of(tensor: "Tensor") -> Info:
     return info_of(tensor)
 
 
+def info_and_small_value_of(tensor: "Tensor") -> tuple[Info, Array | None]:
+    """Metadata, and the value unless it is larger than `SMALL`; at most one round trip.
+
+    There is one, as in `values_of`, where operators were recorded since the last.
+    """
+    value = _remembered(tensor)
+    if value is not None and not tensor._session.unsettled:
+        return info_of(tensor), value
+    (value,) = _read(tensor._session, [tensor], SMALL)
+    return _info(tensor), value
+
+
 def makers_of(session: "Session", tensors: Sequence["Tensor"]) -> dict[int, int]:
     """The nodes that made tensors, by handle; without leaves and failed ones. One round trip."""
     at = session.changes
