@@ -205,6 +205,9 @@ def makes(step: pb.Step) -> tuple[Sequence[int], bool]:
         case "grad":
             first = step.grad.output
             return range(first, first + len(step.grad.inputs)), False
+        case "checkpoint":
+            first = step.checkpoint.output
+            return range(first, first + len(step.checkpoint.program.outputs)), False
         case "get_grad":
             return step.get_grad.outputs[:], False
         case _:

@@ -19,11 +19,13 @@ from gradwire.wire import WireError, array_from_payload, dtype_from_wire, payloa
 from gradwire_engine.autograd import backward, grad
 from gradwire_engine.context import use
 from gradwire_engine.errors import EngineError
+from gradwire_engine.functions import checkpoint, custom_function
 from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
 from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError, failure_of, internal, malformed
 from gradwire_server.limits import exceeded, message_too_large
+from gradwire_server.programs import program_of, require_name
 from gradwire_server.workspace import ABSENT, Workspace
 
 _STEP_FLOPS: Final = 1000
@@ -372,6 +374,57 @@ class Execution:
         for handle, gradient in zip(made, gradients, strict=True):
             self._make(handle, gradient)
 
+    def _custom_function(self, message: pb.CustomFunction) -> None:
+        settings = self._workspace.settings
+        inputs = self._named(message.inputs, "custom_function.inputs")
+        outputs = self._named(message.outputs, "custom_function.outputs")
+        saved = self._named(message.saved, "custom_function.saved")
+        name = require_name(message.name, "custom_function.name")
+        backward = program_of(message.backward, "custom_function.backward", settings.max_steps)
+        _require_count(
+            backward.inputs, len(saved) + len(outputs), "custom_function.backward.inputs"
+        )
+        _require_count(len(backward.outputs), len(inputs), "custom_function.backward.outputs")
+        for at, output in enumerate(outputs):
+            if output.requires_grad:
+                raise ServiceError(
+                    "BAD_VALUE",
+                    "an output of a custom function has a graph already; compute it under no_grad",
+                    field=f"custom_function.outputs[{at}]",
+                )
+        custom_function(
+            name,
+            inputs,
+            outputs,
+            saved,
+            backward,
+            once_differentiable=message.once_differentiable,
+        )
+        self._workspace.work += _STEP_FLOPS * (1 + len(backward.instructions))
+        self._workspace.nodes_bound += 1
+
+    def _checkpoint(self, message: pb.Checkpoint) -> None:
+        workspace = self._workspace
+        inputs = self._named(message.inputs, "checkpoint.inputs")
+        program = program_of(message.program, "checkpoint.program", workspace.settings.max_steps)
+        _require_count(program.inputs, len(inputs), "checkpoint.program.inputs")
+        if None in program.outputs:
+            raise ServiceError(
+                "BAD_VALUE",
+                "each output of a checkpointed program must be there",
+                field="checkpoint.program.outputs",
+            )
+        made = range(message.output, message.output + len(program.outputs))
+        workspace.require_free(made, "checkpoint.output")
+        if self._inline:
+            raise _TooHeavyError
+        outputs = checkpoint(program, inputs)
+        for handle, output in zip(made, outputs, strict=True):
+            self._make(handle, output)
+        # The backward runs the program again, with a graph of its own.
+        workspace.work += 3 * _STEP_FLOPS * len(program.instructions)
+        workspace.nodes_bound += 1
+
     def _spend_on_backward(self, field: str) -> None:
         self._spend(2 * self._workspace.work, field)
 
@@ -483,6 +536,16 @@ class _At:
             raise failure from None
 
 
+def _require_count(given: int, expected: int, field: str) -> None:
+    if given != expected:
+        raise ServiceError(
+            "WRONG_ARITY",
+            f"{field} names {given}, and there must be {expected}",
+            field=field,
+            metadata={"given": given, "expected": expected},
+        )
+
+
 def _names_none(field: str) -> ServiceError:
     return ServiceError(
         "WRONG_ARITY",
@@ -524,4 +587,6 @@ _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "retain_grad": Execution._retain_grad,
     "get_grad": Execution._get_grad,
     "set_grad": Execution._set_grad,
+    "custom_function": Execution._custom_function,
+    "checkpoint": Execution._checkpoint,
 }
