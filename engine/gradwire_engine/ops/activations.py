@@ -47,16 +47,42 @@ elementwise(
 elementwise(
     "relu(Tensor self) -> Tensor",
     lambda self: np.maximum(self, 0),
-    vjp=lambda F, g, result: F.where(result > 0, g, 0.0),
+    vjp=lambda F, g, result: F.threshold_backward(g, result, 0),
     in_place=True,
     places=("torch", "Tensor", "nn.functional"),
 )
 elementwise(
     "leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor",
     lambda self, negative_slope=0.01: np.where(self > 0, self, self * negative_slope),
-    vjp=lambda F, g, self, negative_slope: F.where(self > 0, g, g * negative_slope),
+    vjp=lambda F, g, self, negative_slope: F.leaky_relu_backward(g, self, negative_slope),
     in_place=True,
     places=_FUNCTIONAL,
+)
+# Slopes that are constant nearly everywhere, with operators of their own: a second derivative is
+# then 0 rather than unknown.
+elementwise(
+    "threshold_backward(Tensor grad_output, Tensor self, Scalar threshold) -> Tensor",
+    lambda grad_output, self, threshold: np.where(self <= threshold, 0, grad_output),
+    vjp={
+        "grad_output": lambda F, g, self, threshold: F.threshold_backward(g, self, threshold),
+        "self": lambda F, g: F.zeros_like(g),
+    },
+    grad_fn="ThresholdBackwardBackward0",
+    places=(),
+)
+elementwise(
+    "leaky_relu_backward(Tensor grad_output, Tensor self, Scalar negative_slope) -> Tensor",
+    lambda grad_output, self, negative_slope: np.where(
+        self > 0, grad_output, grad_output * negative_slope
+    ),
+    vjp={
+        "grad_output": lambda F, g, self, negative_slope: F.leaky_relu_backward(
+            g, self, negative_slope
+        ),
+        "self": lambda F, g: F.zeros_like(g),
+    },
+    grad_fn="LeakyReluBackwardBackward0",
+    places=(),
 )
 elementwise(
     "silu(Tensor self) -> Tensor",

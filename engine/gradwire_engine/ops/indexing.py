@@ -309,6 +309,10 @@ linear(
     "int padding_idx) -> Tensor",
     _embedding_backward,
     {"grad_output": _embedding_back_again},
+    shape=lambda grad_output, indices, num_weights, padding_idx: (
+        num_weights,
+        grad_output.shape[-1] if grad_output.ndim else 1,
+    ),
     places=(),
 )
 

@@ -193,6 +193,7 @@ linear(
             g, target, weight, ignore_index, reduction
         )
     },
+    shape=lambda grad_output, target, weight, ignore_index, reduction, input_sizes: input_sizes,
     places=(),
 )
 

@@ -425,6 +425,7 @@ linear(
     _view_as_real,
     lambda F, g: F.view_as_complex(F.clone(g)),
     is_view=True,
+    shape=lambda self: (*self.shape, 2),
     places=("torch",),
 )
 linear(
@@ -608,6 +609,11 @@ composite(
 )
 linear("clone(Tensor self) -> Tensor", lambda self: self.copy(), lambda F, g: g)
 nondiff("detach(Tensor self) -> Tensor", lambda self: self[...], is_view=True)
+composite(
+    "_detach_from(Tensor self, Tensor[] variables) -> Tensor",
+    lambda F, self, variables: leave(self, variables),
+    places=(),
+)
 linear(
     "copy(Tensor self, Tensor src) -> Tensor",
     lambda self, src: np.broadcast_to(src, self.shape).astype(self.dtype),

@@ -121,11 +121,18 @@ def _extreme(op: str, function: np.ufunc) -> Any:
 
 
 def _evenly(F: Any, g: Any, self: Any, result: Any, dim: Any) -> Any:
-    """Equal extremes share the gradient."""
+    """Equal extremes share the gradient; where the extreme is NaN there is none to share."""
     shape = self.shape
     hit = self == with_dims(F, result, shape, dim)
-    share = with_dims(F, g, shape, dim) / F.sum(hit, dim, True)
-    return F.where(hit, share, 0.0)
+    return F.where(hit, with_dims(F, g, shape, dim), 0.0) / F.sum(hit, dim, True)
+
+
+def _evenly_overall(F: Any, g: Any, self: Any, result: Any) -> Any:
+    """The same; of NaN as the extreme, to all that are NaN."""
+    if not np.isnan(result.data if isinstance(result, Tensor) else result):
+        return _evenly(F, g, self, result, None)
+    hit = F.isnan(self)
+    return F.where(hit, g / F.sum(hit), 0.0)
 
 
 for _name, _function in {"amax": np.maximum, "amin": np.minimum}.items():
@@ -140,7 +147,7 @@ for _name, _function in {"max": np.maximum, "min": np.minimum}.items():
     general(
         f"{_name}(Tensor self) -> Tensor",
         _kernel,
-        lambda F, g, self, result: _evenly(F, g, self, result, None),
+        _evenly_overall,
         grad_fn=f"{_name.capitalize()}Backward1",
     )
 

@@ -261,6 +261,7 @@ linear(
     _select_backward,
     lambda F, g, dim, index: F.select(g, dim, index),
     grad_fn="SelectBackwardBackward0",
+    shape=lambda self, input_sizes, *rest: input_sizes,
     places=(),
 )
 
@@ -304,6 +305,7 @@ linear(
     _slice_backward,
     lambda F, g, dim, start, end, step: F.slice(g, dim, start, end, step),
     grad_fn="SliceBackwardBackward0",
+    shape=lambda self, input_sizes, *rest: input_sizes,
     places=(),
 )
 
@@ -464,7 +466,18 @@ def _own_slice(F: Any, g: Any, tensors_shape: Any, dim: int, nr: int) -> Any:
     return F.slice(g, axis, start, start + shape[axis], 1)
 
 
-linear("cat(Tensor[] tensors, int dim=0) -> Tensor", _cat, _own_slice, places=("torch",))
+def _cat_shape(tensors: Sequence[np.ndarray], dim: int = 0) -> Sequence[int]:
+    """An upper bound, before shapes are compared: all elements in one row."""
+    return (sum(each.size for each in tensors if each is not None),)
+
+
+linear(
+    "cat(Tensor[] tensors, int dim=0) -> Tensor",
+    _cat,
+    _own_slice,
+    shape=_cat_shape,
+    places=("torch",),
+)
 
 
 def _stack(tensors: Sequence[np.ndarray], dim: int = 0) -> np.ndarray:
@@ -484,5 +497,6 @@ linear(
     "stack(Tensor[] tensors, int dim=0) -> Tensor",
     _stack,
     lambda F, g, dim, nr: F.select(g, dim, nr),
+    shape=lambda tensors, dim=0: (len(tensors), *(tensors[0].shape if tensors else ())),
     places=("torch",),
 )

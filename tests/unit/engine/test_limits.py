@@ -1,0 +1,109 @@
+"""Limits are checked from shapes, before anything is allocated."""
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradwire_engine import Context, EngineError, Limits, Tensor, operators, use
+
+SIDE = 20_000
+COLUMN = np.ones((SIDE, 1), np.float32)
+ROW = np.ones((1, SIDE), np.float32)
+VECTOR = np.ones(SIDE, np.float32)
+MASK = np.ones((SIDE, 1), np.bool_)
+INDEX = np.zeros(SIDE, np.int64)
+SQUARE = [SIDE, SIDE]
+
+EXPLOSIONS: dict[str, Callable[[], Any]] = {
+    **{
+        name: lambda name=name: call(name, COLUMN, ROW)
+        for name in "add sub mul div pow maximum minimum eq lt logical_and mse_loss".split()
+    },
+    "rsub": lambda: call("rsub", COLUMN, ROW),
+    "where": lambda: call("where", MASK, ROW, 0.0),
+    "masked_fill": lambda: call("masked_fill", ROW, MASK, 0.0),
+    "clamp": lambda: call("clamp", COLUMN, ROW),
+    "expand": lambda: call("expand", COLUMN, SQUARE),
+    "mm": lambda: call("mm", COLUMN, ROW),
+    "matmul": lambda: call("matmul", COLUMN, ROW),
+    "matmul, batched": lambda: call("matmul", COLUMN[:, :, None], ROW[None]),
+    "bmm": lambda: call("bmm", COLUMN[None], ROW[None]),
+    "addmm": lambda: call("addmm", ROW, COLUMN, ROW),
+    "outer": lambda: call("outer", VECTOR, VECTOR),
+    "linear": lambda: call("linear", COLUMN, COLUMN),
+    "zeros": lambda: call("zeros", SQUARE),
+    "ones": lambda: call("ones", SQUARE),
+    "full": lambda: call("full", SQUARE, 1.0),
+    "rand": lambda: call("rand", SQUARE),
+    "randn": lambda: call("randn", SQUARE),
+    "randint": lambda: call("randint", 0, 9, SQUARE),
+    "eye": lambda: call("eye", SIDE),
+    "arange": lambda: call("arange", SIDE * SIDE),
+    "linspace": lambda: call("linspace", 0.0, 1.0, SIDE * SIDE),
+    "one_hot": lambda: call("one_hot", INDEX, SIDE),
+    "embedding": lambda: call("embedding", ROW, INDEX),
+    "index": lambda: call("index", ROW, [INDEX]),
+    "select_backward": lambda: call("select_backward", VECTOR, SQUARE, 0, 0),
+    "cat": lambda: call("cat", [VECTOR] * SIDE),
+    "stack": lambda: call("stack", [VECTOR] * SIDE),
+    "add_": lambda: call("add_", COLUMN.copy(), ROW),
+}
+
+
+def call(name: str, *args: Any) -> Any:
+    return operators[name](*map(given, args))
+
+
+def given(value: Any) -> Any:
+    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
+        return [Tensor(each) for each in value]
+    return Tensor(value) if isinstance(value, np.ndarray) else value
+
+
+@pytest.mark.parametrize("explode", EXPLOSIONS.values(), ids=EXPLOSIONS)
+def test_nothing_is_allocated_for_what_is_refused(explode: Callable[[], Any]) -> None:
+    with use(Context(limits=Limits(max_elements=10_000_000))):
+        tracemalloc.start()
+        try:
+            with pytest.raises(EngineError) as refusal:
+                explode()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert refusal.value.reason == "LIMIT_EXCEEDED"
+    assert refusal.value.metadata["limit"] == "max_tensor_elements"
+    assert refusal.value.metadata["value"] == str(SIDE * SIDE)
+    assert refusal.value.metadata["maximum"] == "10000000"
+    assert peak < 8_000_000
+
+
+def test_sizes_beyond_64_bits_do_not_wrap_around() -> None:
+    huge = 1 << 40
+    with pytest.raises(EngineError) as refusal:
+        call("zeros", [huge, huge])
+    assert refusal.value.reason == "LIMIT_EXCEEDED"
+    assert refusal.value.metadata["value"] == str(huge * huge)
+
+
+def test_rank() -> None:
+    with use(Context(limits=Limits(max_rank=2))):
+        x = Tensor(np.ones((2, 2)))
+        call("add", x.data, x.data)
+        for make in (
+            lambda: call("unsqueeze", x.data, 0),
+            lambda: call("expand", x.data, [1, 2, 2]),
+            lambda: call("zeros", [1, 1, 1]),
+        ):
+            with pytest.raises(EngineError) as refusal:
+                make()
+            assert refusal.value.metadata["limit"] == "max_rank"
+
+
+def test_what_just_fits_is_admitted() -> None:
+    with use(Context(limits=Limits(max_elements=6))):
+        assert call("add", np.ones((2, 1)), np.ones((1, 3))).shape == (2, 3)
+        with pytest.raises(EngineError):
+            call("add", np.ones((2, 1)), np.ones((1, 4)))
