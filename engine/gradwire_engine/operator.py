@@ -19,7 +19,7 @@ from gradwire_engine.interpret import TRACED
 from gradwire_engine.node import Node
 from gradwire_engine.rules import Rule
 from gradwire_engine.schema import Schema, missing, unexpected
-from gradwire_engine.tensor import Tensor, ViewStep
+from gradwire_engine.tensor import NO_VERSION, Tensor, ViewStep
 
 Kind = Literal["elementwise", "linear", "bilinear", "general", "composite", "nondiff"]
 
@@ -201,7 +201,7 @@ class Operator:
                 "WRONG_ARITY", f"{self.name} needs a tensor among its arguments", op=self.name
             )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run on tensors and plain arguments, as in the schema.
 
         Raises:
@@ -252,6 +252,7 @@ class Operator:
                 raw[position] = held.data
                 if held.view is not None:
                     held.refresh()
+                    record = record or held.view.base.requires_grad
                 if held.edge is not None or held.leaf_requires_grad:
                     record = True
         if self.list_positions:
@@ -272,6 +273,9 @@ class Operator:
             results = (Tensor(np.asarray(made)),)
         if self.is_view:
             self._link_views(results, args[0], template, context)
+        elif context.inference:
+            for each in results:
+                each.version = NO_VERSION
         if (
             record
             and self.rules
@@ -292,7 +296,7 @@ class Operator:
         for nr, each in enumerate(results):
             if self.rules:
                 step = ViewStep(self, template, None if self._single else nr)
-                each.as_view_of(source, step, context.grad_enabled)
+                each.as_view_of(source, step, context)
             else:
                 # detach(): the storage and the counter are shared, the graph is not.
                 each.version = source.version
