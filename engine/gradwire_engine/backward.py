@@ -44,13 +44,20 @@ def run_backward(
         The gradient of each capture; None for one that nothing reached.
 
     Raises:
-        EngineError: GRAPH_FREED, SAVED_MODIFIED, HOOK_SHAPE, or what `Context.check` raises.
+        EngineError: GRAPH_FREED, SAVED_MODIFIED, HOOK_SHAPE, ANOMALY, or what `Context.check` and
+            hooks raise.
     """
     context = current.context
-    if not create_graph:
-        return _Pass(RAW, context, keep_graph, captures).run(roots)
-    with grad_mode(True):
-        return _Pass(TRACED, context, keep_graph, captures).run(roots)
+    around = context.running
+    try:
+        if not create_graph:
+            context.running = _Pass(RAW, context, keep_graph, captures)
+            return context.running.run(roots)  # type: ignore[no-any-return]
+        with grad_mode(True):
+            context.running = _Pass(TRACED, context, keep_graph, captures)
+            return context.running.run(roots)  # type: ignore[no-any-return]
+    finally:
+        context.running = around
 
 
 class _Pass:
@@ -71,16 +78,26 @@ class _Pass:
         self.arrived: dict[AnyNode, Any] = {}
         # Nodes (with one output) whose gradient was allocated here, so that adding may reuse it.
         self.owned: set[AnyNode] = set()
+        # How many edges each node still waits for, and which nodes lead to a capture.
+        self.waiting: dict[AnyNode, int] = {}
+        self.useful: set[AnyNode] | None = None
+
+    def will_reach(self, place: AnyNode | Tensor | None) -> bool:
+        """Whether the pass gets to a node, or to a leaf."""
+        if isinstance(place, Tensor):
+            edge = place.gradient_edge()
+            place = None if edge is None else edge[0]
+        return place in self.waiting and (self.useful is None or place in self.useful)
 
     def run(self, roots: Sequence[tuple[Edge, Any]]) -> list[Any]:
-        waiting = _count_dependencies([edge[0] for edge, _ in roots])
+        waiting = self.waiting = _count_dependencies([edge[0] for edge, _ in roots])
         wanted: dict[AnyNode, dict[int, Any]] | None = None
         useful: set[AnyNode] | None = None
         if self.captures is not None:
             wanted = {}
             for node, nr in self.captures:
                 wanted.setdefault(node, {})[nr] = None
-            useful = _nodes_that_reach(wanted, waiting)
+            useful = self.useful = _nodes_that_reach(wanted, waiting)
         ready: list[tuple[int, AnyNode]] = []
         for edge, gradient in roots:
             self._arrive(edge, gradient)
@@ -122,7 +139,7 @@ class _Pass:
         """Run a node's rules and send the results on."""
         saved = node.saved
         if saved is None:
-            raise _graph_freed(node)
+            raise graph_freed(node)
         hooks = node.hooks
         collected: list[Any] | None = None
         if hooks is not None:
@@ -132,9 +149,10 @@ class _Pass:
                 collected = []
         for counter, expected in node.versions:
             if counter[0] != expected:
-                raise _saved_modified(node)
+                raise saved_modified(node)
         F = self.F
         traced = F is TRACED
+        anomalies = self.context.detect_anomaly
         several = len(node.outputs) > 1
         arrived = self.arrived
         saves = False
@@ -162,6 +180,8 @@ class _Pass:
             shape, dtype = target.outputs[nr]
             if pulled.shape != shape or pulled.dtype is not dtype:
                 pulled = fit(F, pulled, shape, dtype)
+            if anomalies:
+                _refuse_nan(node, rule, pulled)
             if collected is not None:
                 collected[-1] = pulled
             elif target in arrived or len(target.outputs) > 1:
@@ -319,7 +339,27 @@ def _edges_by_argument(node: Node) -> Any:
     return edge_of
 
 
-def _graph_freed(node: Node) -> EngineError:
+def _refuse_nan(node: Node, rule: Any, pulled: Any) -> None:
+    values = pulled.data if isinstance(pulled, Tensor) else pulled
+    if values.dtype.kind not in "fc" or not np.isnan(values).any():
+        return
+    arguments = node.op.schema.arguments
+    # The inputs of a custom function have numbers, not names.
+    known = rule.position < len(arguments)
+    argument = arguments[rule.position].name if known else str(rule.position)
+    raise EngineError(
+        "ANOMALY",
+        f"the backward of {node.name} gave NaN as the gradient of its input '{argument}' "
+        f"({values.dtype}{list(values.shape)}). Look at the values that went into this operator: "
+        "at 0, infinity, or beyond its domain, it may have no derivative",
+        grad_fn=node.name,
+        node=node.id,
+        input=argument,
+    )
+
+
+def graph_freed(node: Node) -> EngineError:
+    """The failure of a node whose saved values are needed and gone."""
     return EngineError(
         "GRAPH_FREED",
         f"the values that {node.name} kept for backward were released by an earlier backward; "
@@ -329,7 +369,8 @@ def _graph_freed(node: Node) -> EngineError:
     )
 
 
-def _saved_modified(node: Node) -> EngineError:
+def saved_modified(node: Node) -> EngineError:
+    """The failure of a node of whose saved tensors one was changed in place."""
     shape, dtype = node.outputs[0]
     counter, expected = next(pair for pair in node.versions if pair[0][0] != pair[1])
     return EngineError(

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +31,26 @@ class Context:
 
     Attributes:
         grad_enabled: whether operators are recorded in the graph.
+        inference: new tensors go without a version counter; `grad_enabled` is false then.
         default_dtype: dtype of Python floats and of float results of integers.
         check: called between nodes of a backward; raises to stop it.
+        detect_anomaly: a backward checks what each rule gives for NaN.
+        running: the backward pass that runs, for hooks; None outside of one.
         generator: source of `rand`, `randn` and `dropout`.
         next_id: gives the next number of a node; numbers rise in order of recording.
     """
 
-    __slots__ = ("check", "default_dtype", "generator", "grad_enabled", "limits", "next_id")
+    __slots__ = (
+        "check",
+        "default_dtype",
+        "detect_anomaly",
+        "generator",
+        "grad_enabled",
+        "inference",
+        "limits",
+        "next_id",
+        "running",
+    )
 
     def __init__(
         self,
@@ -46,9 +60,12 @@ class Context:
         check: Callable[[], None] | None = None,
     ) -> None:
         self.grad_enabled = True
+        self.inference = False
         self.default_dtype: np.dtype = np.dtype(np.float32)
         self.limits = limits or Limits()
         self.check = check
+        self.detect_anomaly = False
+        self.running: Any = None
         self.generator = np.random.default_rng(seed)
         self.next_id: Callable[[], int] = itertools.count(1).__next__
 
@@ -109,3 +126,16 @@ def grad_mode(enabled: bool) -> Iterator[None]:
         yield
     finally:
         context.grad_enabled = before
+
+
+@contextmanager
+def inference_mode() -> Iterator[None]:
+    """Let the current context record nothing, and make tensors without a version counter."""
+    context = current.context
+    before = context.inference
+    context.inference = True
+    try:
+        with grad_mode(False):
+            yield
+    finally:
+        context.inference = before

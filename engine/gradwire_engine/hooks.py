@@ -14,8 +14,10 @@ import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gradwire_engine.context import current
 from gradwire_engine.errors import EngineError
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ PostHook = Callable[[tuple[Any, ...], tuple[Any, ...]], Any]
 _numbers = itertools.count(1)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Hooks:
     """All hooks of one node, or of one leaf; by number, in order of registration.
 
@@ -55,20 +57,24 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class RemovableHandle:
-    """What a registration returns."""
+    """What a registration returns. Keeps neither the hook nor its node alive."""
 
-    _held: dict[int, Any]
+    _hooks: weakref.ref[Hooks]
     number: int
 
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
-        self._held.pop(self.number, None)
+        hooks = self._hooks()
+        if hooks is not None:
+            kinds: list[dict[int, Any]] = [hooks.pre, hooks.post, hooks.post_accumulate]
+            for held in [*kinds, *hooks.tensor.values()]:
+                held.pop(self.number, None)
 
 
-def _add(held: dict[int, Any], hook: Callable[..., Any]) -> RemovableHandle:
+def _add(hooks: Hooks, held: dict[int, Any], hook: Callable[..., Any]) -> RemovableHandle:
     number = next(_numbers)
     held[number] = hook
-    return RemovableHandle(held, number)
+    return RemovableHandle(weakref.ref(hooks), number)
 
 
 def register_hook(tensor: Tensor, hook: TensorHook) -> RemovableHandle:
@@ -85,7 +91,8 @@ def register_hook(tensor: Tensor, hook: TensorHook) -> RemovableHandle:
             "reach it",
         )
     node, nr = edge
-    return _add(hooks_of(node).tensor.setdefault(nr, {}), hook)
+    hooks = hooks_of(node)
+    return _add(hooks, hooks.tensor.setdefault(nr, {}), hook)
 
 
 def register_post_accumulate_grad_hook(
@@ -109,17 +116,79 @@ def register_post_accumulate_grad_hook(
             f"{edge[0].name}. Use register_hook()",
             grad_fn=edge[0].name,
         )
-    return _add(hooks_of(edge[0]).post_accumulate, hook)
+    hooks = hooks_of(edge[0])
+    return _add(hooks, hooks.post_accumulate, hook)
 
 
 def register_prehook(node: AnyNode, hook: PreHook) -> RemovableHandle:
     """Run `hook` on the gradients of a node's results, before the node."""
-    return _add(hooks_of(node).pre, hook)
+    hooks = hooks_of(node)
+    return _add(hooks, hooks.pre, hook)
 
 
 def register_posthook(node: AnyNode, hook: PostHook) -> RemovableHandle:
     """Run `hook` on the gradients of a node's inputs, after the node."""
-    return _add(hooks_of(node).post, hook)
+    hooks = hooks_of(node)
+    return _add(hooks, hooks.post, hook)
+
+
+@dataclass(slots=True)
+class _Several:
+    """A hook on several tensors, and what it has seen of the pass that runs.
+
+    Attributes:
+        places: the nodes of the tensors, or the leaves, whose nodes come and go. Weak, for the hook
+            is held by them.
+    """
+
+    hook: Callable[[tuple[Any, ...]], None]
+    places: tuple[weakref.ref[AnyNode] | weakref.ref[Tensor], ...]
+    is_any: bool
+    seen_in: weakref.ref[Any] | None = None
+    expected: int = 0
+    gradients: list[Any] = field(default_factory=list)
+
+    def note(self, index: int, gradient: Any) -> None:
+        running = current.context.running
+        if self.seen_in is None or self.seen_in() is not running:
+            self.seen_in = weakref.ref(running)
+            self.expected = sum(running.will_reach(place()) for place in self.places)
+            self.gradients = [None] * len(self.places)
+            if self.is_any:
+                self.hook((gradient,))
+        if self.is_any or self.gradients[index] is not None:
+            return
+        self.gradients[index] = gradient
+        self.expected -= 1
+        if not self.expected:
+            gradients, self.gradients = self.gradients, []
+            self.hook(tuple(gradients))
+
+
+def register_multi_grad_hook(
+    tensors: Sequence[Tensor], hook: Callable[[tuple[Any, ...]], None], *, is_any: bool = False
+) -> list[RemovableHandle]:
+    """Run `hook` once in a pass, when the gradients of all `tensors` that it reaches are there.
+
+    The hook gets them in order, None where the pass does not get to. With `is_any` it runs with
+    the first gradient of any of them instead.
+
+    Raises:
+        EngineError: HOOK_NO_GRAD; then nothing is registered.
+    """
+    places: list[Any] = []
+    for at, tensor in enumerate(tensors):
+        edge = tensor.gradient_edge()
+        if edge is None:
+            raise EngineError(
+                "HOOK_NO_GRAD",
+                f"a hook on several tensors needs all of them to require grad; tensor {at} (shape "
+                f"{tensor.shape}) does not",
+                tensor=at,
+            )
+        places.append(weakref.ref(tensor if tensor.is_leaf else edge[0]))
+    several = _Several(hook, tuple(places), is_any)
+    return [register_hook(tensor, partial(several.note, at)) for at, tensor in enumerate(tensors)]
 
 
 def hooks_of(node: AnyNode) -> Hooks:

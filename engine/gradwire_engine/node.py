@@ -37,6 +37,7 @@ class Node:
         versions: `(counter, expected)` pairs, flat, of the saved tensors.
         outputs: shape and dtype of each result.
         hooks: functions that see its gradients; None if there are none.
+        origin: what whoever recorded it wants to be reminded of; unset unless somebody sets it.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Node:
         "hooks",
         "id",
         "op",
+        "origin",
         "outputs",
         "priority",
         "rules",

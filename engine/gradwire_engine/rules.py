@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,20 @@ from gradwire_engine.node import Edge
 from gradwire_engine.schema import Schema
 from gradwire_engine.tensor import Tensor
 
-_PLAIN, _SAVED, _RESULT, _SHAPE, _DTYPE, _NR = range(6)
+
+class Param(Enum):
+    """What a parameter of a rule stands for."""
+
+    PLAIN = auto()
+    ARGUMENT = auto()
+    RESULT = auto()
+    SHAPE = auto()
+    DTYPE = auto()
+    NUMBER = auto()
+
+
+# Looked up for each operator that runs: as globals, twice as fast as members.
+_PLAIN, _ARGUMENT, _RESULT, _SHAPE, _DTYPE, _NUMBER = Param
 
 
 class Rule:
@@ -50,12 +64,12 @@ class Rule:
         self.pull = pull
         self.takes_all = names[1] == "gs"
         self.params = tuple((_locate(schema, name), name) for name in names[2:])
-        self.saves = any(kind in (_SAVED, _RESULT) for (kind, _), _ in self.params)
+        self.saves = any(kind in (_ARGUMENT, _RESULT) for (kind, _), _ in self.params)
         self.capture = _capture(tuple(where for where, _ in self.params))
 
     def saves_argument(self, position: int) -> bool:
         """Whether the tensor argument at this position is kept for backward."""
-        return any(where == (_SAVED, position) for where, _ in self.params)
+        return any(where == (_ARGUMENT, position) for where, _ in self.params)
 
     def trace(
         self, values: tuple[Any, ...], node: Any, edge_of: Callable[[int], Edge | None]
@@ -64,12 +78,12 @@ class Rule:
         traced = list(values)
         for i, ((kind, index), _) in enumerate(self.params):
             value = traced[i]
-            if kind in (_SAVED, _RESULT) and isinstance(value, np.ndarray):
+            if kind in (_ARGUMENT, _RESULT) and isinstance(value, np.ndarray):
                 tensor = Tensor(value)
                 if value.dtype.kind in "fc":
-                    tensor.edge = edge_of(index) if kind == _SAVED else (node, index)
+                    tensor.edge = edge_of(index) if kind is _ARGUMENT else (node, index)
                 traced[i] = tensor
-            elif kind == _SAVED and isinstance(value, tuple):
+            elif kind is _ARGUMENT and isinstance(value, tuple):
                 traced[i] = [None if array is None else Tensor(array) for array in value]
         return traced
 
@@ -77,11 +91,11 @@ class Rule:
 Capture = Callable[[Sequence[Any], Sequence[Tensor], list[Any], int], tuple[Any, ...]]
 
 
-def _capture(params: tuple[tuple[int, int], ...]) -> Capture:
+def _capture(params: tuple[tuple[Param, int], ...]) -> Capture:
     """The capture of these parameters. Most rules need nothing, or one tensor: the hot cases."""
     if not params:
         return lambda args, results, versions, nr: ()
-    if len(params) > 1 or params[0][0] not in (_SAVED, _RESULT):
+    if len(params) > 1 or params[0][0] not in (_ARGUMENT, _RESULT):
         return lambda args, results, versions, nr: tuple(
             [_value(kind, at, args, results, versions, nr) for kind, at in params]
         )
@@ -90,7 +104,7 @@ def _capture(params: tuple[tuple[int, int], ...]) -> Capture:
     def capture_one(
         args: Sequence[Any], results: Sequence[Tensor], versions: list[Any], nr: int
     ) -> tuple[Any, ...]:
-        held = args[at] if kind == _SAVED else results[at]
+        held = args[at] if kind is _ARGUMENT else results[at]
         if held.__class__ is Tensor:
             counter = held.version
             versions.append((counter, counter[0]))
@@ -101,21 +115,21 @@ def _capture(params: tuple[tuple[int, int], ...]) -> Capture:
 
 
 def _value(
-    kind: int,
+    kind: Param,
     at: int,
     args: Sequence[Any],
     results: Sequence[Tensor],
     versions: list[Any],
     nr: int,
 ) -> Any:
-    if kind == _PLAIN:
+    if kind is _PLAIN:
         return args[at]
-    if kind == _NR:
+    if kind is _NUMBER:
         return nr
-    held = results[at] if kind == _RESULT else args[at]
-    if kind == _SHAPE:
+    held = results[at] if kind is _RESULT else args[at]
+    if kind is _SHAPE:
         return _shape(held)
-    if kind == _DTYPE:
+    if kind is _DTYPE:
         return held.data.dtype if isinstance(held, Tensor) else None
     if isinstance(held, Tensor):
         versions.append((held.version, held.version[0]))
@@ -132,17 +146,17 @@ def _shape(held: Any) -> Any:
     return held.data.shape if isinstance(held, Tensor) else ()
 
 
-def _locate(schema: Schema, name: str) -> tuple[int, int]:
+def _locate(schema: Schema, name: str) -> tuple[Param, int]:
     position = schema.position(name)
     if position is not None:
         is_tensor = schema.arguments[position].type == "Tensor"
-        return (_SAVED if is_tensor else _PLAIN), position
+        return (_ARGUMENT if is_tensor else _PLAIN), position
     if name == "result" and len(schema.results) == 1:
         return _RESULT, 0
     if name in schema.results:
         return _RESULT, schema.results.index(name)
     if name == "nr":
-        return _NR, 0
+        return _NUMBER, 0
     for suffix, kind in (("_shape", _SHAPE), ("_dtype", _DTYPE)):
         position = schema.position(name.removesuffix(suffix))
         if name.endswith(suffix) and position is not None:
