@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradwire_engine.backward import accumulate, run_backward
-from gradwire_engine.dtypes import category
+from gradwire_engine.context import current
+from gradwire_engine.dtypes import category, is_differentiable
 from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import TRACED
 from gradwire_engine.node import Edge
 from gradwire_engine.tensor import Tensor
+from gradwire_engine.transforms import leads_elsewhere, leave
 
 
 def backward(
@@ -66,6 +68,8 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool | None = None,
     materialize_grads: bool = False,
+    is_grads_batched: bool = False,
+    variables: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of `outputs` with respect to `inputs`; `.grad` stays as it is.
 
@@ -74,6 +78,11 @@ def grad(
         allow_unused: an input that the outputs do not depend on gives None; default as
             `materialize_grads`.
         materialize_grads: such an input gives zeros.
+        is_grads_batched: dimension 0 of each of `grad_outputs` counts directions; results are
+            stacked along a new dimension 0.
+        variables: those of the functional transform that this is for. Then an output without graph
+            is a constant, an output without v has no dimensions, and results are recorded only
+            where they lead to another leaf.
 
     Raises:
         EngineError: as `backward`, and UNUSED_INPUT, BAD_VALUE.
@@ -86,39 +95,205 @@ def grad(
         )
     if not inputs:
         raise EngineError("NO_INPUTS", "grad() needs at least one input to differentiate by")
+    keep_graph = create_graph if retain_graph is None else retain_graph
+    if variables is not None:
+        outputs, grad_outputs, create_graph = within_transform(
+            outputs, grad_outputs, create_graph, variables
+        )
+    pulled: Sequence[Tensor | None]
+    size: tuple[int, ...] = ()
+    if not is_grads_batched:
+        pulled = pull(outputs, inputs, grad_outputs, keep_graph, create_graph)
+    else:
+        count = _count_directions(outputs, grad_outputs)
+        size = (count,)
+        directions = (
+            [_direction(each, at, create_graph) for each in grad_outputs or ()]
+            for at in range(max(count, 1))
+        )
+        pulled = pull_each(outputs, inputs, directions, count, keep_graph, create_graph)
+    results = [
+        for_unused(tensor, index, size, allow_unused, materialize_grads) if each is None else each
+        for index, (tensor, each) in enumerate(zip(inputs, pulled, strict=True))
+    ]
+    if variables is not None:
+        results = [each if each is None else leave(each, variables) for each in results]
+    return tuple(results)
+
+
+def within_transform(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None] | None,
+    create_graph: bool,
+    variables: Sequence[Tensor],
+) -> tuple[list[Tensor], list[Tensor | None], bool]:
+    """What a pass for a functional transform really starts from, and whether it is recorded.
+
+    Raises:
+        EngineError: DTYPE_NO_GRAD, NON_SCALAR_ROOT, WRONG_ARITY.
+    """
+    found = _in_pairs(outputs, gradients)
+    for tensor, gradient in found:
+        if not is_differentiable(tensor.dtype):
+            raise EngineError(
+                "DTYPE_NO_GRAD",
+                f"the function gives a tensor of {tensor.dtype}; only floating-point and complex "
+                "results can be differentiated, return others as auxiliary ones (has_aux=True)",
+                dtype=tensor.dtype,
+            )
+        if gradient is None and (tensor.ndim or tensor.dtype.kind == "c"):
+            raise _no_direction(tensor)
+    record = create_graph and leads_elsewhere([*outputs, *(gradients or ())], variables)
+    live = [pair for pair in found if pair[0].gradient_edge() is not None]
+    return [tensor for tensor, _ in live], [gradient for _, gradient in live], record
+
+
+def pull(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    grad_outputs: Sequence[Tensor | None] | None,
+    keep_graph: bool,
+    create_graph: bool,
+) -> list[Tensor | None]:
+    """One pass; None for an input that it does not reach. Raises as `grad`."""
     roots = _roots(outputs, grad_outputs, create_graph)
     pulled = run_backward(
-        roots,
-        keep_graph=create_graph if retain_graph is None else retain_graph,
-        create_graph=create_graph,
-        captures=_edges(inputs),
+        roots, keep_graph=keep_graph, create_graph=create_graph, captures=_edges(inputs)
     )
     results: list[Tensor | None] = []
     # An array may have come through as it was or as a view, from the caller or to several inputs;
     # results that share memory would change together.
     held = {id(_owner(gradient)) for _, gradient in roots}
-    for index, (tensor, gradient) in enumerate(zip(inputs, pulled, strict=True)):
-        if isinstance(gradient, Tensor):
+    for gradient in pulled:
+        if gradient is None or isinstance(gradient, Tensor):
             results.append(gradient)
-        elif gradient is not None:
+        else:
             owner = _owner(gradient)
             results.append(
                 Tensor(np.array(gradient) if id(owner) in held else np.asarray(gradient))
             )
             held.add(id(owner))
-        elif materialize_grads:
-            results.append(Tensor(np.zeros(tensor.shape, tensor.dtype)))
-        elif allow_unused:
-            results.append(None)
-        else:
+    return results
+
+
+def pull_each(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    directions: Iterable[Sequence[Tensor | None]],
+    count: int,
+    keep_graph: bool,
+    create_graph: bool,
+) -> list[Tensor | None]:
+    """As `pull`, once for each direction, stacked along a new dimension 0.
+
+    Args:
+        directions: `count` of them. For none, one of zeros: the pass shows which inputs are unused.
+    """
+    for tensor in inputs:
+        current.context.admit((count, *tensor.shape), "grad of a batch of directions")
+    stacks: list[Any] = [None] * len(inputs)
+    for at, direction in enumerate(directions):
+        row = pull(outputs, inputs, direction, keep_graph or at < count - 1, create_graph)
+        for nr, each in enumerate(row):
+            if each is None:
+                continue
+            if create_graph:
+                held = stacks[nr]
+                if held is None:
+                    # A direction may miss an input that the others reach.
+                    held = stacks[nr] = [Tensor(np.zeros(each.shape, each.dtype))] * count
+                held[at : at + 1] = [each][:count]
+            else:
+                if stacks[nr] is None:
+                    stacks[nr] = np.zeros((count, *each.shape), each.dtype)
+                stacks[nr][at : at + 1] = each.data
+    if not create_graph:
+        return [None if stack is None else Tensor(stack) for stack in stacks]
+    return [
+        None
+        if stack is None
+        else TRACED.stack(stack, 0)
+        if stack
+        else Tensor(np.zeros((0, *tensor.shape), tensor.dtype))
+        for tensor, stack in zip(inputs, stacks, strict=True)
+    ]
+
+
+def for_unused(
+    tensor: Tensor,
+    index: int,
+    size: tuple[int, ...],
+    allow_unused: bool | None,
+    materialize_grads: bool,
+) -> Tensor | None:
+    """What stands for the gradient of an input that no output depends on.
+
+    Args:
+        size: dimensions that its gradient has before its own.
+
+    Raises:
+        EngineError: UNUSED_INPUT.
+    """
+    if materialize_grads:
+        return Tensor(np.zeros((*size, *tensor.shape), tensor.dtype))
+    if allow_unused:
+        return None
+    raise EngineError(
+        "UNUSED_INPUT",
+        f"input {index} of grad() (shape {tensor.shape}) was not used in computing the "
+        "outputs; pass allow_unused=True to get None for it, or materialize_grads=True "
+        "to get zeros",
+        input=index,
+    )
+
+
+def _count_directions(
+    outputs: Sequence[Tensor], grad_outputs: Sequence[Tensor | None] | None
+) -> int:
+    """How many directions a batch has.
+
+    Raises:
+        EngineError: BAD_VALUE, GRADIENT_SHAPE.
+    """
+    count: int | None = None
+    for tensor, gradient in _in_pairs(outputs, grad_outputs):
+        if gradient is None:
+            continue
+        if gradient.shape[1:] != tensor.shape or not gradient.ndim:
             raise EngineError(
-                "UNUSED_INPUT",
-                f"input {index} of grad() (shape {tensor.shape}) was not used in computing the "
-                "outputs; pass allow_unused=True to get None for it, or materialize_grads=True "
-                "to get zeros",
-                input=index,
+                "GRADIENT_SHAPE",
+                f"the batch of gradients has shape {gradient.shape} and its tensor {tensor.shape}; "
+                "with is_grads_batched dimension 0 counts directions, and the others must be those "
+                "of the tensor",
+                shape=tensor.shape,
+                gradient_shape=gradient.shape,
             )
-    return tuple(results)
+        if count is not None and gradient.shape[0] != count:
+            raise EngineError(
+                "GRADIENT_SHAPE",
+                f"one batch has {count} directions and another {gradient.shape[0]} (shape "
+                f"{gradient.shape}); dimension 0 must be equal in all grad_outputs",
+                directions=count,
+                gradient_shape=gradient.shape,
+            )
+        count = gradient.shape[0]
+    if count is None:
+        raise EngineError(
+            "BAD_VALUE", "is_grads_batched=True needs grad_outputs, whose dimension 0 is the batch"
+        )
+    return count
+
+
+def _direction(batch: Tensor | None, at: int, create_graph: bool) -> Tensor | None:
+    """One of a batch of gradients; zeros where the batch is empty."""
+    if batch is None:
+        return None
+    if not batch.shape[0]:
+        return Tensor(np.zeros(batch.shape[1:], batch.dtype))
+    if create_graph and batch.requires_grad:
+        selected: Tensor = TRACED.select(batch, 0, at)
+        return selected
+    return Tensor(batch.data[at, ...])
 
 
 def _owner(gradient: Any) -> Any:
@@ -143,19 +318,25 @@ def _edges(inputs: Sequence[Tensor]) -> list[Edge]:
     return edges
 
 
-def _roots(
-    tensors: Sequence[Tensor], gradients: Sequence[Tensor | None] | None, create_graph: bool
-) -> list[tuple[Edge, Any]]:
+def _in_pairs(
+    tensors: Sequence[Tensor], gradients: Sequence[Tensor | None] | None
+) -> list[tuple[Tensor, Tensor | None]]:
     if gradients is None:
-        gradients = [None] * len(tensors)
+        return [(tensor, None) for tensor in tensors]
     if len(gradients) != len(tensors):
         raise EngineError(
             "WRONG_ARITY",
             f"{len(tensors)} tensors and {len(gradients)} gradients; there must be one gradient "
             "for each tensor (None for a scalar), or none at all",
         )
+    return list(zip(tensors, gradients, strict=True))
+
+
+def _roots(
+    tensors: Sequence[Tensor], gradients: Sequence[Tensor | None] | None, create_graph: bool
+) -> list[tuple[Edge, Any]]:
     roots: list[tuple[Edge, Any]] = []
-    for index, (tensor, given) in enumerate(zip(tensors, gradients, strict=True)):
+    for index, (tensor, given) in enumerate(_in_pairs(tensors, gradients)):
         edge = tensor.gradient_edge()
         if edge is None:
             raise EngineError(
@@ -171,16 +352,20 @@ def _roots(
 
 def _implicit(tensor: Tensor) -> Tensor:
     if tensor.data.size != 1 or tensor.dtype.kind == "c":
-        what = "complex" if tensor.dtype.kind == "c" else f"of shape {tensor.shape}"
-        raise EngineError(
-            "NON_SCALAR_ROOT",
-            f"the tensor is {what}: only a real scalar has a gradient without a direction. Pass "
-            "gradient=v, of the tensor's shape, to get the vector-Jacobian product v·J, or reduce "
-            "the tensor first, for example with sum()",
-            shape=tensor.shape,
-            dtype=tensor.dtype,
-        )
+        raise _no_direction(tensor)
     return Tensor(np.ones(tensor.shape, tensor.dtype))
+
+
+def _no_direction(tensor: Tensor) -> EngineError:
+    what = "complex" if tensor.dtype.kind == "c" else f"of shape {tensor.shape}"
+    return EngineError(
+        "NON_SCALAR_ROOT",
+        f"the tensor is {what}: only a real scalar has a gradient without a direction. Pass "
+        "gradient=v, of the tensor's shape, to get the vector-Jacobian product v·J, or reduce "
+        "the tensor first, for example with sum()",
+        shape=tensor.shape,
+        dtype=tensor.dtype,
+    )
 
 
 def _checked(tensor: Tensor, gradient: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from gradwire_engine.declare import composite, elementwise, general, linear, non
 from gradwire_engine.dtypes import category, complex_dtype, number_dtype, result_dtype, wrapped
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
+from gradwire_engine.transforms import leave
 
 _NUMBERS = (bool, int, float, complex)
 
