@@ -19,7 +19,9 @@ from gradwire.wire import WireError, array_from_payload, dtype_from_wire, payloa
 from gradwire_engine.autograd import backward, grad
 from gradwire_engine.context import use
 from gradwire_engine.errors import EngineError
+from gradwire_engine.forward import jvp
 from gradwire_engine.functions import checkpoint, custom_function
+from gradwire_engine.jacobians import forward_jacobian, jacobian
 from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
 from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
@@ -353,26 +355,80 @@ class Execution:
             raise _names_none("grad.outputs")
         inputs = self._named(message.inputs, "grad.inputs")
         grad_outputs = self._named_or_none(message.grad_outputs, "grad.grad_outputs") or None
+        variables = None
+        if message.HasField("variables"):
+            variables = self._named(message.variables.tensors, "grad.variables.tensors")
         first = message.output
         made = range(first, first + len(inputs))
         workspace.require_free(made, "grad.output")
         keep = message.retain_graph if message.HasField("retain_graph") else None
-        self._spend_on_backward("grad")
+        create_graph = message.create_graph
+        options: dict[str, Any] = {
+            "retain_graph": keep,
+            "create_graph": create_graph,
+            "allow_unused": message.allow_unused if message.HasField("allow_unused") else None,
+            "materialize_grads": message.materialize_grads,
+            "variables": variables,
+        }
+        passes = 1
+        if message.is_jacobian:
+            _require_alone(message.outputs, message.grad_outputs, "grad", "outputs", "grad_outputs")
+            passes = outputs[0].data.size
+        elif message.is_grads_batched and grad_outputs and grad_outputs[0] is not None:
+            passes = grad_outputs[0].shape[0] if grad_outputs[0].ndim else 1
+        self._spend_on_backward("grad", passes)
         try:
-            gradients = grad(
-                outputs,
-                inputs,
-                grad_outputs,
-                retain_graph=keep,
-                create_graph=message.create_graph,
-                allow_unused=message.allow_unused if message.HasField("allow_unused") else None,
-                materialize_grads=message.materialize_grads,
-            )
+            if message.is_jacobian:
+                gradients = jacobian(outputs[0], inputs, **options)
+            else:
+                gradients = grad(
+                    outputs,
+                    inputs,
+                    grad_outputs,
+                    is_grads_batched=message.is_grads_batched,
+                    **options,
+                )
         except EngineError as error:
             raise _of_backward(error, "grad", "outputs", "grad_outputs", "inputs") from None
-        self._count_backward(message.create_graph, keep)
+        self._count_derivatives(gradients, create_graph, keep, variables)
         for handle, gradient in zip(made, gradients, strict=True):
             self._make(handle, gradient)
+
+    def _jvp(self, message: pb.Jvp) -> None:
+        workspace = self._workspace
+        outputs = self._named(message.outputs, "jvp.outputs")
+        if not outputs:
+            raise _names_none("jvp.outputs")
+        inputs = self._named(message.inputs, "jvp.inputs")
+        tangents = self._named(message.tangents, "jvp.tangents")
+        variables = None
+        if message.HasField("variables"):
+            variables = self._named(message.variables.tensors, "jvp.variables.tensors")
+        first = message.output
+        made = range(first, first + len(outputs))
+        workspace.require_free(made, "jvp.output")
+        create_graph = message.create_graph
+        passes = 1
+        if message.is_jacobian:
+            _require_alone(message.inputs, message.tangents, "jvp", "inputs", "tangents")
+            passes = inputs[0].data.size
+        # Each goes through a backward that was recorded, which is about twice as long.
+        self._spend_on_backward("jvp", 1 + 2 * passes)
+        results: Sequence[Tensor]
+        try:
+            if message.is_jacobian:
+                results = forward_jacobian(
+                    outputs, inputs[0], create_graph=create_graph, variables=variables
+                )
+            else:
+                results = jvp(
+                    outputs, inputs, tangents, create_graph=create_graph, variables=variables
+                )
+        except EngineError as error:
+            raise _of_backward(error, "jvp", "outputs", "tangents", "inputs") from None
+        self._count_derivatives(results, create_graph, variables is None, variables)
+        for handle, tangent in zip(made, results, strict=True):
+            self._make(handle, tangent)
 
     def _custom_function(self, message: pb.CustomFunction) -> None:
         settings = self._workspace.settings
@@ -425,8 +481,22 @@ class Execution:
         workspace.work += 3 * _STEP_FLOPS * len(program.instructions)
         workspace.nodes_bound += 1
 
-    def _spend_on_backward(self, field: str) -> None:
-        self._spend(2 * self._workspace.work, field)
+    def _spend_on_backward(self, field: str, passes: int = 1) -> None:
+        self._spend(2 * passes * self._workspace.work, field)
+
+    def _count_derivatives(
+        self,
+        found: Sequence[Tensor | None],
+        create_graph: bool,
+        keep: bool | None,
+        variables: Sequence[Tensor] | None,
+    ) -> None:
+        """Count what passes for new tensors left."""
+        if variables is None:
+            self._count_backward(create_graph, keep)
+        else:
+            recorded = any(each is not None and each.requires_grad for each in found)
+            self._workspace.count_transform(recorded, create_graph if keep is None else keep)
 
     def _count_backward(self, create_graph: bool, keep: bool | None) -> None:
         self._workspace.count_backward(create_graph, create_graph if keep is None else keep)
@@ -554,6 +624,25 @@ def _names_none(field: str) -> ServiceError:
     )
 
 
+def _require_alone(
+    tensors: Sequence[int], directions: Sequence[int], step: str, field: str, other: str
+) -> None:
+    """Refuse a Jacobian of several tensors, or with directions besides the unit ones."""
+    if len(tensors) != 1:
+        raise ServiceError(
+            "WRONG_ARITY",
+            f"is_jacobian takes one tensor in {field}, not {len(tensors)}; use one step for each",
+            field=f"{step}.{field}",
+            metadata={"given": len(tensors)},
+        )
+    if directions:
+        raise ServiceError(
+            "BAD_VALUE",
+            f"is_jacobian goes along every unit direction itself; leave out {other}",
+            field=f"{step}.{other}",
+        )
+
+
 def _of_backward(
     error: EngineError, step: str, roots: str, seeds: str, inputs: str
 ) -> ServiceError:
@@ -569,7 +658,7 @@ def _of_backward(
         case "NO_INPUTS":
             at = inputs
         case "BAD_VALUE":
-            at = "allow_unused"
+            at = error.argument or "allow_unused"
         case _:
             at = roots
     failure.field = f"{step}.{at}"
@@ -581,6 +670,7 @@ _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "put": Execution._put,
     "backward": Execution._backward,
     "grad": Execution._grad,
+    "jvp": Execution._jvp,
     "fetch": Execution._fetch,
     "release": Execution._release,
     "requires_grad": Execution._requires_grad,
