@@ -171,6 +171,8 @@ def outputs_of(entry: Entry) -> range | tuple[int, ...]:
             return (step.put.output,)
         case "grad":
             return range(step.grad.output, step.grad.output + len(step.grad.inputs))
+        case "jvp":
+            return range(step.jvp.output, step.jvp.output + len(step.jvp.outputs))
         case "get_grad":
             return tuple(step.get_grad.outputs)
         case _:

@@ -279,7 +279,9 @@ def _count_directions(
         count = gradient.shape[0]
     if count is None:
         raise EngineError(
-            "BAD_VALUE", "is_grads_batched=True needs grad_outputs, whose dimension 0 is the batch"
+            "BAD_VALUE",
+            "is_grads_batched=True needs grad_outputs, whose dimension 0 is the batch",
+            argument="grad_outputs",
         )
     return count
 

@@ -208,6 +208,9 @@ def makes(step: pb.Step) -> tuple[Sequence[int], bool]:
         case "checkpoint":
             first = step.checkpoint.output
             return range(first, first + len(step.checkpoint.program.outputs)), False
+        case "jvp":
+            first = step.jvp.output
+            return range(first, first + len(step.jvp.outputs)), False
         case "get_grad":
             return step.get_grad.outputs[:], False
         case _:

@@ -255,6 +255,16 @@ class Workspace:
             # to the work of one iteration, and after a change it does so within a few.
             self.work //= 4
 
+    def count_transform(self, recorded: bool, kept: bool) -> None:
+        """Count what the pass of a functional transform left: results, `recorded` or not."""
+        self.bytes_bound += self.bytes_bound if recorded else 0
+        if recorded:
+            self.nodes_bound += self.nodes_bound
+            self.work += 2 * self.work
+        elif not kept:
+            # The passes inside of it were recorded, and have counted; all of that goes with it.
+            self.work //= 16
+
     def audit(self) -> None:
         """Count what is really held: by handles, their gradients, and the graph behind them."""
         held = _Held()
