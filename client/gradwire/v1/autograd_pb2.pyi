@@ -565,16 +565,18 @@ class Jvp(_message.Message):
     def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., tangents: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., create_graph: _Optional[bool] = ..., is_jacobian: _Optional[bool] = ..., variables: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
 
 class Fetch(_message.Message):
-    __slots__ = ("tensors", "values", "info", "max_value_bytes")
+    __slots__ = ("tensors", "values", "info", "max_value_bytes", "bases")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
     MAX_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BASES_FIELD_NUMBER: _ClassVar[int]
     tensors: _containers.RepeatedScalarFieldContainer[int]
     values: bool
     info: bool
     max_value_bytes: int
-    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., values: _Optional[bool] = ..., info: _Optional[bool] = ..., max_value_bytes: _Optional[int] = ...) -> None: ...
+    bases: bool
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., values: _Optional[bool] = ..., info: _Optional[bool] = ..., max_value_bytes: _Optional[int] = ..., bases: _Optional[bool] = ...) -> None: ...
 
 class FetchedTensor(_message.Message):
     __slots__ = ("tensor", "absent", "value", "info")
@@ -599,7 +601,7 @@ class TensorValue(_message.Message):
     def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ...) -> None: ...
 
 class TensorInfo(_message.Message):
-    __slots__ = ("dtype", "shape", "requires_grad", "is_leaf", "retains_grad", "version", "grad_fn", "strides")
+    __slots__ = ("dtype", "shape", "requires_grad", "is_leaf", "retains_grad", "version", "grad_fn", "strides", "is_inference", "is_view", "base")
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     REQUIRES_GRAD_FIELD_NUMBER: _ClassVar[int]
@@ -608,6 +610,9 @@ class TensorInfo(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GRAD_FN_FIELD_NUMBER: _ClassVar[int]
     STRIDES_FIELD_NUMBER: _ClassVar[int]
+    IS_INFERENCE_FIELD_NUMBER: _ClassVar[int]
+    IS_VIEW_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
     dtype: Dtype
     shape: _containers.RepeatedScalarFieldContainer[int]
     requires_grad: bool
@@ -616,7 +621,10 @@ class TensorInfo(_message.Message):
     version: int
     grad_fn: NodeRef
     strides: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ..., is_leaf: _Optional[bool] = ..., retains_grad: _Optional[bool] = ..., version: _Optional[int] = ..., grad_fn: _Optional[_Union[NodeRef, _Mapping]] = ..., strides: _Optional[_Iterable[int]] = ...) -> None: ...
+    is_inference: bool
+    is_view: bool
+    base: int
+    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ..., is_leaf: _Optional[bool] = ..., retains_grad: _Optional[bool] = ..., version: _Optional[int] = ..., grad_fn: _Optional[_Union[NodeRef, _Mapping]] = ..., strides: _Optional[_Iterable[int]] = ..., is_inference: _Optional[bool] = ..., is_view: _Optional[bool] = ..., base: _Optional[int] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("tensors",)
@@ -707,18 +715,8 @@ class RegisterHook(_message.Message):
     node: int
     tensors: TensorList
     max_value_bytes: int
-    program: HookProgram
-    def __init__(self, hook: _Optional[int] = ..., kind: _Optional[_Union[HookKind, str]] = ..., tensor: _Optional[int] = ..., grad_fn_of: _Optional[int] = ..., node: _Optional[int] = ..., tensors: _Optional[_Union[TensorList, _Mapping]] = ..., max_value_bytes: _Optional[int] = ..., program: _Optional[_Union[HookProgram, _Mapping]] = ...) -> None: ...
-
-class HookProgram(_message.Message):
-    __slots__ = ("gradients", "steps", "replacements")
-    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
-    STEPS_FIELD_NUMBER: _ClassVar[int]
-    REPLACEMENTS_FIELD_NUMBER: _ClassVar[int]
-    gradients: _containers.RepeatedScalarFieldContainer[int]
-    steps: _containers.RepeatedCompositeFieldContainer[Step]
-    replacements: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, gradients: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., replacements: _Optional[_Iterable[int]] = ...) -> None: ...
+    program: Program
+    def __init__(self, hook: _Optional[int] = ..., kind: _Optional[_Union[HookKind, str]] = ..., tensor: _Optional[int] = ..., grad_fn_of: _Optional[int] = ..., node: _Optional[int] = ..., tensors: _Optional[_Union[TensorList, _Mapping]] = ..., max_value_bytes: _Optional[int] = ..., program: _Optional[_Union[Program, _Mapping]] = ...) -> None: ...
 
 class RemoveHook(_message.Message):
     __slots__ = ("hook",)
