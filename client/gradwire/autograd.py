@@ -8,14 +8,23 @@ from gradwire import reading
 from gradwire import tensors as _tensors
 from gradwire.arguments import wrong_type
 from gradwire.errors import ArgumentError, refused
+from gradwire.function import Function
 from gradwire.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
-    from gradwire.session import Session
+    from gradwire.core import SessionCore
     from gradwire.tensors import Tensor
 
-__all__ = ["backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "Function",
+    "backward",
+    "enable_grad",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+]
 
 
 def backward(
@@ -116,9 +125,9 @@ def grad(
         materialize_grads=materialize_grads,
     )
     session.step(pb.Step(grad=message))
-    made = [_tensors.Tensor(first + nr, session) for nr in range(len(variables))]
+    made = [session.tensor_type(first + nr, session) for nr in range(len(variables))]
     if allow_unused and not materialize_grads:
-        return reading.without_absent(session, made)
+        return session.finish(reading.read_without_absent(session, made))
     return tuple(made)
 
 
@@ -165,7 +174,7 @@ def _directions(function: str, argument: str, given: object, count: int) -> "lis
     return found
 
 
-def _session(function: str, tensors: "Sequence[Tensor | None]") -> "Session":
+def _session(function: str, tensors: "Sequence[Tensor | None]") -> "SessionCore":
     session = None
     for each in tensors:
         if each is None:

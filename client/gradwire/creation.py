@@ -14,7 +14,7 @@ from gradwire.dtypes import dtype as Dtype
 from gradwire.errors import AutogradError, refused
 
 if TYPE_CHECKING:
-    from gradwire.session import Session
+    from gradwire.core import SessionCore
     from gradwire.tensors import Tensor
 
 DtypeLike = "Dtype | npt.DTypeLike | None"
@@ -53,7 +53,7 @@ def from_numpy(ndarray: Array) -> "Tensor":
 
 
 def put(
-    session: "Session", data: Any, dtype: "Dtype | npt.DTypeLike | None", requires_grad: bool
+    session: "SessionCore", data: Any, dtype: "Dtype | npt.DTypeLike | None", requires_grad: bool
 ) -> "Tensor":
     """A new leaf tensor of a session, as `tensor` says."""
     wanted = None if dtype is None else dtypes.as_dtype(dtype)
@@ -71,7 +71,7 @@ def put(
             "give the numbers as floats, or dtype=gradwire.float32",
             dtype=found.name,
         )
-    made = _tensors.Tensor(session.put(array, requires_grad), session)
+    made = session.tensor_type(session.put(array, requires_grad), session)
     known = reading.known(made)
     strides = tuple(step // array.itemsize for step in _contiguous_strides(array))
     known.info = Info(found, array.shape, requires_grad, True, False, 0, None, strides)

@@ -4,23 +4,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gradwire.errors import SessionError
 
 if TYPE_CHECKING:
-    from gradwire.session import Session
+    from gradwire.core import SessionCore
 
-_chosen: Final[ContextVar["Session | None"]] = ContextVar("gradwire_session", default=None)
-_open: Final[list["Session"]] = []
+S = TypeVar("S", bound="SessionCore")
+
+_chosen: Final[ContextVar["SessionCore | None"]] = ContextVar("gradwire_session", default=None)
+_open: Final[list["SessionCore"]] = []
 _had_session = False
 
 
-def current() -> "Session":
+def current() -> "SessionCore":
     """The session that new tensors go to.
 
     The one that this context (thread, task, greenlet) opened or chose last, else the newest open
-    one of the process. A process that never opened one gets the embedded server's.
+    one of the process, but for those of other event loops. A process that never opened one gets the
+    embedded server's.
 
     Raises:
         SessionError: there were sessions, and all are closed.
@@ -29,7 +32,8 @@ def current() -> "Session":
     if session is not None and not session.closed:
         return session
     for session in reversed(_open):
-        return session
+        if session.is_near:
+            return session
     if _had_session:
         raise SessionError("no session is open any more; open one with gradwire.connect()")
     from gradwire.connecting import connect  # the one place where the arrow points back
@@ -38,7 +42,7 @@ def current() -> "Session":
 
 
 @contextmanager
-def chosen(session: "Session") -> Iterator["Session"]:
+def chosen(session: S) -> Iterator[S]:
     """Make a session the current one of this context for a while."""
     token = _chosen.set(session)
     try:
@@ -47,7 +51,7 @@ def chosen(session: "Session") -> Iterator["Session"]:
         _chosen.reset(token)
 
 
-def opened(session: "Session") -> None:
+def opened(session: "SessionCore") -> None:
     """Note a session that was opened, and make it this context's current one."""
     global _had_session
     _had_session = True
@@ -55,7 +59,7 @@ def opened(session: "Session") -> None:
     _chosen.set(session)
 
 
-def closed(session: "Session") -> None:
+def closed(session: "SessionCore") -> None:
     """Note a session that was closed."""
     if session in _open:
         _open.remove(session)
@@ -63,7 +67,7 @@ def closed(session: "Session") -> None:
         _chosen.set(None)
 
 
-def open_sessions() -> tuple["Session", ...]:
+def open_sessions() -> tuple["SessionCore", ...]:
     """All open sessions of this process, oldest first."""
     return tuple(_open)
 

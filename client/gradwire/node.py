@@ -6,7 +6,7 @@ from gradwire import wire
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
-    from gradwire.session import Session
+    from gradwire.core import SessionCore
     from gradwire.tensors import Tensor
 
 _LEVELS: Final = 8
@@ -80,7 +80,8 @@ class Node:
         if known is not None:
             return known
         request = pb.GetGraphRequest(nodes=[self._ref.id], max_depth=_LEVELS)
-        for page in graph_pages(self._tensor._session, request):
+        session = self._tensor._session
+        for page in session.finish(read_pages(session, request)):
             for node in page.nodes:
                 self._found[node.id] = node
         return self._found[self._ref.id]
@@ -98,12 +99,14 @@ class Node:
         return hash((id(self._tensor._session), self._ref.id))
 
 
-def graph_pages(session: "Session", request: pb.GetGraphRequest) -> list[pb.GetGraphResponse]:
+async def read_pages(
+    session: "SessionCore", request: pb.GetGraphRequest
+) -> list[pb.GetGraphResponse]:
     """All pages of a graph of the session, after all that is recorded ran."""
-    session.synchronize()
+    await session.settle()
     request.session_id = session.id
     pages: list[pb.GetGraphResponse] = []
     while not pages or pages[-1].next_page_token:
         request.page_token = pages[-1].next_page_token if pages else ""
-        pages.append(session.call(wire.GET_GRAPH, request, pb.GetGraphResponse))
+        pages.append(await session.request(wire.GET_GRAPH, request, pb.GetGraphResponse))
     return pages

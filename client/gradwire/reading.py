@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-from gradwire import tensors as _tensors
 from gradwire.codec import Array, Fetched, Info
 from gradwire.errors import ServerError
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
-    from gradwire.session import Session
+    from gradwire.core import SessionCore
     from gradwire.tensors import Tensor
 
 SMALL: Final = 64 << 10
@@ -63,7 +62,15 @@ def info_of(tensor: "Tensor") -> Info:
     found = tensor._known
     if found is not None and found.info is not None and found.info_at == tensor._session.changes:
         return found.info
-    _read(tensor._session, [tensor], _ASIDE)
+    return tensor._session.finish(read_info(tensor))
+
+
+async def read_info(tensor: "Tensor") -> Info:
+    """As `info_of`, to be awaited."""
+    found = tensor._known
+    if found is not None and found.info is not None and found.info_at == tensor._session.changes:
+        return found.info
+    await _read(tensor._session, [tensor], _ASIDE)
     return _info(tensor)
 
 
@@ -80,14 +87,19 @@ def info_and_small_value_of(tensor: "Tensor") -> tuple[Info, Array | None]:
 
     There is one, as in `values_of`, where operators were recorded since the last.
     """
-    value = _remembered(tensor)
+    return tensor._session.finish(read_info_and_small_value(tensor))
+
+
+async def read_info_and_small_value(tensor: "Tensor") -> tuple[Info, Array | None]:
+    """As `info_and_small_value_of`, to be awaited."""
+    value = remembered(tensor)
     if value is not None and not tensor._session.unsettled:
-        return info_of(tensor), value
-    (value,) = _read(tensor._session, [tensor], SMALL)
+        return await read_info(tensor), value
+    (value,) = await _read(tensor._session, [tensor], SMALL)
     return _info(tensor), value
 
 
-def makers_of(session: "Session", tensors: Sequence["Tensor"]) -> dict[int, int]:
+async def read_makers(session: "SessionCore", tensors: Sequence["Tensor"]) -> dict[int, int]:
     """The nodes that made tensors, by handle; without leaves and failed ones. One round trip."""
     at = session.changes
     untold = [
@@ -97,7 +109,7 @@ def makers_of(session: "Session", tensors: Sequence["Tensor"]) -> dict[int, int]
         and not session.has_failed(each._handle)
     ]
     if untold:
-        _read(session, untold, _ASIDE)
+        await _read(session, untold, _ASIDE)
     found = {}
     for each in tensors:
         info = each._known.info if each._known is not None else None
@@ -112,10 +124,15 @@ def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
     What is remembered is not asked for again. But where operators were recorded since the last
     round trip there is one all the same: if one of them failed, it is time to say so.
     """
-    values = {id(each): _remembered(each) for each in tensors}
+    return tensors[0]._session.finish(read_values(tensors))
+
+
+async def read_values(tensors: Sequence["Tensor"]) -> list[Array]:
+    """As `values_of`, to be awaited."""
+    values = {id(each): remembered(each) for each in tensors}
     missing = [each for each in tensors if values[id(each)] is None]
     if missing or tensors[0]._session.unsettled:
-        read = _read(tensors[0]._session, missing, 0)
+        read = await _read(tensors[0]._session, missing, 0)
         values |= {id(each): value for each, value in zip(missing, read, strict=True)}
     found = [values[id(each)] for each in tensors]
     complete = [value for value in found if value is not None]
@@ -124,7 +141,8 @@ def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
     return complete
 
 
-def _remembered(tensor: "Tensor") -> Array | None:
+def remembered(tensor: "Tensor") -> Array | None:
+    """The value of a tensor as it is now, where it needs no round trip."""
     found = tensor._known
     if found is None or found.value_at != tensor._session.changes:
         return None
@@ -138,8 +156,8 @@ def _info(tensor: "Tensor") -> Info:
     return found.info
 
 
-def _read(
-    session: "Session",
+async def _read(
+    session: "SessionCore",
     tensors: Sequence["Tensor"],
     most_bytes: int,
     holders: Sequence["Tensor"] = (),
@@ -154,7 +172,7 @@ def _read(
         root
         for ref in session.last_roots
         if (root := ref()) is not None
-        and _remembered(root) is None
+        and remembered(root) is None
         and not session.has_failed(root._handle)
         and not any(root is each for each in tensors)
     ]
@@ -162,15 +180,20 @@ def _read(
     asked = [_fetch([each._handle for each in tensors], most_bytes)] if tensors else []
     if aside:
         asked.append(_fetch([each._handle for each in aside], _ASIDE))
-    answers = _exchange(session, asked, holders, grad_bytes)
+    answers = await _exchange(session, asked, holders, grad_bytes)
     values = [_remember(*pair, at) for pair in zip([*tensors, *aside], answers, strict=True)]
     return values[: len(tensors)]
 
 
-def resolve_grads(session: "Session", *holders: "Tensor", most_bytes: int = SMALL) -> None:
+def resolve_grads(session: "SessionCore", *holders: "Tensor", most_bytes: int = SMALL) -> None:
     """One round trip: the `.grad` of these tensors and of all others that may have one."""
+    session.finish(read_grads(session, *holders, most_bytes=most_bytes))
+
+
+async def read_grads(session: "SessionCore", *holders: "Tensor", most_bytes: int = SMALL) -> None:
+    """As `resolve_grads`, to be awaited."""
     untold = [each for each in holders if each._known is None or each._known.info is None]
-    _read(session, untold, _ASIDE, holders, most_bytes)
+    await _read(session, untold, _ASIDE, holders, most_bytes)
 
 
 def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
@@ -183,8 +206,8 @@ def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
     return step
 
 
-def _exchange(
-    session: "Session",
+async def _exchange(
+    session: "SessionCore",
     fetches: Sequence[pb.Step],
     asked: Sequence["Tensor"] = (),
     asked_bytes: int = _ASIDE,
@@ -195,18 +218,18 @@ def _exchange(
     """
     at, backwards = session.changes, session.backwards
     if not asked and session.grads_known_at == backwards:
-        return session.exchange(*fetches)
+        return await session.ask(*fetches)
     holders = _unresolved(session, asked)
     if not holders:
         session.grads_known_at = backwards
-        return session.exchange(*fetches)
+        return await session.ask(*fetches)
     first = session.new_handles(len(holders))
     grads = range(first, first + len(holders))
     naming = pb.GetGrad(tensors=[each._handle for each in holders], outputs=grads)
     near = sum(any(each is other for other in asked) for each in holders) if asked else 0
     parts = ((grads[:near], asked_bytes), (grads[near:], _ASIDE))
     try:
-        answers = session.exchange(
+        answers = await session.ask(
             *fetches,
             pb.Step(get_grad=naming),
             *(_fetch(part, most_bytes) for part, most_bytes in parts if part),
@@ -218,15 +241,19 @@ def _exchange(
     session.grads_known_at = backwards
     count = len(answers) - len(holders)
     for holder, answer in zip(holders, answers[count:], strict=True):
-        remembered = known(holder)
-        remembered.grad_at = backwards
+        if is_resolved(holder):
+            # Someone else learned or set it meanwhile.
+            session.release(answer.tensor)
+            continue
+        found = known(holder)
+        found.grad_at = backwards
         if answer.absent:
             session.release(answer.tensor)
-            remembered.grad = None
+            found.grad = None
             continue
-        remembered.grad = _tensors.Tensor(answer.tensor, session)
+        found.grad = session.tensor_type(answer.tensor, session)
         session.grads_seen = True
-        _remember(remembered.grad, answer, at)
+        _remember(found.grad, answer, at)
     return answers[:count]
 
 
@@ -240,7 +267,7 @@ def is_resolved(tensor: "Tensor") -> bool:
     return found.grad_at >= session.rebuilt_grads
 
 
-def _unresolved(session: "Session", asked: Sequence["Tensor"]) -> list["Tensor"]:
+def _unresolved(session: "SessionCore", asked: Sequence["Tensor"]) -> list["Tensor"]:
     """Tensors whose `.grad` is to be learned, those of `asked` first."""
     candidates = {id(each): each for each in (*asked, *_alive(session))}
     return [
@@ -250,29 +277,31 @@ def _unresolved(session: "Session", asked: Sequence["Tensor"]) -> list["Tensor"]
     ]
 
 
-def _alive(session: "Session") -> list["Tensor"]:
+def _alive(session: "SessionCore") -> list["Tensor"]:
     # A snapshot: other threads may add to it meanwhile.
     refs = session.grad_holders.valuerefs()
     return [tensor for ref in refs if (tensor := ref()) is not None]
 
 
 def _remember(tensor: "Tensor", answer: Fetched, at: int) -> Array | None:
-    remembered = known(tensor)
+    found = known(tensor)
     if answer.info is not None:
-        remembered.info, remembered.info_at = answer.info, at
+        found.info, found.info_at = answer.info, at
     value = answer.value
     if value is not None and value.nbytes <= SMALL:
-        remembered.value, remembered.value_at = value, at
+        found.value, found.value_at = value, at
     return value
 
 
-def without_absent(session: "Session", tensors: "Sequence[Tensor]") -> "tuple[Tensor, ...]":
+async def read_without_absent(
+    session: "SessionCore", tensors: "Sequence[Tensor]"
+) -> "tuple[Tensor, ...]":
     """The tensors, with None for those whose handle holds none; one round trip.
 
     Typed as if there were no None, as PyTorch types `grad`: whoever allows unused inputs knows.
     """
     at = session.changes
-    answers = _exchange(session, [_fetch([each._handle for each in tensors], _ASIDE)])
+    answers = await _exchange(session, [_fetch([each._handle for each in tensors], _ASIDE)])
     found: list[Tensor | None] = []
     for each, answer in zip(tensors, answers, strict=True):
         if not answer.absent:

@@ -9,13 +9,14 @@ import numpy as np
 # import this; so the class is looked up when it is needed.
 from gradwire import arguments, current
 from gradwire import tensors as _tensors
+from gradwire.capture import joined
 from gradwire.dtypes import dtype
 from gradwire.errors import refused
 from gradwire.modes import is_grad_enabled
 from gradwire.recorder import Attribute, Handles
 
 if TYPE_CHECKING:
-    from gradwire.session import Session
+    from gradwire.core import SessionCore
     from gradwire.tensors import Tensor
 
 
@@ -39,7 +40,7 @@ def record(
     """
     session, inputs, bound = _bind(name, names, tensors, attributes)
     handle = session.op(name, inputs, bound, 1, not is_grad_enabled())
-    return _tensors.Tensor(handle, session)
+    return session.tensor_type(handle, session)
 
 
 def record_many(
@@ -52,7 +53,7 @@ def record_many(
     """Record an operator with several results; as `record`."""
     session, inputs, bound = _bind(name, names, tensors, attributes)
     first = session.op(name, inputs, bound, outputs, not is_grad_enabled())
-    return tuple(_tensors.Tensor(first + nr, session) for nr in range(outputs))
+    return tuple(session.tensor_type(first + nr, session) for nr in range(outputs))
 
 
 def record_in_place(
@@ -83,7 +84,7 @@ def _bind(
     names: tuple[str, ...],
     tensors: tuple[object, ...],
     attributes: Sequence[Attribute],
-) -> "tuple[Session, tuple[int, ...], tuple[Attribute, ...]]":
+) -> "tuple[SessionCore, tuple[int, ...], tuple[Attribute, ...]]":
     """The session that the tensors live in, their handles, and numbers given for tensors."""
     Tensor = _tensors.Tensor
     bound = tuple(attributes)
@@ -91,7 +92,7 @@ def _bind(
         only = tensors[0]
         if isinstance(only, Tensor):
             return only._session, (only._handle,), bound
-    session: Session | None = None
+    session: SessionCore | None = None
     inputs: list[int] = []
     for nr, each in enumerate(tensors):
         if isinstance(each, Tensor):
@@ -99,7 +100,10 @@ def _bind(
             if session is None:
                 session = each._session
             elif each._session is not session:
-                raise _two_sessions(name, session, each._session)
+                together = joined(tensors)
+                if together is None:
+                    raise _two_sessions(name, session, each._session)
+                return _bind(name, names, tuple(together), attributes)
         else:
             inputs.append(0)
             if each is not None:
@@ -119,7 +123,7 @@ def _bind(
 class TensorList(Handles):
     """An argument of type `Tensor[]`, with the session that its tensors live in."""
 
-    session: "Session | None"
+    session: "SessionCore | None"
 
     def __new__(cls, name: str, argument: str, items: Iterable[object]) -> "TensorList":
         """Take the handles of tensors; of None, 0.
@@ -128,7 +132,9 @@ class TensorList(Handles):
             TypeError: an item is no tensor.
             SessionError: tensors of different sessions.
         """
-        session: Session | None = None
+        items = list(items)
+        items = joined(items) or items
+        session: SessionCore | None = None
         handles: list[int] = []
         for item in items:
             if item is None:
@@ -146,7 +152,7 @@ class TensorList(Handles):
         return made
 
 
-def _two_sessions(name: str, one: "Session", other: "Session") -> Exception:
+def _two_sessions(name: str, one: "SessionCore", other: "SessionCore") -> Exception:
     return refused(
         "BAD_VALUE",
         f"{name}: its tensors live in different sessions ({one.id} and {other.id}); carry a value "
@@ -185,7 +191,17 @@ def binary(
     inputs: tuple[int, ...]
     if isinstance(right, _tensors.Tensor):
         if right._session is not session:
-            raise _two_sessions(name, session, right._session)
+            together = joined((left, right))
+            if together is None:
+                raise _two_sessions(name, session, right._session)
+            return binary(
+                name,
+                *together,
+                swap=swap,
+                numbers=numbers,
+                names=names,
+                attributes=attributes,
+            )
         mine, other = left._handle, right._handle
         inputs = (other, mine) if swap else (mine, other)
     else:
@@ -195,7 +211,7 @@ def binary(
         inputs = (0, left._handle) if swap else (left._handle,)
         attributes = (*attributes, (names[not swap], number))
     handle = session.op(name, inputs, attributes, 1, not is_grad_enabled())
-    return _tensors.Tensor(handle, session)
+    return session.tensor_type(handle, session)
 
 
 def binary_in_place(

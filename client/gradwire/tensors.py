@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy.typing as npt
 
 from gradwire import autograd, grads, node, printing, reading
-from gradwire.codec import Array
+from gradwire.codec import Array, Info
 from gradwire.dtypes import dtype as Dtype
 from gradwire.errors import AutogradError, BadValueError, refused
 from gradwire.tensor_operators import Operators
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
+    from gradwire.core import SessionCore
     from gradwire.node import Node
     from gradwire.reading import Known
     from gradwire.session import Session
@@ -47,7 +48,7 @@ class Tensor(Operators):
     # NumPy leaves operators between an array and a tensor to the tensor.
     __array_ufunc__ = None
 
-    def __init__(self, handle: int, session: "Session") -> None:
+    def __init__(self, handle: int, session: "SessionCore") -> None:
         self._handle = handle
         self._session = session
         self._known: Known | None = None
@@ -130,7 +131,7 @@ class Tensor(Operators):
     @property
     def session(self) -> "Session":
         """The session that the tensor lives in."""
-        return self._session
+        return cast("Session", self._session)
 
     # Values
 
@@ -141,13 +142,7 @@ class Tensor(Operators):
             RuntimeError: it has another number of elements.
         """
         (value,) = reading.values_of([self])
-        if value.size != 1:
-            raise BadValueError(
-                f"a tensor of {value.size} elements (shape {value.shape}) cannot be converted to a "
-                "number; only one with a single element can, so index or reduce it first"
-            )
-        number: bool | int | float | complex = value.item()
-        return number
+        return item_of(value)
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers; of a 0-d tensor, a number."""
@@ -164,11 +159,8 @@ class Tensor(Operators):
             RuntimeError: the tensor requires grad, and `force` is not set.
         """
         (value,) = reading.values_of([self])
-        if not force and self.requires_grad:
-            raise AutogradError(
-                "numpy() of a tensor that requires grad would leave the graph unnoticed; "
-                "use tensor.detach().numpy(), or gradwire.fetch(tensor)"
-            )
+        if not force:
+            check_detached(reading.info_of(self))
         return value
 
     def __array__(
@@ -375,6 +367,26 @@ class Tensor(Operators):
     def data(self) -> "Tensor":
         """The values outside of the graph, as `detach()`."""
         return self.detach()
+
+
+def item_of(value: Array) -> bool | int | float | complex:
+    """The only element of a value, as `Tensor.item` says."""
+    if value.size != 1:
+        raise BadValueError(
+            f"a tensor of {value.size} elements (shape {value.shape}) cannot be converted to a "
+            "number; only one with a single element can, so index or reduce it first"
+        )
+    number: bool | int | float | complex = value.item()
+    return number
+
+
+def check_detached(info: Info) -> None:
+    """Refuse to give out the value of a tensor that requires grad, as `Tensor.numpy` says."""
+    if info.requires_grad:
+        raise AutogradError(
+            "numpy() of a tensor that requires grad would leave the graph unnoticed; "
+            "use tensor.detach().numpy(), or gradwire.fetch(tensor)"
+        )
 
 
 def _require_differentiable(found: Dtype) -> None:
