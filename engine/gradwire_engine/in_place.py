@@ -61,14 +61,24 @@ class InPlaceOperator(Operator):
             before = [kept, *args[1:]]
         target.write(values, self.name)
         if record:
+            edge = target.edge
             node = self._record(context, before, template, (target,))
-            if target.view is not None:
+            if target.view is None:
+                target.keep_retaining(edge)
+            else:
                 rebase(target, target.view, node, context)
         return target
 
     def _refuse_where_gradients_would_break(
         self, target: Tensor, record: bool, context: Context
     ) -> None:
+        if target.is_inference and not context.inference:
+            raise EngineError(
+                "INFERENCE_TENSOR",
+                f"{self.name}: a tensor made in inference mode cannot be changed in place outside "
+                f"of it; change a clone(), or use {self.base.name}",
+                op=self.name,
+            )
         view = target.view
         leaf = target if view is None else view.base
         if context.grad_enabled and leaf.leaf_requires_grad and leaf.edge is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from gradwire_engine.context import current
+from gradwire_engine.context import Context, current
 from gradwire_engine.dtypes import can_cast, is_differentiable
 from gradwire_engine.errors import EngineError
 from gradwire_engine.hooks import Hooks, hooks_of
@@ -17,6 +17,21 @@ from gradwire_engine.registry import operators
 
 if TYPE_CHECKING:
     from gradwire_engine.operator import Operator
+
+
+class _NoVersion(list[int]):
+    """The version counter of tensors made in inference mode: there is none to read."""
+
+    def __getitem__(self, index: Any) -> Any:
+        raise EngineError(
+            "INFERENCE_TENSOR",
+            "a tensor made in inference mode has no version counter, so outside of that mode it "
+            "can neither be saved for backward nor changed in place; use a clone() made outside, "
+            "or no_grad in place of inference_mode",
+        )
+
+
+NO_VERSION: Final = _NoVersion()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +60,16 @@ class View:
     seen: int
 
 
+_UNVERSIONED: Final = -1
+
+
 class Tensor:
     """An array that autograd follows.
 
     Attributes:
         data: the values. May be read-only (data of a request); `own()` makes it writable.
-        version: a one-element list that counts in-place changes, shared with views.
+        version: a one-element list that counts in-place changes, shared with views; NO_VERSION
+            where they are not counted.
         edge: the node that made this tensor and which of its outputs it is; None for a leaf.
         view: for a view, whose storage it shares and how; `refresh()` then brings `edge` up to
             date.
@@ -90,6 +109,8 @@ class Tensor:
             EngineError: DTYPE_NO_GRAD.
         """
         tensor = cls(data)
+        if current.context.inference:
+            tensor.version = NO_VERSION
         if requires_grad:
             tensor.set_requires_grad(True)
         return tensor
@@ -144,6 +165,11 @@ class Tensor:
         return node.hooks is not None and nr in node.hooks.retains
 
     @property
+    def is_inference(self) -> bool:
+        """Whether it was made in inference mode, or is a view of such a tensor."""
+        return self.version is NO_VERSION
+
+    @property
     def _version(self) -> int:
         return self.version[0]
 
@@ -165,7 +191,7 @@ class Tensor:
         """Set whether this leaf requires grad.
 
         Raises:
-            EngineError: DTYPE_NO_GRAD, NON_LEAF_FLAG.
+            EngineError: DTYPE_NO_GRAD, NON_LEAF_FLAG, INFERENCE_TENSOR.
         """
         if self.edge is not None:
             if not value:
@@ -182,6 +208,11 @@ class Tensor:
                 "only floating-point and complex tensors can require grad; this one is "
                 f"{self.data.dtype}. Convert it first, for example to float32",
                 dtype=self.data.dtype,
+            )
+        if value and self.is_inference and not current.context.inference:
+            raise EngineError(
+                "INFERENCE_TENSOR",
+                "a tensor made in inference mode cannot require grad outside of it; use a clone()",
             )
         self.leaf_requires_grad = value
 
@@ -201,6 +232,16 @@ class Tensor:
             return
         node, nr = self.edge
         hooks_of(node).retains[nr] = weakref.ref(self)
+
+    def keep_retaining(self, before: Edge | None) -> None:
+        """After a change in place, let the `.grad` retained at the edge before be that of now."""
+        hooks = None if before is None else before[0].hooks
+        if before is None or hooks is None or self.edge is None:
+            return
+        reference = hooks.retains.get(before[1])
+        if reference is not None and reference() is self:
+            del hooks.retains[before[1]]
+            hooks_of(self.edge[0]).retains[self.edge[1]] = reference
 
     def set_grad(self, grad: Tensor | None) -> None:
         """Assign `.grad`.
@@ -237,20 +278,22 @@ class Tensor:
             self.data = self.data.copy()
         return self.data
 
-    def as_view_of(self, other: Tensor, step: ViewStep, grad_enabled: bool) -> None:
+    def as_view_of(self, other: Tensor, step: ViewStep, context: Context) -> None:
         """Make this tensor a view of `other`, taken by `step`: one storage, one version counter."""
         self.version = other.version
         held = other.view
         origin: Literal["several", "no_grad"] | None = None
         if step.nr is not None:
             origin = "several"
-        elif not grad_enabled:
+        elif not context.grad_enabled:
             origin = "no_grad"
+        # Without versions there is no graph that a view could fall behind.
+        seen = _UNVERSIONED if self.is_inference else other.version[0]
         if held is None:
-            self.view = View(other, (step,), origin, other.version[0])
+            self.view = View(other, (step,), origin, seen)
         else:
             path = (*held.path, step)
-            self.view = View(held.base, path, held.origin or origin, other.version[0])
+            self.view = View(held.base, path, held.origin or origin, seen)
 
     def refresh(self) -> None:
         """Bring the edge of a view up to date with changes in place of its storage.
@@ -259,7 +302,7 @@ class Tensor:
             EngineError: MULTI_VIEW_IN_PLACE, NO_GRAD_VIEW_IN_PLACE.
         """
         view = self.view
-        if view is not None and view.seen != self.version[0]:
+        if view is not None and view.seen != _UNVERSIONED and view.seen != self.version[0]:
             from gradwire_engine.views import refresh
 
             refresh(self, view, current.context)
@@ -292,7 +335,8 @@ class Tensor:
                 dtype=data.dtype,
             )
         np.copyto(data, values, casting="unsafe")
-        self.version[0] += 1
+        if self.version is not NO_VERSION:
+            self.version[0] += 1
 
     def _refuse_overlap(self, op: str) -> None:
         """Refuse a write where several elements share one place in memory."""

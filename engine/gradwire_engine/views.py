@@ -161,7 +161,9 @@ def rebase(tensor: Tensor, view: View, inner: Node, context: Context) -> None:
         inner.versions,
         ((base.data.shape, base.data.dtype),),
     )
+    before = base.edge
     base.edge = (node, 0)
+    base.keep_retaining(before)
     # The version has moved: the view's next use finds its own edge stale.
     tensor.edge = None
     refresh(tensor, view, context)
@@ -178,6 +180,6 @@ def refusal(origin: Literal["several", "no_grad"], what: str) -> EngineError:
         )
     return EngineError(
         "NO_GRAD_VIEW_IN_PLACE",
-        f"this tensor is a view that was made under no_grad, and {what} while gradients are "
-        "recorded; make the view and the change both inside of no_grad, or both outside",
+        f"this tensor is a view that was made under no_grad or inference_mode, and {what} while "
+        "gradients are recorded; make the view and the change both inside of it, or both outside",
     )

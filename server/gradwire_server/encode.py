@@ -34,7 +34,11 @@ def set_info(message: pb.TensorInfo, tensor: Tensor) -> None:
     message.requires_grad = tensor.requires_grad
     message.is_leaf = tensor.is_leaf
     message.retains_grad = tensor.retains_grad
-    message.version = tensor._version
+    if tensor.is_inference:
+        message.is_inference = True
+    else:
+        message.version = tensor._version
+    message.is_view = tensor.view is not None
     node = tensor.grad_fn
     if node is not None:
         set_node_ref(message.grad_fn, node, tensor.output_nr)
@@ -115,8 +119,8 @@ class AnswerBuilder:
         """A handle that holds none."""
         self._response.result.fetched.add(tensor=handle, absent=True)
 
-    def add(self, handle: int, tensor: Tensor, *, value: bool, info: bool) -> None:
-        """A tensor, with its value or metadata or both."""
+    def add(self, handle: int, tensor: Tensor, *, value: bool, info: bool, base: int = 0) -> None:
+        """A tensor, with its value or metadata or both; for a view a handle of its base."""
         fetched = self._response.result.fetched.add()
         fetched.tensor = handle
         self.size += HEADER_BYTES
@@ -126,6 +130,7 @@ class AnswerBuilder:
             self._payloads.append(payload_from_array(tensor.data))
         if info:
             set_info(fetched.info, tensor)
+            fetched.info.base = base
 
     def settle(self) -> None:
         """Copy the values that are still views."""

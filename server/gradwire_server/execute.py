@@ -161,7 +161,7 @@ class Execution:
         run(self, getattr(step, kind))
 
     def _run_in_mode(self, mode: int, kind: str | None, step: pb.Step) -> None:
-        if mode != pb.GRAD_MODE_NO_GRAD:
+        if mode not in (pb.GRAD_MODE_NO_GRAD, pb.GRAD_MODE_INFERENCE):
             raise ServiceError(
                 "BAD_VALUE",
                 f"there is no grad mode {mode}",
@@ -170,10 +170,12 @@ class Execution:
             )
         context = self._workspace.context
         context.grad_enabled = False
+        context.inference = mode == pb.GRAD_MODE_INFERENCE
         try:
             self._run_kind(kind, step)
         finally:
             context.grad_enabled = True
+            context.inference = False
 
     # ------------------------------------------------------------- stopping
 
@@ -524,11 +526,16 @@ class Execution:
             failure.field = "fetch.tensors"
             raise failure
         self._spend(size // 4, "fetch")
+        names: dict[int, int] = {}
+        if message.bases:
+            self._spend(len(workspace.tensors), "fetch.bases")
+            names = {id(tensor): handle for handle, tensor in workspace.tensors.items()}
         for handle, tensor, value in found:
             if tensor is None:
                 self._builder.add_absent(handle)
-            else:
-                self._builder.add(handle, tensor, value=value, info=message.info)
+                continue
+            base = names.get(id(tensor.view.base), 0) if names and tensor.view is not None else 0
+            self._builder.add(handle, tensor, value=value, info=message.info, base=base)
 
     def _release(self, message: pb.Release) -> None:
         self._workspace.release(message.tensors[:])

@@ -21,9 +21,11 @@ PLACES = {
 
 # Where torch has a name that an SDK does not get from the operator of that name.
 PLACED_OTHERWISE = {
+    ("data", "Tensor"): "an attribute",
     ("real", "Tensor"): "an attribute",
     ("imag", "Tensor"): "an attribute",
     ("index", "Tensor"): "written x[...]",
+    ("data", "Tensor"): "an attribute",
     ("where", "Tensor"): "takes the condition second",
     ("to", "Tensor"): "takes a dtype, a device or a tensor",
     ("embedding", "torch"): "internal there",
@@ -53,6 +55,7 @@ LEFT_OUT = {
     "copy": {"non_blocking"},
     "expand": {"implicit"},
     "_to_copy": {"non_blocking"},
+    "leaky_relu_backward": {"self_is_result"},
     "_softmax": {"half_to_float"},
     "_log_softmax": {"half_to_float"},
 }

@@ -11,6 +11,7 @@ from gradwire_engine.ops import (
     pointwise,
     reductions,
     shape,
+    storage,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "pointwise",
     "reductions",
     "shape",
+    "storage",
 ]

@@ -1,0 +1,81 @@
+"""A tensor's storage and its place in the graph, taken apart: `.data`, `detach_`, `_base`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradwire_engine.context import current
+from gradwire_engine.declare import composite
+from gradwire_engine.dtypes import is_differentiable
+from gradwire_engine.errors import EngineError
+from gradwire_engine.operator import Operator
+from gradwire_engine.registry import register
+from gradwire_engine.schema import parse_schema
+from gradwire_engine.tensor import NO_VERSION, Tensor
+
+
+def _changes(schema: str, change: Callable[..., Tensor], *places: str) -> None:
+    """An operator that changes what a tensor is, rather than its values."""
+    op = Operator(parse_schema(schema), "nondiff", change, places=places)
+    op.mutates = True
+    op.call = lambda args, template: change(*args)
+    register(op)
+
+
+def _detach_(self: Tensor) -> Tensor:
+    if self.view is not None:
+        raise EngineError(
+            "BAD_VALUE",
+            "detach_: a view cannot be detached in place, for its base would stay in the graph; "
+            "use detach()",
+            argument="self",
+        )
+    self.edge = None
+    self.leaf_requires_grad = False
+    return self
+
+
+_changes("detach_(Tensor self) -> Tensor", _detach_, "Tensor")
+
+
+def _data(F: Any, self: Tensor) -> Tensor:
+    """The same storage outside of the graph, with a version counter of its own."""
+    alias = Tensor(self.own()[...])
+    if self.is_inference or current.context.inference:
+        alias.version = NO_VERSION
+    return alias
+
+
+composite("data(Tensor self) -> Tensor", _data, places=())
+
+
+def _set_data_(self: Tensor, new_data: Tensor) -> Tensor:
+    """Give a tensor the storage of another; it stays what it is in the graph."""
+    if self.requires_grad and not is_differentiable(new_data.data.dtype):
+        raise EngineError(
+            "DTYPE_NO_GRAD",
+            "the data of a tensor that requires grad must be of floating-point or complex dtype, "
+            f"not {new_data.data.dtype}; convert it first, for example to float32",
+            argument="new_data",
+            dtype=new_data.data.dtype,
+        )
+    self.data = new_data.own()[...]
+    # The accumulator knows shape and dtype of what it accumulates.
+    self._accumulator = None
+    return self
+
+
+_changes("set_data_(Tensor self, Tensor new_data) -> Tensor", _set_data_)
+
+
+def _base(F: Any, self: Tensor) -> Tensor:
+    """The very tensor that a view is a view of."""
+    if self.view is None:
+        raise EngineError(
+            "BAD_VALUE", "_base: this tensor is no view, so it has no base", argument="self"
+        )
+    return self.view.base
+
+
+composite("_base(Tensor self) -> Tensor", _base, places=())
