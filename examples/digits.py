@@ -60,7 +60,7 @@ def accuracy(network: Network, x: np.ndarray, y: np.ndarray) -> float:
     """The share of right answers, between 0 and 1."""
     with gw.no_grad():
         right = network(gw.tensor(x)).argmax(1) == gw.tensor(y)
-        return float(right.to(gw.float32).mean().item())
+        return float(right.to(gw.float32).mean())
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
                 loss = F.cross_entropy(network(x), y)
                 loss.backward()
                 optimizer.step()
-                total += loss.item()
+                total += float(loss)
                 progress.update(task, advance=1)
             losses.append(total / steps)
             progress.update(task, description=str(epoch + 1), loss=losses[-1])

@@ -180,16 +180,16 @@ def custom_function(
         with grad_mode(False):
             results = backward.run(given)
         if traced:
-            _refuse_later(name, given, [each for each in results if each is not None])
+            _refuse_later(name, gradients, [each for each in results if each is not None])
         return results
 
     _attach(name, run, inputs, outputs, saved)
 
 
-def _refuse_later(name: str, given: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-    """Let whoever goes backward through `results` learn that this is not to be."""
+def _refuse_later(name: str, gradients: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+    """Let whoever goes backward through `results` to `gradients` learn that this is not to be."""
 
-    def refuse(kept: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
+    def refuse(kept: list[Tensor], arrived: list[Tensor], traced: bool) -> list[Any]:
         raise EngineError(
             "ONCE_DIFFERENTIABLE",
             f"{name} is marked once_differentiable, so its backward has no derivative; take the "
@@ -197,7 +197,7 @@ def _refuse_later(name: str, given: Sequence[Tensor], results: Sequence[Tensor])
             grad_fn=name,
         )
 
-    _attach("OnceDifferentiable", refuse, given, results, ())
+    _attach("OnceDifferentiable", refuse, gradients, results, ())
 
 
 def checkpoint(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:

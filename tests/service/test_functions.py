@@ -1,0 +1,278 @@
+"""Custom functions and checkpoints: each case runs on the service and on torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.utils.checkpoint
+
+import gradwire as gw
+import gradwire.utils.checkpoint
+from gradwire.autograd import Function
+from gradwire.function import once_differentiable
+
+NAMESPACES = [
+    pytest.param((gw, Function, gradwire.utils.checkpoint.checkpoint), id="gradwire"),
+    pytest.param(
+        (
+            torch,
+            torch.autograd.Function,
+            lambda *args: torch.utils.checkpoint.checkpoint(*args, use_reentrant=False),
+        ),
+        id="torch",
+    ),
+]
+
+
+@pytest.fixture(params=NAMESPACES)
+def both(request: pytest.FixtureRequest, session: gw.Session) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def session(address: str) -> Any:
+    with gw.connect(address) as opened:
+        yield opened
+
+
+def exp_times(base: Any) -> Any:
+    class ExpTimes(base):  # type: ignore[misc]
+        """exp(x) * w * k, with a backward from its result."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Any, w: Any, k: float) -> Any:
+            y = x.exp() * w * k
+            ctx.save_for_backward(y, w)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            y, w = ctx.saved_tensors
+            return g * y, g * y / w, None
+
+    return ExpTimes
+
+
+def inputs(ns: Any) -> tuple[Any, Any]:
+    x = ns.tensor([0.5, 1.5], dtype=ns.float64, requires_grad=True)
+    return x, ns.tensor([2.0, 3.0], dtype=ns.float64, requires_grad=True)
+
+
+def test_a_custom_backward_gives_gradients_of_any_order(both: Any) -> None:
+    ns, base, _ = both
+    x, w = inputs(ns)
+    y = exp_times(base).apply(x, w, 2.0)
+    assert y.grad_fn.name() == "ExpTimesBackward"
+    first = ns.autograd.grad((y * y).sum(), [x, w], create_graph=True)
+    sum((g * g).sum() for g in first).backward()
+    # With y = 2 w exp(x): d(y²)/dx = 2y², d(y²)/dw = 2y²/w, and so on.
+    plain_x, plain_w = inputs(torch)
+    plain = 2 * plain_w * plain_x.exp()
+    wanted = torch.autograd.grad((plain * plain).sum(), [plain_x, plain_w], create_graph=True)
+    sum((g * g).sum() for g in wanted).backward()
+    for got, expected in zip(
+        (*first, x.grad, w.grad), (*wanted, plain_x.grad, plain_w.grad), strict=True
+    ):
+        assert got.tolist() == pytest.approx(expected.tolist())
+
+
+def test_several_outputs_of_which_some_are_not_used(both: Any) -> None:
+    ns, base, _ = both
+
+    class Both(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x * 2, x * x
+
+        @staticmethod
+        def backward(ctx: Any, g: Any, h: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            return 2 * g + 2 * x * h
+
+    x, _ = inputs(ns)
+    double, square = Both.apply(x)
+    square.sum().backward(retain_graph=True)
+    assert x.grad.tolist() == [1.0, 3.0]
+    (double * square).sum().backward()
+    assert x.grad.tolist() == pytest.approx([1 + 6 * 0.25, 3 + 6 * 2.25])
+
+
+def test_what_is_marked_non_differentiable_has_no_graph(both: Any) -> None:
+    ns, base, _ = both
+
+    class WithSign(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            positive = x > 1
+            ctx.mark_non_differentiable(positive)
+            return x * 3, positive
+
+        @staticmethod
+        def backward(ctx: Any, g: Any, unused: Any) -> Any:
+            return g * 3
+
+    x, _ = inputs(ns)
+    y, positive = WithSign.apply(x)
+    assert not positive.requires_grad
+    assert positive.tolist() == [False, True]
+    y.sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_setup_context_instead_of_ctx_in_forward(both: Any) -> None:
+    ns, base, _ = both
+
+    class Cube(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(x: Any) -> Any:
+            return x**3
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            return g * 3 * x**2 if ctx.needs_input_grad[0] else None
+
+    x, _ = inputs(ns)
+    Cube.apply(x).sum().backward()
+    assert x.grad.tolist() == pytest.approx([0.75, 6.75])
+
+
+def test_a_gradient_too_many_is_refused(both: Any) -> None:
+    ns, base, _ = both
+
+    class Wrong(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g, g
+
+    x, w = inputs(ns)
+    with pytest.raises(RuntimeError, match="gradients"):
+        Wrong.apply(x).sum().backward()
+    assert (w + 1).tolist() == [3.0, 4.0]
+
+
+def test_a_gradient_of_the_wrong_shape_is_refused(both: Any) -> None:
+    ns, base, _ = both
+
+    class Wrong(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return ns.zeros(3, dtype=ns.float64)
+
+    x, w = inputs(ns)
+    with pytest.raises(RuntimeError, match=r"gradient"):
+        Wrong.apply(x).sum().backward() or x.grad.tolist()
+    assert (w + 1).tolist() == [3.0, 4.0]
+
+
+def test_a_saved_tensor_changed_in_place_is_found_out(both: Any) -> None:
+    ns, base, _ = both
+    x, w = inputs(ns)
+    y = exp_times(base).apply(x, w * 1, 1.0)
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match=r"version|modified"):
+        y.sum().backward() or x.grad.tolist()
+
+
+def test_a_graph_goes_backward_once(both: Any) -> None:
+    ns, base, _ = both
+    x, w = inputs(ns)
+    y = exp_times(base).apply(x, w, 1.0).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="retain_graph"):
+        y.backward() or x.grad.tolist()
+
+
+def test_once_differentiable_is_refused_a_second_time(both: Any) -> None:
+    ns, base, _ = both
+    mark = once_differentiable if ns is gw else torch.autograd.function.once_differentiable
+
+    class Square(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        @mark
+        def backward(ctx: Any, g: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            return 2 * x * g
+
+    x, _ = inputs(ns)
+    (g,) = ns.autograd.grad((Square.apply(x) ** 2).sum(), [x], create_graph=True)
+    assert g.tolist() == pytest.approx([0.5, 13.5])
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        g.sum().backward() or x.grad.tolist()
+
+
+def test_without_grad_a_function_is_only_its_forward(both: Any) -> None:
+    ns, base, _ = both
+    x, w = inputs(ns)
+    with ns.no_grad():
+        assert exp_times(base).apply(x, w, 1.0).grad_fn is None
+
+
+def test_a_backward_that_reads_is_told_what_to_do(session: gw.Session) -> None:
+    class Reads(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g if g.sum() > 0 else -g
+
+    x, w = inputs(gw)
+    with pytest.raises(RuntimeError, match="where"):
+        Reads.apply(x)
+    assert (w + 1).tolist() == [3.0, 4.0]
+
+
+def test_a_checkpoint_gives_the_same_gradients(both: Any) -> None:
+    ns, _, checkpoint = both
+    x, w = inputs(ns)
+    y = checkpoint(lambda t: (t.exp() * w).tanh(), x)
+    first = ns.autograd.grad((y * y).sum(), [x, w], create_graph=ns is gw)
+    plain = (x.exp() * w).tanh()
+    wanted = ns.autograd.grad((plain * plain).sum(), [x, w], create_graph=True)
+    for got, expected in zip(first, wanted, strict=True):
+        assert got.tolist() == pytest.approx(expected.tolist())
+    if ns is gw:  # torch's own checkpoint has no second order here
+        for got, expected in zip(first, wanted, strict=True):
+            (second,) = gw.autograd.grad((got * got).sum(), [x], retain_graph=True)
+            (reference,) = gw.autograd.grad((expected * expected).sum(), [x], retain_graph=True)
+            assert second.tolist() == pytest.approx(reference.tolist())
+
+
+def test_a_checkpoint_draws_the_same_random_numbers_again(both: Any) -> None:
+    ns, _, checkpoint = both
+    x = ns.ones(50, dtype=ns.float64).requires_grad_()
+    y = checkpoint(lambda t: t * ns.rand_like(t), x)
+    y.sum().backward()
+    assert x.grad.tolist() == y.tolist()
+
+
+def test_a_checkpoint_keeps_nothing_in_between(session: gw.Session) -> None:
+    x, _ = inputs(gw)
+    y = gradwire.utils.checkpoint.checkpoint(lambda t: t.exp().tanh().sin(), x)
+    assert y.grad_fn is not None
+    assert y.grad_fn.name() == "CheckpointFunctionBackward"
+    ((node, _),) = y.grad_fn.next_functions
+    assert node is not None
+    assert node.name() == "AccumulateGrad"
