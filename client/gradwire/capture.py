@@ -113,22 +113,17 @@ def is_of(tensor: "Tensor", capture: Capture) -> bool:
 
 def joined(tensors: Sequence[object]) -> list[object] | None:
     """Operands of several sessions as those of the capture among them; None if there is none."""
-    capture = next(
-        (
-            each._session
-            for each in tensors
-            if isinstance(each, _tensors.Tensor) and isinstance(each._session, Capture)
-        ),
-        None,
-    )
-    if not isinstance(capture, Capture):
-        return None
-    lift: Callable[[Tensor], Tensor] = capture.lift
-    return [
-        lift(each)
-        if isinstance(each, _tensors.Tensor)
-        and not is_of(each, capture)
-        and each._session is capture.session
-        else each
-        for each in tensors
+    sessions: list[object] = [
+        each._session for each in tensors if isinstance(each, _tensors.Tensor)
     ]
+    capture = next((each for each in sessions if isinstance(each, Capture)), None)
+    if capture is None:
+        return None
+    together: list[object] = []
+    for each in tensors:
+        if isinstance(each, _tensors.Tensor) and each._session is capture.session:
+            each = capture.lift(each)
+        together.append(each)
+    # A tensor of yet another session stays what it is, and is refused as ever.
+    unchanged = all(new is old for new, old in zip(together, tensors, strict=True))
+    return None if unchanged else together

@@ -6,7 +6,7 @@ consist of operators.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gradwire import tensors as _tensors
 from gradwire.capture import Capture
@@ -191,7 +191,7 @@ def _record(
 def _zeros_like(tensor: "Tensor") -> "Tensor":
     import gradwire
 
-    return cast("Tensor", gradwire.zeros_like(tensor))
+    return gradwire.zeros_like(tensor)
 
 
 def _for_tensors(name: str, args: tuple[Any, ...], given: tuple[Any, ...]) -> "list[Tensor | None]":
