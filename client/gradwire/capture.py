@@ -1,6 +1,6 @@
 """Capturing a function as a program: its operators are noted, not run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from gradwire import codec
@@ -62,12 +62,12 @@ class Capture:
         inputs: tuple[int, ...],
         attributes: tuple[Attribute, ...],
         outputs: int,
-        no_grad: bool,
+        grad_mode: int,
     ) -> int:
         """Note an operator; the handle of its first result."""
         output = self._next if outputs else 0
         self._next += outputs
-        self._entries.append((name, inputs, output, outputs, attributes, no_grad, None, 0))
+        self._entries.append((name, inputs, output, outputs, attributes, grad_mode, None, 0))
         return output
 
     def tensor(self, *args: Any, **kwargs: Any) -> "Tensor":
