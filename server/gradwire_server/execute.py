@@ -26,12 +26,11 @@ from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
 from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError, failure_of, internal, malformed
+from gradwire_server.graph import Origin, nodes_by_id
+from gradwire_server.hooks import Call, ClientHook, Line
 from gradwire_server.limits import exceeded, message_too_large
 from gradwire_server.programs import program_of, require_name
-from gradwire_server.workspace import ABSENT, Workspace
-
-_STEP_FLOPS: Final = 1000
-"""What a step costs beside its arithmetic, in the currency of estimates: some microseconds."""
+from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
 
 _COPIED_PUT_BYTES: Final = 1 << 16
 """A tensor of up to this size is copied out of its message, so as not to keep all of it alive."""
@@ -270,7 +269,7 @@ class Execution:
             failure = failure_of(error)
             failure.field = decode.path_of_argument(message, error.argument)
             raise failure from None
-        workspace.work += flops + _STEP_FLOPS
+        workspace.work += flops + STEP_FLOPS
         workspace.nodes_bound += 1
         if result.__class__ is Tensor:
             workspace.bytes_bound += result.data.nbytes
@@ -428,7 +427,7 @@ class Execution:
                 )
         except EngineError as error:
             raise _of_backward(error, "jvp", "outputs", "tangents", "inputs") from None
-        self._count_derivatives(results, create_graph, variables is None, variables)
+        self._count_derivatives(results, create_graph, True, variables)
         for handle, tangent in zip(made, results, strict=True):
             self._make(handle, tangent)
 
@@ -458,7 +457,7 @@ class Execution:
             backward,
             once_differentiable=message.once_differentiable,
         )
-        self._workspace.work += _STEP_FLOPS * (1 + len(backward.instructions))
+        self._workspace.work += STEP_FLOPS * (1 + len(backward.instructions))
         self._workspace.nodes_bound += 1
 
     def _checkpoint(self, message: pb.Checkpoint) -> None:
@@ -480,11 +479,16 @@ class Execution:
         for handle, output in zip(made, outputs, strict=True):
             self._make(handle, output)
         # The backward runs the program again, with a graph of its own.
-        workspace.work += 3 * _STEP_FLOPS * len(program.instructions)
+        workspace.work += 3 * STEP_FLOPS * len(program.instructions)
         workspace.nodes_bound += 1
 
     def _spend_on_backward(self, field: str, passes: int = 1) -> None:
-        self._spend(2 * passes * self._workspace.work, field)
+        workspace = self._workspace
+        flops = 2 * passes * workspace.work
+        if self._max_flops < self._flops + flops <= self._heavy:
+            workspace.audit()
+            flops = 2 * passes * workspace.work
+        self._spend(flops, field)
 
     def _count_derivatives(
         self,
@@ -494,11 +498,9 @@ class Execution:
         variables: Sequence[Tensor] | None,
     ) -> None:
         """Count what passes for new tensors left."""
-        if variables is None:
-            self._count_backward(create_graph, keep)
-        else:
-            recorded = any(each is not None and each.requires_grad for each in found)
-            self._workspace.count_transform(recorded, create_graph if keep is None else keep)
+        if variables is not None:
+            create_graph = any(each is not None and each.requires_grad for each in found)
+        self._count_backward(create_graph, keep)
 
     def _count_backward(self, create_graph: bool, keep: bool | None) -> None:
         self._workspace.count_backward(create_graph, create_graph if keep is None else keep)

@@ -22,6 +22,9 @@ from gradwire_server.settings import Settings
 ABSENT: Final = "absent"
 """What a handle holds that names a gradient which is not there."""
 
+STEP_FLOPS: Final = 1000
+"""What a step costs beside its arithmetic, in the currency of estimates: some microseconds."""
+
 _SMALL: Final = 500
 """Handles and nodes that take the event loop no longer than a sequence may."""
 
@@ -255,16 +258,6 @@ class Workspace:
             # to the work of one iteration, and after a change it does so within a few.
             self.work //= 4
 
-    def count_transform(self, recorded: bool, kept: bool) -> None:
-        """Count what the pass of a functional transform left: results, `recorded` or not."""
-        self.bytes_bound += self.bytes_bound if recorded else 0
-        if recorded:
-            self.nodes_bound += self.nodes_bound
-            self.work += 2 * self.work
-        elif not kept:
-            # The passes inside of it were recorded, and have counted; all of that goes with it.
-            self.work //= 16
-
     def audit(self) -> None:
         """Count what is really held: by handles, their gradients, and the graph behind them."""
         held = _Held()
@@ -273,6 +266,7 @@ class Workspace:
         held.follow_graph()
         self.bytes_bound = held.bytes
         self.nodes_bound = held.nodes
+        self.work = held.work
         self.grad_bytes = sum(
             tensor.data.nbytes
             for tensor in list(self.tensors.values())
@@ -321,11 +315,12 @@ class _SessionContext(Context):
 class _Held:
     """Counts storages and nodes, each once. Iterative: graphs are deep."""
 
-    __slots__ = ("_found", "_seen", "_storages", "bytes", "nodes")
+    __slots__ = ("_found", "_seen", "_storages", "bytes", "nodes", "work")
 
     def __init__(self) -> None:
         self.bytes = 0
         self.nodes = 0
+        self.work = 0
         self._storages: set[int] = set()
         self._seen: set[int] = set()
         self._found: list[AnyNode] = []
@@ -365,9 +360,15 @@ class _Held:
             if isinstance(node, AccumulateGrad):
                 self.add_tensor(node.variable)
                 continue
+            elements = sum(math.prod(shape) for shape, _ in node.outputs)
+            longest = 1
             for values in node.saved or ():
                 for value in values or ():
                     self._add_saved(value)
+                    if isinstance(value, np.ndarray):
+                        longest = max(longest, *value.shape, 1)
+            # What a product or a reduction sums over is a dimension of what it saved.
+            self.work += elements if node.op.kind == "elementwise" else elements * longest
 
     def _add_saved(self, value: Any) -> None:
         if isinstance(value, np.ndarray):
