@@ -95,11 +95,11 @@ def grad(
         )
     if not inputs:
         raise EngineError("NO_INPUTS", "grad() needs at least one input to differentiate by")
-    keep_graph = create_graph if retain_graph is None else retain_graph
     if variables is not None:
         outputs, grad_outputs, create_graph = within_transform(
             outputs, grad_outputs, create_graph, variables
         )
+    keep_graph = create_graph if retain_graph is None else retain_graph
     pulled: Sequence[Tensor | None]
     size: tuple[int, ...] = ()
     if not is_grads_batched:

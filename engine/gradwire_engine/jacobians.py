@@ -38,11 +38,11 @@ def jacobian(
     """
     if not inputs:
         raise EngineError("NO_INPUTS", "a Jacobian needs at least one input to differentiate by")
-    keep_graph = create_graph if retain_graph is None else retain_graph
     outputs = [output]
     if variables is not None:
         zeros = Tensor(np.zeros(output.shape, output.dtype))
         outputs, _, create_graph = within_transform(outputs, [zeros], create_graph, variables)
+    keep_graph = create_graph if retain_graph is None else retain_graph
     count = output.data.size
     directions = ([unit] if outputs else [] for unit in _units(output))
     rows = pull_each(outputs, inputs, directions, count, keep_graph, create_graph)
