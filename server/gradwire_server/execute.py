@@ -26,8 +26,6 @@ from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
 from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError, failure_of, internal, malformed
-from gradwire_server.graph import Origin, nodes_by_id
-from gradwire_server.hooks import Call, ClientHook, Line
 from gradwire_server.limits import exceeded, message_too_large
 from gradwire_server.programs import program_of, require_name
 from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
