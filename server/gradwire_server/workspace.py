@@ -357,6 +357,7 @@ class _Held:
     def follow_graph(self) -> None:
         for node in self.each_node():
             self.nodes += 1
+            self.work += STEP_FLOPS
             if isinstance(node, AccumulateGrad):
                 self.add_tensor(node.variable)
                 continue
