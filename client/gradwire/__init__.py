@@ -15,7 +15,7 @@ Operators are recorded, and run on the server when something is read.
 # package of the same name was imported, so that `gw.graph` is the function.
 from gradwire.tensors import Size, Tensor  # isort: skip
 from gradwire import autograd, dtypes, errors, linalg, nn, optim, special
-from gradwire.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from gradwire.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from gradwire.comparing import allclose, equal, is_tensor
 from gradwire.connecting import connect
 from gradwire.creation import as_tensor, from_numpy, tensor
@@ -53,6 +53,7 @@ from gradwire.filled import (
     zeros_like,
 )
 from gradwire.inspection import fetch, graph
+from gradwire.modes import is_grad_enabled, is_inference_mode_enabled
 from gradwire.operators import functions
 from gradwire.operators.functions import *  # noqa: F403 (the names are those of its __all__)
 from gradwire.overloads import chunk, max, min, split, std, unbind, var
@@ -106,7 +107,9 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "inference_mode",
     "is_grad_enabled",
+    "is_inference_mode_enabled",
     "is_tensor",
     "linalg",
     "linspace",

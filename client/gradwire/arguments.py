@@ -8,6 +8,7 @@ import numpy as np
 
 from gradwire.dtypes import as_dtype, dtype
 from gradwire.errors import ArgumentError, refused
+from gradwire.location import locate, mark
 
 Number = bool | int | float | complex
 IntList = SupportsIndex | Iterable[SupportsIndex]
@@ -23,6 +24,7 @@ def wrong_type(op: str, argument: str, expected: str, value: object) -> Argument
         reason="BAD_ATTRIBUTE",
         code="INVALID_ARGUMENT",
         metadata={"op": op, "argument": argument, "expected": expected, "found": shown},
+        location=locate(mark()),
     )
 
 

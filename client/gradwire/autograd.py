@@ -9,7 +9,13 @@ from gradwire import tensors as _tensors
 from gradwire.arguments import wrong_type
 from gradwire.errors import ArgumentError, refused
 from gradwire.function import Function
-from gradwire.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from gradwire.modes import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
@@ -21,6 +27,7 @@ __all__ = [
     "backward",
     "enable_grad",
     "grad",
+    "inference_mode",
     "is_grad_enabled",
     "no_grad",
     "set_grad_enabled",
@@ -61,7 +68,10 @@ def backward(
     targets = None if inputs is None else _as_tensors("backward", "inputs", inputs)
     if targets is not None:
         if not targets:
-            raise refused("NO_INPUTS", "backward(inputs=[]): the list of inputs is empty")
+            raise refused(
+                "NO_INPUTS",
+                "backward(inputs=[]) names no tensor; leave inputs out to reach all leaves"
+            )
         message.inputs.tensors.extend(each._handle for each in targets)
     _check_roots(roots, gradients)
     session = _session("backward", [*roots, *gradients, *(targets or ())])
@@ -103,8 +113,10 @@ def grad(
         TypeError: something given is no tensor.
     """
     if materialize_grads and allow_unused is False:
-        raise ValueError(
-            "materialize_grads=True makes zeros for unused inputs, so allow_unused cannot be False"
+        raise refused(
+            "BAD_VALUE",
+            "materialize_grads=True makes zeros for unused inputs, so allow_unused cannot be "
+            "False; leave it out",
         )
     roots = _as_tensors("grad", "outputs", outputs)
     variables = _as_tensors("grad", "inputs", inputs)
@@ -167,7 +179,7 @@ def _directions(function: str, argument: str, given: object, count: int) -> "lis
         found.append(each)
     if len(found) != count:
         raise refused(
-            "WRONG_ARITY",
+            "BAD_VALUE",
             f"{function}() has {count} outputs and {len(found)} in '{argument}'; give one for each",
             given=len(found),
         )

@@ -30,6 +30,9 @@ class Info:
     version: int
     grad_fn: pb.NodeRef | None
     strides: tuple[int, ...]
+    is_inference: bool = False
+    is_view: bool = False
+    base: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def encode_request(
 _SEQUENCE: Final = b"\x12"  # RunStreamRequest.sequence
 _STEPS: Final = b"\x12"  # Sequence.steps
 _STEP_OP: Final = b"\x0a"  # Step.op
-_STEP_NO_GRAD: Final = b"\x78\x01"  # Step.grad_mode, NO_GRAD
+_STEP_GRAD_MODE: Final = b"\x78"  # Step.grad_mode
 _OP_NAME: Final = b"\x0a"  # Op.name
 _OP_INPUTS: Final = b"\x12"  # Op.inputs, packed
 _OP_OUTPUT: Final = b"\x18"  # Op.output
@@ -93,7 +96,7 @@ def _delimited(tag: bytes, content: bytes) -> bytes:
 
 def encode_op(entry: OpEntry) -> bytes:
     """An operator as an element of Sequence.steps."""
-    name, inputs, output, _, attributes, no_grad, _, _ = entry
+    name, inputs, output, _, attributes, grad_mode, _, _ = entry
     op = _op_name(name)
     if len(inputs) == 1:
         handles = varint(inputs[0])
@@ -118,8 +121,8 @@ def encode_op(entry: OpEntry) -> bytes:
             content += message.SerializeToString()
         op += _OP_ATTRIBUTES + varint(len(content)) + content
     step = _STEP_OP + varint(len(op)) + op
-    if no_grad:
-        step += _STEP_NO_GRAD
+    if grad_mode:
+        step += _STEP_GRAD_MODE + varint(grad_mode)
     return _STEPS + varint(len(step)) + step
 
 
@@ -221,6 +224,9 @@ def decode_info(info: pb.TensorInfo) -> Info:
         info.version,
         info.grad_fn if info.HasField("grad_fn") else None,
         tuple(info.strides),
+        info.is_inference,
+        info.is_view,
+        info.base,
     )
 
 

@@ -28,6 +28,7 @@ from gradwire.errors import (
     from_wire_error,
 )
 from gradwire.location import Mark, locate
+from gradwire.modes import stamped
 from gradwire.pipeline import Pipeline, Request, Traffic
 from gradwire.recorder import FLUSH_BYTES, Attribute, Recorder, mark_of, outputs_of
 from gradwire.transport import Retry
@@ -49,6 +50,9 @@ class _Stream(Protocol):
 _ROOM_FOR_HEADER: Final = 4096
 _CALL_TIMEOUT: Final = 30.0
 _CLOSE_TIMEOUT: Final = 5.0
+
+_ROOTS: Final = 16
+"""So many roots of backwards are remembered, to fetch their values along with the gradients."""
 
 ANYONE: Final = object()
 """As the owner of failures: whoever's they are."""
@@ -106,7 +110,7 @@ class SessionCore(ABC):
         self._lock = threading.Lock()
         self._failures: deque[_Failure] = deque()
         self._failed: dict[int, Mark | None] = {}
-        self.recorder = Recorder(most_steps=created.limits.max_steps)
+        self.recorder = self._make_recorder(created.limits.max_steps)
         self.release = self.recorder.release
         self._record_op = self.recorder.op
         self._pipeline = Pipeline(
@@ -184,7 +188,7 @@ class SessionCore(ABC):
         inputs: tuple[int, ...],
         attributes: tuple[Attribute, ...],
         outputs: int,
-        no_grad: bool,
+        grad_mode: int,
     ) -> int:
         """Record an operator; the handle of its first result, 0 for an in-place one."""
         if self._closed:
@@ -193,7 +197,7 @@ class SessionCore(ABC):
             self.unsettled = True
             if not outputs:
                 self.changes += 1
-            output = self._record_op(name, inputs, attributes, outputs, no_grad)
+            output = self._record_op(name, inputs, attributes, outputs, grad_mode)
             if self.recorder.is_full:
                 self._flush()
         return output
@@ -234,7 +238,7 @@ class SessionCore(ABC):
                 payload=recorder.payload(payload),
                 requires_grad=requires_grad,
             )
-            recorder.step(pb.Step(put=put))
+            recorder.step(stamped(pb.Step(put=put)))
             if recorder.is_full:
                 self._flush()
         return output
@@ -249,7 +253,7 @@ class SessionCore(ABC):
         self.check_open()
         with self._lock:
             self.unsettled = True
-            self.recorder.step(step)
+            self.recorder.step(stamped(step))
             if self.recorder.is_full:
                 self._flush()
 
@@ -261,13 +265,14 @@ class SessionCore(ABC):
         self.check_open()
         with self._lock:
             self.unsettled = True
-            self.recorder.step(pb.Step(backward=step))
+            self.recorder.step(stamped(pb.Step(backward=step)))
             self.backwards += 1
             if create_graph:
                 self.rebuilt_grads = self.backwards
             if self.grads_seen:
                 self.changes += 1
-            self.last_roots = tuple(weakref.ref(root) for root in roots)
+            refs = (*self.last_roots, *(weakref.ref(root) for root in roots))
+            self.last_roots = refs[-_ROOTS:]
             self._flush()
 
     async def ask(self, *steps: pb.Step) -> list[Fetched]:
@@ -293,8 +298,8 @@ class SessionCore(ABC):
         # Variables are deleted before the frame becomes part of the traceback, lest exception and
         # frame keep each other, and the tensors of the frames between, alive.
         try:
-            self._report(request.owner)
-            if error is not None:
+            self._report(self._asker())
+            if error is not None and request.owner is self._asker():
                 raise error from None
         finally:
             del error
@@ -304,18 +309,21 @@ class SessionCore(ABC):
         except wire.WireError as malformed:
             raise from_wire_error(malformed) from None
 
-    async def settle(self, owner: object = None) -> None:
+    async def settle(self, whose: object = None) -> None:
         """Send all that is recorded, and wait until it ran.
 
+        Args:
+            whose: Whose failures to report; None: those of who asks.
+
         Raises:
-            GradwireError: a step failed that `owner` recorded since the last report.
+            GradwireError: a step failed that was recorded since the last report.
         """
         self.check_open()
         with self._lock:
             self.unsettled = False
             self._flush()
         await self._answers()
-        self._report(owner)
+        self._report(self._asker() if whose is None else whose)
 
     async def request(self, path: str, request: Message, response: type[M]) -> M:
         """Make a unary call that may be repeated safely.
@@ -460,8 +468,15 @@ class SessionCore(ABC):
     def finish(self, doing: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of ours to its end, and wait for that here."""
 
+    def _make_recorder(self, most_steps: int) -> Recorder:
+        return Recorder(most_steps)
+
     def _owner(self) -> object:
         """Who recorded what is sent now; None where a session does not tell its users apart."""
+        return None
+
+    def _asker(self) -> object:
+        """Who waits now; None likewise."""
         return None
 
     @abstractmethod

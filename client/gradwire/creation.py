@@ -12,6 +12,7 @@ from gradwire.codec import Array, Info
 from gradwire.current import current
 from gradwire.dtypes import dtype as Dtype
 from gradwire.errors import AutogradError, refused
+from gradwire.modes import is_inference_mode_enabled
 
 if TYPE_CHECKING:
     from gradwire.core import SessionCore
@@ -74,7 +75,17 @@ def put(
     made = session.tensor_type(session.put(array, requires_grad), session)
     known = reading.known(made)
     strides = tuple(step // array.itemsize for step in _contiguous_strides(array))
-    known.info = Info(found, array.shape, requires_grad, True, False, 0, None, strides)
+    known.info = Info(
+        found,
+        array.shape,
+        requires_grad,
+        is_leaf=True,
+        retains_grad=False,
+        version=0,
+        grad_fn=None,
+        strides=strides,
+        is_inference=is_inference_mode_enabled(),
+    )
     known.info_at = session.changes
     known.grad_at = session.backwards
     if array.nbytes <= reading.SMALL:

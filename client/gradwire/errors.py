@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 
 from gradwire import notebook, wire
-from gradwire.location import PACKAGE, Location
+from gradwire.location import PACKAGE, Location, locate, mark
 from gradwire.v1 import autograd_pb2 as pb
 
 
@@ -232,6 +232,7 @@ def refused(reason: str, message: str, **metadata: object) -> GradwireError:
         reason=reason,
         code="INVALID_ARGUMENT",
         metadata={key: str(value) for key, value in metadata.items()},
+        location=locate(mark()),
     )
 
 

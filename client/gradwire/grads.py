@@ -17,22 +17,39 @@ def grad_of(tensor: "Tensor") -> "Tensor | None":
 
     One round trip tells it of all tensors; none is needed where no backward was recorded since.
     """
+    known = tensor._known
+    if known is not None and known.grad is not None and reading.is_resolved(tensor):
+        return known.grad
+    grad = tensor._session.finish(read_grad(tensor))
+    if grad is None:
+        warn_unless_filled(tensor, stacklevel=4)
+    return grad
+
+
+async def read_grad(tensor: "Tensor") -> "Tensor | None":
+    """As `grad_of`, to be awaited. Where there is none, metadata is known then."""
     if not reading.is_resolved(tensor):
         if tensor._session.backwards == 0 and _is_known_leaf(tensor):
             return None
-        reading.resolve_grads(tensor._session, tensor)
+        await reading.read_grads(tensor._session, tensor)
     known = tensor._known
     grad = None if known is None else known.grad
     if grad is None and not _is_known_leaf(tensor):
-        info = reading.info_of(tensor)
-        if not info.is_leaf and not info.retains_grad:
-            warnings.warn(
-                "the .grad of a tensor that is not a leaf is read; backward() does not fill it. "
-                "Call retain_grad() on the tensor before backward(), or read the .grad of a leaf",
-                UserWarning,
-                stacklevel=3,
-            )
+        await reading.read_info(tensor)
     return grad
+
+
+def warn_unless_filled(tensor: "Tensor", stacklevel: int) -> None:
+    """Warn of a `.grad` that is None because no backward fills it; metadata is known."""
+    known = tensor._known
+    info = None if known is None else known.info
+    if info is not None and not info.is_leaf and not info.retains_grad:
+        warnings.warn(
+            "the .grad of a tensor that is not a leaf is read; backward() does not fill it. "
+            "Call retain_grad() on the tensor before backward(), or read the .grad of a leaf",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def set_grad(tensor: "Tensor", value: object) -> None:
@@ -50,7 +67,7 @@ def set_grad(tensor: "Tensor", value: object) -> None:
             return
     elif isinstance(value, _tensors.Tensor):
         if value is tensor:
-            raise refused("BAD_GRAD_ASSIGNMENT", "a tensor cannot be its own .grad")
+            raise refused("BAD_GRAD_ASSIGNMENT", "a tensor cannot be its own .grad; assign a clone()")
         if value._session is not session:
             raise refused(
                 "BAD_GRAD_ASSIGNMENT", "a .grad must live in the same session as its tensor"
@@ -59,7 +76,9 @@ def set_grad(tensor: "Tensor", value: object) -> None:
         known = reading.known(tensor)
         session.grads_seen = True
     else:
-        raise TypeError(f".grad must be a tensor or None, not {type(value).__name__}")
+        raise refused(
+            "BAD_ATTRIBUTE", f".grad must be a tensor or None, not {type(value).__name__}"
+        )
     session.step(pb.Step(set_grad=pb.SetGrad(tensor=tensor._handle, grad=handle)))
     known.grad = value
     known.grad_at = session.backwards

@@ -5,7 +5,7 @@ tensor may be a view of another), `backwards` for steps that may fill `.grad`. W
 trusted while its count is the session's.
 
 Whoever waits for an answer anyway also learns the `.grad` of all tensors that may have got one, and
-the value of the last backward's roots where they are small. So `loss.item()` and `w.grad` after a
+the values of the roots of the last backwards where they are small. So `loss.item()` and `w.grad` after a
 `backward()` take one round trip together, whichever comes first.
 """
 
@@ -39,6 +39,7 @@ class Known:
         value_at: The session's `changes` when it was read.
         grad: The tensor that `.grad` was when last looked at.
         grad_at: The session's `backwards` when it was looked at; -1: never.
+        base: Of a view, the tensor that it is a view of.
     """
 
     info: Info | None = None
@@ -47,6 +48,7 @@ class Known:
     value_at: int = -1
     grad: "Tensor | None" = None
     grad_at: int = -1
+    base: "Tensor | None" = None
 
 
 def known(tensor: "Tensor") -> Known:
@@ -124,6 +126,10 @@ def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
     What is remembered is not asked for again. But where operators were recorded since the last
     round trip there is one all the same: if one of them failed, it is time to say so.
     """
+    if not tensors[0]._session.unsettled:
+        known = [value for each in tensors if (value := remembered(each)) is not None]
+        if len(known) == len(tensors):
+            return known
     return tensors[0]._session.finish(read_values(tensors))
 
 
@@ -179,10 +185,22 @@ async def _read(
     session.last_roots = ()
     asked = [_fetch([each._handle for each in tensors], most_bytes)] if tensors else []
     if aside:
-        asked.append(_fetch([each._handle for each in aside], _ASIDE))
+        asked.append(_fetch([each._handle for each in aside], SMALL))
     answers = await _exchange(session, asked, holders, grad_bytes)
     values = [_remember(*pair, at) for pair in zip([*tensors, *aside], answers, strict=True)]
     return values[: len(tensors)]
+
+
+async def refresh(tensor: "Tensor") -> None:
+    """Learn what is not known of a tensor: metadata, `.grad`, its value if that is small.
+
+    At most one round trip.
+    """
+    session, found = tensor._session, tensor._known
+    holders = () if is_resolved(tensor) else (tensor,)
+    is_known = found is not None and found.info_at == found.value_at == session.changes
+    if holders or session.unsettled or not is_known:
+        await _read(session, [tensor], SMALL, holders)
 
 
 def resolve_grads(session: "SessionCore", *holders: "Tensor", most_bytes: int = SMALL) -> None:
@@ -262,7 +280,8 @@ def is_resolved(tensor: "Tensor") -> bool:
     found, session = tensor._known, tensor._session
     if found is None:
         return False
-    if found.grad is None:
+    if found.grad is None or (found.info is not None and not found.info.is_leaf):
+        # What a non-leaf retains is replaced by each backward.
         return found.grad_at >= session.backwards
     return found.grad_at >= session.rebuilt_grads
 

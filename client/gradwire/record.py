@@ -12,7 +12,7 @@ from gradwire import tensors as _tensors
 from gradwire.capture import joined
 from gradwire.dtypes import dtype
 from gradwire.errors import refused
-from gradwire.modes import is_grad_enabled
+from gradwire.modes import grad_mode
 from gradwire.recorder import Attribute, Handles
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def record(
         SessionError: tensors of different sessions.
     """
     session, inputs, bound = _bind(name, names, tensors, attributes)
-    handle = session.op(name, inputs, bound, 1, not is_grad_enabled())
+    handle = session.op(name, inputs, bound, 1, grad_mode())
     return session.tensor_type(handle, session)
 
 
@@ -52,7 +52,7 @@ def record_many(
 ) -> "tuple[Tensor, ...]":
     """Record an operator with several results; as `record`."""
     session, inputs, bound = _bind(name, names, tensors, attributes)
-    first = session.op(name, inputs, bound, outputs, not is_grad_enabled())
+    first = session.op(name, inputs, bound, outputs, grad_mode())
     return tuple(session.tensor_type(first + nr, session) for nr in range(outputs))
 
 
@@ -67,7 +67,7 @@ def record_in_place(
     target = tensors[0]
     if not isinstance(target, _tensors.Tensor):
         raise arguments.wrong_type(name, names[0], "a tensor", target)
-    session.op(name, inputs, bound, 0, not is_grad_enabled())
+    session.op(name, inputs, bound, 0, grad_mode())
     if name in _RESHAPING:
         target._known = None
     return target
@@ -210,7 +210,7 @@ def binary(
             return cast("Tensor", NotImplemented)
         inputs = (0, left._handle) if swap else (left._handle,)
         attributes = (*attributes, (names[not swap], number))
-    handle = session.op(name, inputs, attributes, 1, not is_grad_enabled())
+    handle = session.op(name, inputs, attributes, 1, grad_mode())
     return session.tensor_type(handle, session)
 
 

@@ -36,8 +36,8 @@ AttributeValue = (
     bool | int | float | complex | str | dtype | Handles | tuple[int, ...] | tuple[float, ...]
 )
 Attribute = tuple[str, AttributeValue]
-OpEntry = tuple[str, tuple[int, ...], int, int, tuple[Attribute, ...], bool, CodeType | None, int]
-"""Name, inputs, first output, number of outputs, attributes, whether it runs under no_grad; and the
+OpEntry = tuple[str, tuple[int, ...], int, int, tuple[Attribute, ...], int, CodeType | None, int]
+"""Name, inputs, first output, number of outputs, attributes, `GradMode`; and the
 place that recorded it, as a `Mark` spelled out: one object less for each operator."""
 StepEntry = tuple[pb.Step, Mark | None]
 Entry = OpEntry | StepEntry
@@ -99,7 +99,7 @@ class Recorder:
         inputs: tuple[int, ...],
         attributes: tuple[Attribute, ...],
         outputs: int,
-        no_grad: bool,
+        grad_mode: int,
     ) -> int:
         """Record an operator; the handle of its first result (0 for no results)."""
         if outputs:
@@ -113,7 +113,7 @@ class Recorder:
         while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
             frame = frame.f_back
         code, offset = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
-        self.entries.append((name, inputs, output, outputs, attributes, no_grad, code, offset))
+        self.entries.append((name, inputs, output, outputs, attributes, grad_mode, code, offset))
         return output
 
     def step(self, step: pb.Step) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy.typing as npt
 
-from gradwire import autograd, grads, node, printing, reading
+from gradwire import autograd, grads, node, printing, reading, views
 from gradwire.codec import Array, Info
 from gradwire.dtypes import dtype as Dtype
 from gradwire.errors import AutogradError, BadValueError, refused
@@ -158,22 +158,19 @@ class Tensor(Operators):
         Raises:
             RuntimeError: the tensor requires grad, and `force` is not set.
         """
-        (value,) = reading.values_of([self])
-        if not force:
-            check_detached(reading.info_of(self))
-        return value
+        return _detached_value(self, force)
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
-        array = self.numpy()
+        array = _detached_value(self)
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         # NumPy exports no read-only arrays, so this is a copy that its taker may write to.
-        array: npt.NDArray[Any] = self.numpy().copy()
+        array: npt.NDArray[Any] = _detached_value(self).copy()
         return array.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -231,7 +228,7 @@ class Tensor(Operators):
 
     def __format__(self, spec: str) -> str:
         if spec and not self.shape:
-            return format(self.item(), spec)
+            return format(item_of(*reading.values_of([self])), spec)
         return format(repr(self), spec)
 
     def __hash__(self) -> int:
@@ -296,8 +293,32 @@ class Tensor(Operators):
 
     @property
     def _version(self) -> int:
-        """In-place changes so far, those of its views included."""
-        return reading.info_of(self).version
+        """In-place changes so far, those of its views included.
+
+        Raises:
+            RuntimeError: it was made in inference mode.
+        """
+        info = reading.info_of(self)
+        if info.is_inference:
+            raise refused(
+                "INFERENCE_TENSOR",
+                "a tensor made in inference mode has no version counter; use a clone() made "
+                "outside of the mode, or no_grad in place of inference_mode",
+            )
+        return info.version
+
+    def is_inference(self) -> bool:
+        """Whether it was made in inference mode, or is a view of such a tensor."""
+        return reading.info_of(self).is_inference
+
+    def _is_view(self) -> bool:
+        """Whether it shares the storage of another tensor and follows it in the graph."""
+        return reading.info_of(self).is_view
+
+    @property
+    def _base(self) -> "Tensor | None":
+        """The tensor that it is a view of; None if it is no view."""
+        return views.base_of(self)
 
     @property
     def grad_fn(self) -> "Node | None":
@@ -316,6 +337,10 @@ class Tensor(Operators):
     @grad.setter
     def grad(self, value: "Tensor | None") -> None:
         grads.set_grad(self, value)
+
+    @grad.deleter
+    def grad(self) -> None:
+        grads.set_grad(self, None)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf in its `.grad`.
@@ -365,8 +390,24 @@ class Tensor(Operators):
 
     @property
     def data(self) -> "Tensor":
-        """The values outside of the graph, as `detach()`."""
-        return self.detach()
+        """The values outside of the graph. Changing them is not counted. Can be set."""
+        return views.data_of(self)
+
+    @data.setter
+    def data(self, value: "Tensor") -> None:
+        views.set_data(self, value)
+
+    def expand_as(self, other: "Tensor") -> "Tensor":
+        """The tensor expanded to the shape of another, as a view."""
+        return self.expand(other.shape)
+
+    def view_as(self, other: "Tensor") -> "Tensor":
+        """The same elements in the shape of another tensor, as a view."""
+        return self.view(other.shape)
+
+    def reshape_as(self, other: "Tensor") -> "Tensor":
+        """The same elements in the shape of another tensor, as a view where that is possible."""
+        return self.reshape(other.shape)
 
 
 def item_of(value: Array) -> bool | int | float | complex:
@@ -378,6 +419,13 @@ def item_of(value: Array) -> bool | int | float | complex:
         )
     number: bool | int | float | complex = value.item()
     return number
+
+
+def _detached_value(tensor: Tensor, force: bool = False) -> Array:
+    (value,) = reading.values_of([tensor])
+    if not force:
+        check_detached(reading.info_of(tensor))
+    return value
 
 
 def check_detached(info: Info) -> None:

@@ -310,6 +310,13 @@ class Methods:
         """
         return record("detach", ("self",), (self,))
 
+    def detach_(self) -> Tensor:
+        """Run the operator `detach_` on this tensor, in place.
+
+        Schema: detach_(Tensor self) -> Tensor
+        """
+        return record_in_place("detach_", ("self",), (self,))
+
     def div(self, other: Tensor | Number, *, rounding_mode: str | None = None) -> Tensor:
         """Run the operator `div`.
 
