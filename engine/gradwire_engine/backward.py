@@ -82,6 +82,11 @@ class _Pass:
         self.waiting: dict[AnyNode, int] = {}
         self.useful: set[AnyNode] | None = None
 
+    @property
+    def creates_graph(self) -> bool:
+        """Whether the pass is recorded: gradients are tensors, not arrays."""
+        return self.F is TRACED
+
     def will_reach(self, place: AnyNode | Tensor | None) -> bool:
         """Whether the pass gets to a node, or to a leaf."""
         if isinstance(place, Tensor):

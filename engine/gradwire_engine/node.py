@@ -76,6 +76,7 @@ class Node:
         self.versions = versions
         self.outputs = outputs
         self.hooks: Hooks | None = None
+        self.origin: Any
 
     @property
     def name(self) -> str:

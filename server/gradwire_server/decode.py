@@ -213,6 +213,8 @@ def makes(step: pb.Step) -> tuple[Sequence[int], bool]:
             return range(first, first + len(step.jvp.outputs)), False
         case "get_grad":
             return step.get_grad.outputs[:], False
+        case "get_saved":
+            return step.get_saved.outputs[:], False
         case _:
             return (), False
 

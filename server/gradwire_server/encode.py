@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -55,6 +56,8 @@ def set_attribute(message: pb.Attribute, name: str, value: Any) -> None:
     """Write a plain argument in the form that a client sends it in."""
     message.name = name
     match value:
+        case None:
+            pass
         case bool():
             message.bool_value = value
         case int() if value in _INT64:
@@ -138,6 +141,22 @@ class AnswerBuilder:
         for at in range(self._unsettled, len(payloads)):
             payloads[at] = bytes(payloads[at])
         self._unsettled = len(payloads)
+
+    def hook_call(self, call: pb.HookCall) -> bytes:
+        """A call of a client's hook with what was added, as a RunStreamResponse."""
+        call.gradients.extend(self._response.result.fetched)
+        return encode_message(pb.RunStreamResponse(hook_call=call), self._payloads)
+
+    def hook_result(self, call: int, failure: ServiceError | None) -> bytes:
+        """What the steps of a HookAnswer fetched, as a RunStreamResponse."""
+        result = pb.HookResult(call=call, fetched=self._response.result.fetched)
+        if failure is not None:
+            result.error.CopyFrom(failure.error())
+        return encode_message(pb.RunStreamResponse(hook_result=result), self._payloads)
+
+    def end_hooks(self, numbers: Iterable[int]) -> None:
+        """Tell of hooks whose tensor or node is gone."""
+        self._response.result.ended_hooks.extend(numbers)
 
     def finish(self, failure: ServiceError | None) -> Answer:
         """The whole answer."""

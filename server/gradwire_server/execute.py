@@ -17,18 +17,30 @@ import numpy as np
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import WireError, array_from_payload, dtype_from_wire, payload_at
 from gradwire_engine.autograd import backward, grad
-from gradwire_engine.context import use
+from gradwire_engine.context import grad_mode, use
 from gradwire_engine.errors import EngineError
 from gradwire_engine.forward import jvp
 from gradwire_engine.functions import checkpoint, custom_function
 from gradwire_engine.jacobians import forward_jacobian, jacobian
+from gradwire_engine.program import Program
 from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
 from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError, failure_of, internal, malformed
+from gradwire_server.graph_steps import (
+    Origin,
+    add_origin,
+    get_saved,
+    note_origin,
+    register_hook,
+    tensors_or_edges,
+)
+from gradwire_server.hooks import Call, Line
 from gradwire_server.limits import exceeded, message_too_large
 from gradwire_server.programs import program_of, require_name
 from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
+
+Steps = Sequence[pb.Step]
 
 _COPIED_PUT_BYTES: Final = 1 << 16
 """A tensor of up to this size is copied out of its message, so as not to keep all of it alive."""
@@ -42,6 +54,10 @@ class _TooHeavyError(Exception):
     """The step must not run on the event loop."""
 
 
+class _MaySleepError(_TooHeavyError):
+    """The step may have to wait for the client, and must run where that holds up nobody."""
+
+
 class Execution:
     """One sequence on its way through its steps.
 
@@ -49,12 +65,17 @@ class Execution:
         number: of the sequence; 0 if it has none.
         failure: why a step failed, once one has.
         answer: once it has ended.
-        stop: set by others: why the sequence must end before its next step.
+        stop: set by others, through `halt`: why the sequence must end before its next step.
+        must_sleep: the rest of it must run on a thread that may sleep.
+        line: to the client, for calls of its hooks; None where it can be sent none.
+        pause: the call of a hook that is waited for.
+        deadline: a time of `perf_counter`, or infinity.
+        workspace: what it works on.
     """
 
     __slots__ = (
+        "_anomalies",
         "_builder",
-        "_deadline",
         "_flops",
         "_heavy",
         "_inline",
@@ -64,12 +85,18 @@ class Execution:
         "_max_tensors",
         "_payloads",
         "_position",
+        "_sleeps",
         "_steps",
         "_workspace",
         "answer",
+        "deadline",
         "failure",
+        "line",
+        "must_sleep",
         "number",
+        "pause",
         "stop",
+        "workspace",
     )
 
     def __init__(
@@ -78,16 +105,21 @@ class Execution:
         sequence: pb.Sequence,
         payloads: Sequence[memoryview],
         deadline: float,
+        line: Line | None = None,
     ) -> None:
-        """`deadline` is a time of `perf_counter`, or infinity."""
         self.number = sequence.number
         self.failure: ServiceError | None = None
         self.answer: Answer | None = None
         self.stop: ServiceError | None = None
-        self._workspace = workspace
-        self._steps = sequence.steps
+        self.must_sleep = False
+        self.line = line
+        self.pause: Call | None = None
+        self.workspace = self._workspace = workspace
+        self._anomalies = sequence.detect_anomaly
+        self._sleeps = False
+        self._steps: Steps = sequence.steps
         self._payloads = payloads
-        self._deadline = deadline
+        self.deadline = deadline
         self._position = 0
         self._flops = 0
         self._inline = False
@@ -98,19 +130,34 @@ class Execution:
         self._heavy: float = math.inf
         self._builder = AnswerBuilder(self.number)
 
-    def run(self, until: float | None = None) -> bool:
+    def halt(self, error: ServiceError) -> None:
+        """Let the sequence end before its next step, or now if it waits for its client."""
+        self.stop = error
+        pause = self.pause
+        if pause is not None:
+            pause.wake(None)
+
+    def run(self, until: float | None = None, *, may_sleep: bool = False) -> bool:
         """Run steps: all of them, or with `until` those fit for the event loop up to that time.
+
+        Without `may_sleep` it stops before a step that may have to wait for the client, and sets
+        `must_sleep`.
 
         Returns:
             Whether the sequence has ended.
         """
         self._inline = until is not None
+        self._sleeps = may_sleep
         self._heavy = self._workspace.settings.inline_flops if self._inline else math.inf
         try:
             if self.failure is None and not self._run_steps(until):
                 return False
             if self.failure is not None and not self._poison_rest(self.failure):
                 return False
+            hooks = self._workspace.hooks
+            if hooks.ended:
+                self._builder.end_hooks(hooks.ended)
+                hooks.ended = []
             self.answer = self._builder.finish(self.failure)
         except Exception as error:
             self.failure = internal(error)
@@ -122,14 +169,18 @@ class Execution:
     def _run_steps(self, until: float | None) -> bool:
         context = self._workspace.context
         # On the loop nothing can ask for a stop meanwhile, and what runs there is short.
-        context.check = None if self._inline else self._check
-        end = min(self._deadline, math.inf if until is None else until)
+        context.check = None if self._inline else self.check
+        context.detect_anomaly = self._anomalies
+        hooks = self._workspace.hooks
+        hooks.running = self
+        run_op = self._op_with_origin if self._anomalies else self._op
+        end = min(self.deadline, math.inf if until is None else until)
         steps = self._steps
         try:
             with use(context), np.errstate(all="ignore"):
                 while self._position < len(steps):
                     if self.stop is not None or perf_counter() > end:
-                        self._check()
+                        self.check()
                         return False
                     step = steps[self._position]
                     kind = step.WhichOneof("kind")
@@ -137,16 +188,23 @@ class Execution:
                     if mode:
                         self._run_in_mode(mode, kind, step)
                     elif kind == "op":
-                        self._op(step.op)
+                        run_op(step.op)
                     else:
                         self._run_kind(kind, step)
                     self._position += 1
+        except _MaySleepError:
+            self.must_sleep = True
+            return False
         except _TooHeavyError:
             return False
         except Exception as error:
-            self.failure = self._placed(failure_of(error))
+            failure = failure_of(error)
+            if self._anomalies:
+                add_origin(self._workspace, failure)
+            self.failure = self._placed(failure)
         finally:
             context.check = None
+            hooks.running = None
         return True
 
     def _run_kind(self, kind: str | None, step: pb.Step) -> None:
@@ -176,11 +234,11 @@ class Execution:
 
     # ------------------------------------------------------------- stopping
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise if the sequence was stopped or its time is up."""
         if self.stop is not None:
             raise self.stop
-        if perf_counter() > self._deadline:
+        if perf_counter() > self.deadline:
             raise ServiceError(
                 "DEADLINE_EXCEEDED",
                 "the sequence took longer than its timeout or the call's deadline",
@@ -224,7 +282,71 @@ class Execution:
                 field=field,
             )
 
+    # ---------------------------------------------------------------- hooks
+
+    def run_aside(
+        self, steps: Steps, payloads: Sequence[memoryview]
+    ) -> tuple[AnswerBuilder, ServiceError | None]:
+        """Run steps in the midst of a step: what they fetched, and why one failed.
+
+        Raises:
+            ServiceError: why the sequence must end, or LIMIT_EXCEEDED.
+        """
+        maximum = self._workspace.settings.max_steps
+        if len(steps) > maximum:
+            raise exceeded(
+                "max_steps", len(steps), maximum, "too many steps in one answer of a hook"
+            )
+        context, hooks = self._workspace.context, self._workspace.hooks
+        around = (self._steps, self._payloads, self._position, self._builder)
+        # Recording is on between steps, whatever the mode of the step that is run around this.
+        enabled, context.grad_enabled = context.grad_enabled, True
+        builder = AnswerBuilder(self.number)
+        self._steps, self._payloads, self._position, self._builder = steps, payloads, 0, builder
+        try:
+            self._run_steps(None)
+            failure, self.failure = self.failure, None
+            if failure is not None:
+                if failure is self.stop or failure.reason == "DEADLINE_EXCEEDED":
+                    raise failure
+                self._poison_rest(failure)
+                failure.field = f"hook_answer.{failure.field}"
+                failure.metadata["hook_step"] = failure.metadata.pop("step")
+            return builder, failure
+        finally:
+            self._steps, self._payloads, self._position, self._builder = around
+            context.grad_enabled = enabled
+            context.check, hooks.running = self.check, self
+
+    def run_program(
+        self, program: Program, gradients: list[Tensor | None], creates_graph: bool
+    ) -> list[Tensor | None]:
+        """Run a hook that is a program, on gradients on their way."""
+        self._spend(len(program.instructions) * STEP_FLOPS, "register_hook.program")
+        given = [each for each in gradients if each is not None]
+        if len(given) != program.inputs:
+            raise ServiceError(
+                "HOOK_FAILED",
+                f"the program of a hook takes {program.inputs} gradients, and {len(given)} are "
+                "there; leave the program out, so that the client runs the hook",
+                metadata={"expected": program.inputs, "given": len(given)},
+            )
+        with grad_mode(creates_graph):
+            return program.run(given)
+
+    def _may_call_client(self) -> None:
+        """Leave the place where waiting would hold up others, if a hook may need to wait."""
+        if self._workspace.hooks.waiting and self.line is not None and not self._sleeps:
+            raise _MaySleepError
+
     # ---------------------------------------------------------------- steps
+
+    def _op_with_origin(self, message: pb.Op) -> None:
+        """Run an operator and let its nodes remember it, for an anomaly in their backward."""
+        before = self._workspace.context.next_id()
+        self._op(message)
+        handle = message.output or message.inputs[0]
+        note_origin(self._workspace, Origin(self.number, self._position, handle), before)
 
     def _op(self, message: pb.Op) -> None:
         workspace = self._workspace
@@ -325,7 +447,9 @@ class Execution:
             workspace.grad_bytes += size
 
     def _backward(self, message: pb.Backward) -> None:
-        tensors = self._named(message.tensors, "backward.tensors")
+        tensors = self._tensors_at(
+            message.tensors, "backward.tensors", message.edges, "backward.edges"
+        )
         if not tensors:
             raise _names_none("backward.tensors")
         gradients = self._named_or_none(message.gradients, "backward.gradients") or None
@@ -333,6 +457,7 @@ class Execution:
         if message.HasField("inputs"):
             inputs = self._named(message.inputs.tensors, "backward.inputs.tensors")
         keep = message.retain_graph if message.HasField("retain_graph") else None
+        self._may_call_client()
         self._spend_on_backward("backward")
         self._builder.settle()
         try:
@@ -349,10 +474,14 @@ class Execution:
 
     def _grad(self, message: pb.Grad) -> None:
         workspace = self._workspace
-        outputs = self._named(message.outputs, "grad.outputs")
+        outputs = self._tensors_at(
+            message.outputs, "grad.outputs", message.output_edges, "grad.output_edges"
+        )
         if not outputs:
             raise _names_none("grad.outputs")
-        inputs = self._named(message.inputs, "grad.inputs")
+        inputs = self._tensors_at(
+            message.inputs, "grad.inputs", message.input_edges, "grad.input_edges"
+        )
         grad_outputs = self._named_or_none(message.grad_outputs, "grad.grad_outputs") or None
         variables = None
         if message.HasField("variables"):
@@ -375,7 +504,10 @@ class Execution:
             passes = outputs[0].data.size
         elif message.is_grads_batched and grad_outputs and grad_outputs[0] is not None:
             passes = grad_outputs[0].shape[0] if grad_outputs[0].ndim else 1
+        self._may_call_client()
         self._spend_on_backward("grad", passes)
+        # Hooks may change tensors in place.
+        self._builder.settle()
         try:
             if message.is_jacobian:
                 gradients = jacobian(outputs[0], inputs, **options)
@@ -412,6 +544,7 @@ class Execution:
             _require_alone(message.inputs, message.tangents, "jvp", "inputs", "tangents")
             passes = inputs[0].data.size
         # Each goes through a backward that was recorded, which is about twice as long.
+        self._may_call_client()
         self._spend_on_backward("jvp", 1 + 2 * passes)
         results: Sequence[Tensor]
         try:
@@ -580,6 +713,18 @@ class Execution:
         tensor = self._workspace.tensor
         return [tensor(handle, f"{field}[{at}]") for at, handle in enumerate(handles)]
 
+    def _tensors_at(
+        self,
+        handles: Sequence[int],
+        field: str,
+        edges: Sequence[pb.GradientEdge],
+        edge_field: str,
+    ) -> list[Tensor]:
+        """Tensors by handle; 0 stands for the next of the edges."""
+        if not edges:
+            return self._named(handles, field)
+        return tensors_or_edges(self._workspace, handles, field, edges, edge_field)
+
     def _named_or_none(self, handles: Sequence[int], field: str) -> list[Tensor | None]:
         tensor = self._workspace.tensor
         return [
@@ -684,6 +829,9 @@ _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "retain_grad": Execution._retain_grad,
     "get_grad": Execution._get_grad,
     "set_grad": Execution._set_grad,
+    "register_hook": lambda run, message: register_hook(run.workspace, message),
+    "remove_hook": lambda run, message: run.workspace.hooks.remove(message.hook),
+    "get_saved": lambda run, message: get_saved(run.workspace, message),
     "custom_function": Execution._custom_function,
     "checkpoint": Execution._checkpoint,
 }

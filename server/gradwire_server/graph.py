@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import dtype_to_wire
 from gradwire_engine.node import AccumulateGrad, AnyNode
+from gradwire_engine.saved import saved_arrays, saved_attributes
 from gradwire_engine.tensor import Tensor
 from gradwire_server.encode import set_attribute, set_info, set_node_ref
 from gradwire_server.errors import ServiceError
@@ -32,7 +33,7 @@ def read_graph(workspace: Workspace, request: pb.GetGraphRequest) -> pb.GetGraph
         workspace.tensor(handle, f"tensors[{at}]") for at, handle in enumerate(request.tensors)
     ]
     starts = [tensor.edge[0] for tensor in tensors if tensor.edge is not None]
-    starts += _nodes_by_id(workspace, request.nodes)
+    starts += nodes_by_id(workspace, request.nodes, "nodes")
     # Numbers rise in order of recording, so a page is found again though nodes were added.
     found = sorted(_reachable(starts, request.max_depth), key=lambda node: -node.id)
     if position is not None:
@@ -42,6 +43,9 @@ def read_graph(workspace: Workspace, request: pb.GetGraphRequest) -> pb.GetGraph
         root = response.roots.add()
         root.tensor = handle
         set_info(root.info, tensor)
+        edge = tensor.gradient_edge()
+        if edge is not None:
+            set_node_ref(root.gradient_edge, *edge)
     leaves = _Leaves(workspace)
     for node in found[:size]:
         _add_node(response, node, leaves)
@@ -50,7 +54,12 @@ def read_graph(workspace: Workspace, request: pb.GetGraphRequest) -> pb.GetGraph
     return response
 
 
-def _nodes_by_id(workspace: Workspace, ids: Iterable[int]) -> list[AnyNode]:
+def nodes_by_id(workspace: Workspace, ids: Iterable[int], field: str) -> list[AnyNode]:
+    """Nodes that the handles of a session reach; `field` is where they were named.
+
+    Raises:
+        ServiceError: NODE_NOT_FOUND.
+    """
     wanted = list(ids)
     if not wanted:
         return []
@@ -67,7 +76,7 @@ def _nodes_by_id(workspace: Workspace, ids: Iterable[int]) -> list[AnyNode]:
             raise ServiceError(
                 "NODE_NOT_FOUND",
                 f"there is no node {number}; it was never recorded, or nothing holds it any more",
-                field=f"nodes[{at}]",
+                field=f"{field}[{at}]",
                 metadata={"node": number},
             )
     return [found[number] for number in wanted]
@@ -129,3 +138,11 @@ def _add_node(response: pb.GetGraphResponse, node: AnyNode, leaves: _Leaves) -> 
     message.op = node.op.name
     for name, value in node.attributes.items():
         set_attribute(message.attributes.add(), name, value)
+    for name, array in saved_arrays(node).items():
+        saved = message.saved.add()
+        saved.name = name
+        saved.type.dtype = dtype_to_wire(array.dtype)  # type: ignore[assignment]
+        saved.type.shape.extend(array.shape)
+        saved.size_bytes = array.nbytes
+    for name, value in saved_attributes(node).items():
+        set_attribute(message.saved_attributes.add(), name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -32,6 +33,8 @@ class Outbox:
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        self._interjections: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     async def put(self, outcome: Outcome) -> None:
         """Hand in the next answer, or what will become it. Waits while too much is unwritten."""
@@ -53,6 +56,19 @@ class Outbox:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
+    def interject(self, data: bytes) -> None:
+        """Write a message before the answer that is due: what its sequence asks the client."""
+        task = asyncio.create_task(self._interject(data))
+        self._interjections.add(task)
+        task.add_done_callback(self._interjections.discard)
+
+    async def _interject(self, data: bytes) -> None:
+        async with self._turn:
+            # With its answer gone, the question is void.
+            if self._writer is not None:
+                with contextlib.suppress(grpc.aio.UsageError):
+                    await self._write(data)
+
     async def drained(self) -> None:
         """Wait until all is written."""
         while self._writer is not None:
@@ -63,6 +79,8 @@ class Outbox:
         for outcome in self._waiting:
             if isinstance(outcome, Work):
                 outcome.abandon()
+        for task in self._interjections:
+            task.cancel()
         if self._writer is not None:
             self._writer.cancel()
 
@@ -75,8 +93,9 @@ class Outbox:
         try:
             while waiting:
                 answer = await answer_of(waiting[0])
-                await self._write(answer.data)
-                waiting.popleft()
+                async with self._turn:
+                    await self._write(answer.data)
+                    waiting.popleft()
                 self._bytes -= len(answer.data)
                 self._make_room()
         except grpc.aio.UsageError:

@@ -47,7 +47,9 @@ class Server:
         self.log = make_logger(settings) if log is None else log
         self._threads = ThreadPoolExecutor(settings.thread_count, "gradwire")
         admission = Admission(settings.max_pending_bytes)
-        host = Host(settings, self.log, self._threads, admission)
+        # One a session at most, and only while its client runs a hook: they mostly sleep.
+        self._sleepers = ThreadPoolExecutor(settings.max_sessions, "gradwire-hooks")
+        host = Host(settings, self.log, self._threads, self._sleepers, admission)
         self._sessions = Sessions(host)
         self._service = AutogradService(host, self._sessions)
         self._health = health.aio.HealthServicer()
@@ -103,7 +105,8 @@ class Server:
         self._service.end_streams()
         await self._service.streams_ended(_GOODBYE_SECONDS)
         await self._grpc.stop(_GOODBYE_SECONDS)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._sleepers):
+            threads.shutdown(wait=False, cancel_futures=True)
         self.log.info("server stopped")
 
 

@@ -28,6 +28,7 @@ from gradwire_server.errors import (
     shutting_down,
 )
 from gradwire_server.graph import read_graph
+from gradwire_server.hooks import Line
 from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
 from gradwire_server.outbox import Outbox, Outcome, answer_of
@@ -244,9 +245,12 @@ class AutogradService:
         assert task is not None
         self._streams.add(task)
         outbox = Outbox(context.write, self._settings.max_queued_sequences)
+        loop = asyncio.get_running_loop()
+        line = Line(lambda data: loop.call_soon_threadsafe(outbox.interject, data))
         try:
             try:
-                await self._serve_stream(task, context, outbox)
+                await self._serve_stream(task, context, outbox, line)
+                line.hang_up("it will send no more answers on this stream")
                 await outbox.drained()
                 return
             except asyncio.CancelledError:
@@ -261,11 +265,12 @@ class AutogradService:
         finally:
             self._streams.discard(task)
             self._reading.discard(task)
+            line.hang_up("its stream has ended")
             outbox.close()
         await _abort(context, failure)
 
     async def _serve_stream(
-        self, task: asyncio.Task[Any], context: Context, outbox: Outbox
+        self, task: asyncio.Task[Any], context: Context, outbox: Outbox, line: Line
     ) -> None:
         session: Session | None = None
         while not self._ending:
@@ -285,14 +290,19 @@ class AutogradService:
             if kind == "cancel":
                 session.cancel(request.cancel.number)
                 continue
+            if kind == "hook_answer":
+                line.answer(request.hook_answer, payloads, too_large)
+                continue
             if kind != "sequence":
-                raise malformed("the request has neither a sequence nor a cancel", "kind")
+                raise malformed(
+                    "the request has neither a sequence, nor a cancel, nor a hook_answer", "kind"
+                )
             try:
                 if too_large is not None:
                     raise too_large
                 if self._sessions.draining:
                     raise shutting_down()
-                outcome = session.submit(request.sequence, payloads, data)
+                outcome = session.submit(request.sequence, payloads, data, line=line)
             except ServiceError as failure:
                 if failure.reason == "SESSION_NOT_FOUND":
                     raise

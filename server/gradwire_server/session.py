@@ -22,6 +22,7 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire_server.encode import Answer
 from gradwire_server.errors import ServiceError
 from gradwire_server.execute import Execution
+from gradwire_server.hooks import Line
 from gradwire_server.limits import Admission, exceeded, queue_full
 from gradwire_server.logs import Logger
 from gradwire_server.replay import Entry, Replay
@@ -33,11 +34,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the sessions of one server share."""
+    """What the sessions of one server share.
+
+    Attributes:
+        threads: for heavy sequences. Nothing that runs there waits for a client.
+        sleepers: for sequences that may wait for their client, so that no client, however slow,
+            takes a thread from others.
+    """
 
     settings: Settings
     log: Logger
     threads: Executor
+    sleepers: Executor
     admission: Admission
 
 
@@ -46,7 +54,11 @@ class _Job(Protocol):
 
     size: int
 
-    def run(self, until: float | None) -> bool:
+    @property
+    def must_sleep(self) -> bool:
+        """Whether the rest of it must run on a thread that may sleep."""
+
+    def run(self, until: float | None, may_sleep: bool = False) -> bool:
         """Run; with `until`, on the event loop and no longer. Returns whether it has ended."""
 
     def end(self) -> None:
@@ -82,9 +94,14 @@ class Work:
         """Of the sequence."""
         return self.execution.number
 
-    def run(self, until: float | None) -> bool:
+    @property
+    def must_sleep(self) -> bool:
+        """Whether a hook may have to wait for the client."""
+        return self.execution.must_sleep
+
+    def run(self, until: float | None, may_sleep: bool = False) -> bool:
         """Run steps of the sequence."""
-        return self.execution.run(until)
+        return self.execution.run(until, may_sleep=may_sleep)
 
     def end(self) -> None:
         """Hand the answer to all who wait."""
@@ -100,7 +117,7 @@ class Work:
     def abandon(self) -> None:
         """Stop it, unless the client can come back and ask for the answer by number."""
         if self._entry is None:
-            self.execution.stop = cancelled("the client is gone")
+            self.execution.halt(cancelled("the client is gone"))
 
     def _hand_over(self, answer: Answer) -> None:
         self.answer = answer
@@ -116,6 +133,7 @@ class _Call(Generic[T]):
     """A function in a session's queue, to be called between sequences."""
 
     size = 0
+    must_sleep = False
 
     def __init__(
         self, function: Callable[[], T], light: Callable[[], bool], waiting: asyncio.Future[T]
@@ -125,7 +143,7 @@ class _Call(Generic[T]):
         self._waiting = waiting
         self._outcome: tuple[T] | Exception | None = None
 
-    def run(self, until: float | None) -> bool:
+    def run(self, until: float | None, may_sleep: bool = False) -> bool:
         """Call the function, unless it is too much for the event loop."""
         if until is not None and not self._light():
             return False
@@ -232,7 +250,7 @@ class Session:
     def stop_all(self, error: ServiceError) -> None:
         """Let what runs end before its next step, and what waits not run, with `error`."""
         if isinstance(self._running, Work):
-            self._running.execution.stop = error
+            self._running.execution.halt(error)
         waiting, self._queue = self._queue, deque()
         self._queued_bytes = 0
         for job in waiting:
@@ -252,6 +270,7 @@ class Session:
         payloads: list[memoryview],
         request: bytes,
         deadline: float = math.inf,
+        line: Line | None = None,
     ) -> Answer | Work | asyncio.Future[Answer]:
         """Take a sequence in; run it if nothing is before it.
 
@@ -260,6 +279,7 @@ class Session:
             payloads: of the message.
             request: the message as it came.
             deadline: of the call, a time of `perf_counter`.
+            line: to the client, for calls of its hooks.
 
         Returns:
             The answer if it is there, else the queued work, or, for a repetition, a future.
@@ -281,7 +301,7 @@ class Session:
             timeout = sequence.timeout.seconds + sequence.timeout.nanos / 1e9
             deadline = min(deadline, perf_counter() + timeout)
         entry = self.replay.accept(number, request) if number else None
-        execution = Execution(self.workspace, sequence, payloads, deadline)
+        execution = Execution(self.workspace, sequence, payloads, deadline, line)
         work = Work(self, execution, len(request), entry)
         self._start(work)
         if work.answer is not None:
@@ -322,7 +342,7 @@ class Session:
         self.renew()
         for job in (self._running, *self._queue):
             if isinstance(job, Work) and job.number == number and number:
-                job.execution.stop = cancelled(f"the client stopped sequence {number}")
+                job.execution.halt(cancelled(f"the client stopped sequence {number}"))
 
     async def call(self, function: Callable[[], T], light: Callable[[], bool]) -> T:
         """Call a function between sequences; on a thread unless `light` says it is short.
@@ -355,8 +375,7 @@ class Session:
 
     async def _work_off(self, job: _Job) -> None:
         """Run a job to its end in a thread, then what has queued up behind it."""
-        threads = self._host.threads
-        await self._loop.run_in_executor(threads, job.run, None)
+        await self._run_on_thread(job)
         self._end(job)
         while self._queue:
             job = self._queue.popleft()
@@ -364,12 +383,18 @@ class Session:
             self._queued_bytes -= job.size
             await asyncio.sleep(0)
             if not self._run_inline(job):
-                await self._loop.run_in_executor(threads, job.run, None)
+                await self._run_on_thread(job)
             self._end(job)
         self._running = None
         self._task = None
         if self._closed is not None:
             self._clear()
+
+    async def _run_on_thread(self, job: _Job) -> None:
+        """Run a job to its end, where it does not hold up others."""
+        run = self._loop.run_in_executor
+        if job.must_sleep or not await run(self._host.threads, job.run, None):
+            await run(self._host.sleepers, job.run, None, True)
 
     def _clear(self) -> None:
         """Free what the session holds; in a thread if that may take long."""

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     inline_flops: int = Field(
         1_000_000, ge=0, description="A step estimated above this goes to a thread at once."
     )
+    hook_seconds: float = Field(
+        60.0, gt=0, description="Time that a client has to answer a call of its hook."
+    )
 
     default_ttl_seconds: float = Field(
         3600.0, gt=0, description="Idle time after which a session expires, where none is asked."

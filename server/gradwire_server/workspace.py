@@ -16,6 +16,7 @@ from gradwire_engine.context import Limits as EngineLimits
 from gradwire_engine.node import AccumulateGrad, AnyNode
 from gradwire_engine.tensor import Tensor
 from gradwire_server.errors import ServiceError
+from gradwire_server.hooks import ClientHooks
 from gradwire_server.limits import exceeded
 from gradwire_server.settings import Settings
 
@@ -44,6 +45,7 @@ class Workspace:
             when it passes the limit is it brought down to the truth, by counting.
         nodes_bound: the same for nodes of the graph.
         grad_bytes: bytes of the gradients that a backward may leave, or more.
+        hooks: of the client.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Workspace:
         "bytes_bound",
         "context",
         "grad_bytes",
+        "hooks",
         "nodes_bound",
         "settings",
         "tensors",
@@ -64,6 +67,7 @@ class Workspace:
         self.blanks: dict[int, Blank] = {}
         self._open_ended: dict[int, ServiceError] = {}
         self.context = _SessionContext(self, seed)
+        self.hooks = ClientHooks()
         self.work = 0
         self.bytes_bound = 0
         self.nodes_bound = 0
@@ -195,6 +199,7 @@ class Workspace:
         self.tensors.clear()
         self.blanks.clear()
         self._open_ended.clear()
+        self.hooks.clear()
 
     @property
     def is_small(self) -> bool:
