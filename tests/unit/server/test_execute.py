@@ -96,12 +96,12 @@ def test_it_stops_between_the_nodes_of_a_backward() -> None:
     class StopsLate(Execution):
         __slots__ = ()
 
-        def _check(self) -> None:
+        def check(self) -> None:
             nonlocal calls
             calls += 1
             if calls == 50:
                 self.stop = ServiceError("CANCELLED", "stopped")
-            super()._check()
+            super().check()
 
     run = StopsLate(workspace, sequence(1, backward(100))[0], [], math.inf)
     assert run.run()
