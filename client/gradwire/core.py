@@ -408,7 +408,13 @@ class SessionCore(ABC):
         if batch is None:
             return None
         number = self._last_number + 1
-        data = encode_request(self.id, batch, number, self._acknowledged, self.timeout)
+        try:
+            data = encode_request(self.id, batch, number, self._acknowledged, self.timeout)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # Ctrl-C: what was recorded goes with the next sequence.
+                self.recorder.put_back(batch)
+            raise
         request = Request(number, data, batch.entries, batch.released, self._owner())
         self._last_used = time.monotonic()
         self._last_number = number

@@ -160,6 +160,19 @@ class Recorder:
         self._payload_bytes = 0
         return batch
 
+    def put_back(self, batch: Batch) -> None:
+        """Undo `take`, but for fetches: whoever was to look at their answers has gone."""
+        released = dict(batch.released)
+        self._released = []
+        for at, entry in enumerate(batch.entries):
+            if len(entry) == 2 and entry[0].HasField("fetch"):
+                continue
+            if at in released:
+                self._released.append((len(self.entries), released[at]))
+            self.entries.append(entry)
+        self._payloads = batch.payloads
+        self._payload_bytes = sum(memoryview(each).nbytes for each in batch.payloads)
+
 
 def outputs_of(entry: Entry) -> range | tuple[int, ...]:
     """Handles that a step makes."""

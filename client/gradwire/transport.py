@@ -7,6 +7,7 @@ on threads and, after `grpc.experimental.gevent.init_gevent()`, on greenlets ali
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
@@ -93,6 +94,8 @@ class Stream:
         # sent, for moments only, and is taken last.
         self._reading = threading.RLock()
         self._sending = threading.Lock()
+        # Requests for which there is no room yet; later than all that the pipeline holds.
+        self._backlog: deque[Request] = deque()
         self._outgoing: queue.SimpleQueue[bytes | None] | None = None
         self._call: _Call | None = None
         self._reconnecting = False
@@ -102,22 +105,21 @@ class Stream:
     def send(self, request: Request) -> None:
         """Send a request without waiting for its answer, unless too much is under way.
 
+        Where that wait is cut short, the request goes out at the next occasion.
+
         Raises:
-            GradwireError: the stream ended for good.
+            GradwireError: the stream ended for good; or the server cannot be reached, and too much
+                is under way.
         """
-        while (oldest := self._oldest_if_crowded(len(request.data))) is not None:
-            self.wait(oldest)
         if self._broken is not None:
             raise self._broken.with_traceback(None)
         if self._stale:
             with self._reading:
                 self._hang_up()
         with self._sending:
-            self._pipeline.add(request)
-            if self._outgoing is not None:
-                self._outgoing.put(request.data)
-            elif not self._reconnecting:
-                self._connect()
+            self._backlog.append(request)
+        while (oldest := self._send_backlog()) is not None:
+            self.wait(oldest)
 
     def wait(self, request: Request) -> None:
         """Read answers until that of `request` is there.
@@ -130,6 +132,9 @@ class Stream:
         with self._reading:
             try:
                 while request.result is None and request.error is None:
+                    if self._stale:
+                        self._hang_up()
+                    self._send_backlog()
                     self._read()
             except BaseException as error:
                 if not isinstance(error, Exception):
@@ -149,21 +154,31 @@ class Stream:
         """Drop the stream without a word, as a forked child must."""
         self._outgoing = self._call = None
 
-    def _oldest_if_crowded(self, more: int) -> Request | None:
+    def _send_backlog(self) -> Request | None:
+        """Send what there is room for; the request whose answer makes room for more, if need be."""
         with self._sending:
             pipeline = self._pipeline
-            return pipeline.unanswered[0] if pipeline.is_crowded(more) else None
+            while self._backlog:
+                request = self._backlog[0]
+                if pipeline.is_crowded(len(request.data)):
+                    return pipeline.unanswered[0]
+                pipeline.add(request)
+                self._backlog.popleft()
+                if self._outgoing is not None:
+                    for message in pipeline.messages(request):
+                        self._outgoing.put(message)
+                elif not self._reconnecting:
+                    self._connect()
+        return None
 
     def _last_unanswered(self) -> Request | None:
         with self._sending:
-            unanswered = self._pipeline.unanswered
-            return unanswered[-1] if unanswered else None
+            due = self._backlog or self._pipeline.unanswered
+            return due[-1] if due else None
 
     def _read(self) -> None:
         if self._broken is not None:
             raise self._broken.with_traceback(None)
-        if self._stale:
-            self._hang_up()
         with self._sending:
             call = self._call if self._call is not None else self._connect()
         try:
@@ -241,6 +256,8 @@ class Stream:
         """Cancel what is under way. The read that was cut short leaves the call unusable."""
         with self._sending:
             self._stale = True
+            for request in self._backlog:
+                request.interrupted = True
             for request in self._pipeline.unanswered:
                 request.interrupted = True
                 if self._outgoing is not None:

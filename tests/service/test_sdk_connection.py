@@ -89,6 +89,24 @@ def test_a_server_that_stays_away_is_a_connection_error(proxy: Proxy) -> None:
     session.close()
 
 
+def test_what_waits_for_room_when_the_server_is_away_is_sent_later(proxy: Proxy) -> None:
+    with gw.connect(proxy.address, retry_timeout=0.3) as session:
+        counter = gw.tensor([0.0])
+        added = 0
+
+        def add_until_it_fails() -> None:
+            nonlocal added
+            while True:
+                counter.add_(1)
+                added += 1
+                session.flush()
+
+        with proxy.down(), pytest.raises(ConnectionError):
+            add_until_it_fails()
+        assert added > 10, "as many as may be under way"
+        assert (counter + 1).item() == added + 1
+
+
 def test_no_server_is_a_connection_error_that_says_what_to_do() -> None:
     with pytest.raises(ConnectionError, match="gradwire serve"):
         gw.connect("127.0.0.1:1", connect_timeout=0.3)

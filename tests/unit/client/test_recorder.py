@@ -40,6 +40,26 @@ def test_a_batch_has_the_steps_in_order_and_is_taken_once() -> None:
     assert recorder.take() is None
 
 
+def test_what_is_put_back_is_taken_again_without_its_fetches() -> None:
+    recorder = Recorder()
+    put = pb.Put(output=recorder.handles(), payload=recorder.payload(b"abcd"))
+    recorder.step(pb.Step(put=put))
+    recorder.step(pb.Step(fetch=pb.Fetch(tensors=[1])))
+    recorder.release(1)
+    first = recorder.take()
+    assert first is not None and len(first.entries) == 3
+    recorder.put_back(first)
+    recorder.op("neg", (1,), (), 1, False)
+    assert recorder.payload_bytes == 4
+    again = recorder.take()
+    assert again is not None
+    assert again.entries[:2] == [first.entries[0], first.entries[2]]
+    assert [each[0] for each in again.entries[2:]] == ["neg"]
+    assert again.payloads == [b"abcd"]
+    assert (first.released, again.released) == ([(2, (1,))], [(1, (1,))])
+    assert recorder.take() is None
+
+
 def test_it_is_full_by_steps() -> None:
     recorder = Recorder()
     for _ in range(FLUSH_STEPS - 1):
