@@ -14,7 +14,7 @@ Operators are recorded, and run on the server when something is read.
 # Tensor comes first: the modules that it is made of refer back to it. `graph` comes after the
 # package of the same name was imported, so that `gw.graph` is the function.
 from gradwire.tensors import Size, Tensor  # isort: skip
-from gradwire import autograd, dtypes, errors, linalg, nn, optim, special
+from gradwire import aio, autograd, dtypes, errors, linalg, nn, optim, special
 from gradwire.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from gradwire.comparing import allclose, equal, is_tensor
 from gradwire.connecting import connect
@@ -74,6 +74,7 @@ __all__ = [
     "Session",
     "Size",
     "Tensor",
+    "aio",
     "allclose",
     "arange",
     "as_tensor",
@@ -102,12 +103,12 @@ __all__ = [
     "get_default_dtype",
     "graph",
     "half",
+    "inference_mode",
     "int",
     "int8",
     "int16",
     "int32",
     "int64",
-    "inference_mode",
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "is_tensor",

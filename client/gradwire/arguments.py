@@ -55,8 +55,10 @@ def _within_int64(value: int) -> int:
 def to_number(op: str, name: str, value: object) -> Number:
     """An argument of type `Scalar`; a tensor of one element is read."""
     number = number_or_none(value)
-    if number is None and hasattr(value, "item"):
-        number = number_or_none(value.item())
+    if number is None:
+        # A tensor of a session that does not block has an `item` to be awaited.
+        read = getattr(value, "_only", None) or getattr(value, "item", None)
+        number = number_or_none(read()) if read is not None else None
     if number is None:
         raise wrong_type(op, name, "a number", value)
     return number

@@ -54,12 +54,8 @@ def connect(
         if credentials is not None
         else grpc.insecure_channel(target, options=all_options)
     )
-    pairs: Metadata = tuple((key.lower(), value) for key, value in (metadata or {}).items())
-    request = pb.CreateSessionRequest(display_name=name)
-    if ttl is not None:
-        request.ttl.FromNanoseconds(round(ttl * 1e9))
-    if seed is not None:
-        request.seed = seed
+    pairs = pairs_of(metadata)
+    request = request_for(name, ttl, seed)
     try:
         created = unary(
             channel,
@@ -76,11 +72,7 @@ def connect(
         if is_embedded:
             embedded.release()
         if isinstance(error, DeadlineError):
-            raise UnavailableError(
-                f"no gradwire server answers at {target} within {connect_timeout:g} s; "
-                "start one with: gradwire serve",
-                code="UNAVAILABLE",
-            ) from None
+            raise nobody_at(target, connect_timeout) from None
         raise
     session = Session(
         channel,
@@ -94,6 +86,30 @@ def connect(
     current.opened(session)
     lease.keeper.add(session)
     return session
+
+
+def pairs_of(metadata: Mapping[str, str] | None) -> Metadata:
+    """The metadata of calls, as gRPC takes it."""
+    return tuple((key.lower(), value) for key, value in (metadata or {}).items())
+
+
+def request_for(name: str, ttl: float | None, seed: int | None) -> pb.CreateSessionRequest:
+    """The request for a session, as `connect` describes it."""
+    request = pb.CreateSessionRequest(display_name=name)
+    if ttl is not None:
+        request.ttl.FromNanoseconds(round(ttl * 1e9))
+    if seed is not None:
+        request.seed = seed
+    return request
+
+
+def nobody_at(target: str, seconds: float) -> UnavailableError:
+    """What is said where no server answers."""
+    return UnavailableError(
+        f"no gradwire server answers at {target} within {seconds:g} s; "
+        "start one with: gradwire serve",
+        code="UNAVAILABLE",
+    )
 
 
 @atexit.register

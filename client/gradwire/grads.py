@@ -67,7 +67,9 @@ def set_grad(tensor: "Tensor", value: object) -> None:
             return
     elif isinstance(value, _tensors.Tensor):
         if value is tensor:
-            raise refused("BAD_GRAD_ASSIGNMENT", "a tensor cannot be its own .grad; assign a clone()")
+            raise refused(
+                "BAD_GRAD_ASSIGNMENT", "a tensor cannot be its own .grad; assign a clone()"
+            )
         if value._session is not session:
             raise refused(
                 "BAD_GRAD_ASSIGNMENT", "a .grad must live in the same session as its tensor"

@@ -3,13 +3,17 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from gradwire import filled, reading
+from gradwire import filled, grads, reading
 from gradwire import tensors as _tensors
 from gradwire.arguments import wrong_type
 from gradwire.modes import no_grad
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from gradwire.tensors import Tensor
+
+    Grads: TypeAlias = list[tuple[int, tuple[Tensor, Tensor]]]
 
 
 class SGD:
@@ -47,10 +51,17 @@ class SGD:
         self.nesterov = nesterov
         self._velocities: dict[int, Tensor] = {}
 
-    @no_grad()
     def step(self) -> None:
         """Change each parameter by its gradient; those without one stay. Reads no values."""
-        for nr, (param, grad) in _with_grads(self.params):
+        self.params[0]._session.finish(self._step())
+
+    async def _step(self) -> None:
+        found = await _with_grads(self.params)
+        with no_grad():
+            self._update(found)
+
+    def _update(self, found: "Grads") -> None:
+        for nr, (param, grad) in found:
             direction = grad.add(param, alpha=self.weight_decay) if self.weight_decay else grad
             if self.momentum:
                 velocity = self._velocities.get(nr)
@@ -103,11 +114,18 @@ class Adam:
         self.weight_decay = weight_decay
         self._states: dict[int, tuple[int, Tensor, Tensor]] = {}
 
-    @no_grad()
     def step(self) -> None:
         """Change each parameter by its gradient; those without one stay. Reads no values."""
+        self.params[0]._session.finish(self._step())
+
+    async def _step(self) -> None:
+        found = await _with_grads(self.params)
+        with no_grad():
+            self._update(found)
+
+    def _update(self, found: "Grads") -> None:
         first, second = self.betas
-        for nr, (param, grad) in _with_grads(self.params):
+        for nr, (param, grad) in found:
             if self.weight_decay:
                 grad = grad.add(param, alpha=self.weight_decay)
             state = self._states.get(nr)
@@ -143,14 +161,14 @@ def _require_not_negative(**numbers: float) -> None:
             raise ValueError(f"{name} must not be negative, not {number}")
 
 
-def _with_grads(params: "Sequence[Tensor]") -> "list[tuple[int, tuple[Tensor, Tensor]]]":
+async def _with_grads(params: "Sequence[Tensor]") -> "Grads":
     """The parameters that have gradients, with their places; at most one round trip, no values."""
     unresolved = [param for param in params if not reading.is_resolved(param)]
     if unresolved:
-        reading.resolve_grads(unresolved[0]._session, *unresolved, most_bytes=1)
-    found: list[tuple[int, tuple[Tensor, Tensor]]] = []
+        await reading.read_grads(unresolved[0]._session, *unresolved, most_bytes=1)
+    found: Grads = []
     for nr, param in enumerate(params):
-        grad = param.grad
+        grad = await grads.read_grad(param)
         if grad is not None:
             found.append((nr, (param, grad)))
     return found
@@ -161,6 +179,7 @@ def _zero_grad(params: "Sequence[Tensor]", set_to_none: bool) -> None:
         for param in params:
             param.grad = None
         return
+    found = params[0]._session.finish(_with_grads(params))
     with no_grad():
-        for _, (_, grad) in _with_grads(params):
+        for _, (_, grad) in found:
             grad.zero_()

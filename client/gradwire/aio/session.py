@@ -1,0 +1,219 @@
+"""The session of an event loop: recording never waits, and what needs an answer is awaited."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from gradwire import creation, embedded
+from gradwire.aio.owners import OwnersRecorder, owner, serve
+from gradwire.aio.tensors import Tensor
+from gradwire.aio.transport import Stream, is_running, unary
+from gradwire.core import SessionCore, T
+from gradwire.errors import SessionError
+from gradwire.pipeline import Request
+from gradwire.recorder import Recorder
+from gradwire.transport import Metadata, Retry
+from gradwire.v1 import autograd_pb2 as pb
+from gradwire.wire import M
+
+if TYPE_CHECKING:
+    from gradwire.dtypes import DtypeLike
+
+
+class Session(SessionCore):
+    """A namespace of tensors with one graph, on a server. Made by `gradwire.aio.connect`.
+
+    An asynchronous context manager: leaving it closes the session. Tasks may share a session; what
+    each records runs in the order in which it was recorded, what one gets wrong is reported to it
+    alone, and one that is cancelled stops its own sequences. It belongs to the event loop that
+    opened it; in other threads, such as those of `asyncio.to_thread`, all of gradwire works with
+    its tensors as it does with those of a blocking session, and waits there.
+
+    Attributes:
+        id: The server's name for it.
+        name: Its name for people; may be empty.
+        address: Where the server is.
+        limits: What the server accepts.
+        server_version: The server's version.
+        features: Optional abilities of the server.
+        timeout: Seconds that a sequence may take; None for no such bound. May be set.
+    """
+
+    tensor_type = Tensor
+    _kind = "gradwire.aio.Session"
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        created: pb.CreateSessionResponse,
+        *,
+        address: str,
+        metadata: Metadata,
+        retry: Retry,
+        timeout: float | None,
+        is_embedded: bool,
+    ) -> None:
+        super().__init__(
+            created, address=address, retry=retry, timeout=timeout, is_embedded=is_embedded
+        )
+        self._channel = channel
+        self._metadata = metadata
+        self._loop = asyncio.get_running_loop()
+        self._writer: object = None
+        self._stream: Stream = Stream(
+            channel,
+            self._pipeline,
+            address=address,
+            metadata=metadata,
+            retry=retry,
+            on_answer=self._on_answer,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A failed step must not go unnoticed because nothing was read after it; but where an
+        # exception is on its way already, that one is the news.
+        await self._close(report=error is None)
+
+    async def close(self) -> None:
+        """End the session and free all that it holds on the server. Closing twice is fine.
+
+        Raises:
+            GradwireError: a step failed whose failure was not reported yet. The session is closed
+                all the same.
+        """
+        await self._close(report=True)
+
+    def tensor(
+        self,
+        data: object,
+        *,
+        dtype: "DtypeLike | None" = None,
+        requires_grad: bool = False,
+    ) -> Tensor:
+        """A new leaf tensor of this session, as `gradwire.tensor`."""
+        return cast(Tensor, creation.put(self, data, dtype, requires_grad))
+
+    async def flush(self) -> None:
+        """Send all that is recorded, without waiting for it to run.
+
+        Waits only while more is under way than the server queues; so a program that does nothing
+        but record should call it now and then.
+        """
+        self.check_open()
+        with self._lock:
+            self._flush()
+        await self._stream.wait_for_room()
+
+    async def synchronize(self) -> None:
+        """Send all that is recorded, and wait until it ran.
+
+        Raises:
+            GradwireError: a step failed that this task recorded since the last report.
+        """
+        await self.settle()
+
+    # What follows is for this package.
+
+    def own(self, doing: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """A coroutine on behalf of who calls this, whichever task will run it."""
+        return serve(owner(), doing)
+
+    def finish(self, doing: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of ours on the event loop, and wait for its end in another thread.
+
+        Raises:
+            SessionError: this thread runs an event loop, which must not wait; or the session's
+                event loop has ended.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            why = "the event loop of this session has ended" if self._loop.is_closed() else ""
+        else:
+            why = (
+                "this takes an answer of the server, for which an event loop must not wait here. "
+                "Await what reads: t.item(), t.get_shape(), t.get_grad(), gradwire.aio.fetch(t); "
+                "or await t.refresh() before, so that the answer is known; or run all of it in a "
+                "thread: await asyncio.to_thread(function, t)"
+            )
+        if why:
+            doing.close()
+            raise SessionError(why)
+        served = serve(threading.current_thread(), doing)
+        return asyncio.run_coroutine_threadsafe(served, self._loop).result()
+
+    def keep_alive(self) -> None:
+        """Renew the lease; without waiting for it."""
+        self._last_used = time.monotonic()
+        renewing = self._renew()
+        try:
+            asyncio.run_coroutine_threadsafe(renewing, self._loop)
+        except RuntimeError:
+            renewing.close()
+            self._end("closed, with its event loop")
+
+    def leave(self) -> None:
+        """Note the end of the process. The event loop has ended; the lease on the server will."""
+        self._end("closed")
+        if self._is_embedded:
+            embedded.release()
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the session's event loop runs here."""
+        return is_running(self._loop)
+
+    def _make_recorder(self, most_steps: int) -> Recorder:
+        return OwnersRecorder(most_steps, self._change_writer)
+
+    def _change_writer(self) -> None:
+        """Send what another owner recorded before. The lock is held."""
+        writer = owner()
+        if writer is not self._writer:
+            self._flush()
+            self._writer = writer
+
+    def _owner(self) -> object:
+        return self._writer
+
+    def _asker(self) -> object:
+        return owner()
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            await self._stream.wait(request)
+        except asyncio.CancelledError:
+            self._stream.cancel(owner(), request)
+            raise
+
+    async def _answers(self) -> None:
+        if (last := self._stream.last_due) is not None:
+            await self._answer(last)
+
+    async def _unary(self, path: str, request: Message, response: type[M], timeout: float) -> M:
+        return await unary(
+            self._channel, path, request, response, timeout, self._metadata, self.address
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _hang_up(self) -> None:
+        await self._stream.closed()
+        await self._channel.close()
+        if self._is_embedded:
+            await asyncio.to_thread(embedded.release)

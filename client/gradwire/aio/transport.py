@@ -1,0 +1,249 @@
+"""The transport of event loops: one bidirectional stream a session, read by a task of its own.
+
+Recording never waits, and may happen on any thread; so what is sent queues up here until there is
+room for it, and goes out from the session's event loop.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from gradwire import wire
+from gradwire.errors import GradwireError, SessionError, UnavailableError, from_call
+from gradwire.pipeline import Pipeline, Request
+from gradwire.transport import Metadata, Retry
+from gradwire.wire import M
+
+_HANG_UP_TIMEOUT: Final = 1.0
+
+
+class Stream:
+    """Sends the sequences of one session and reads their answers, in order.
+
+    All but `send` is for the thread of the event loop that it was made on.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        pipeline: Pipeline,
+        *,
+        address: str,
+        metadata: Metadata,
+        retry: Retry,
+        on_answer: Callable[[Request], None],
+    ) -> None:
+        self._open_call: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+            wire.RUN_STREAM
+        )
+        self._pipeline = pipeline
+        self._address = address
+        self._metadata = metadata
+        self._retry = retry
+        self._on_answer = on_answer
+        self._loop = asyncio.get_running_loop()
+        self._backlog: deque[Request] = deque()
+        self._outgoing: asyncio.Queue[bytes | None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._waiters: dict[Request, set[asyncio.Future[None]]] = {}
+        self._broken: GradwireError | None = None
+        self._closed = False
+
+    @property
+    def last_due(self) -> Request | None:
+        """The request whose answer will be the last of those that are due."""
+        for due in (self._backlog, self._pipeline.unanswered):
+            if due:
+                return due[-1]
+        return None
+
+    def send(self, request: Request) -> None:
+        """Send a request, at once or as soon as there is room. From any thread, in order.
+
+        Raises:
+            GradwireError: the stream ended for good.
+        """
+        self._check()
+        self._backlog.append(request)
+        if is_running(self._loop):
+            self._pump()
+        else:
+            self._loop.call_soon_threadsafe(self._pump)
+
+    async def wait(self, request: Request) -> None:
+        """Wait for the answer to a request.
+
+        Raises:
+            GradwireError: the server cannot be reached any more, or ended the stream.
+        """
+        if request.result is not None:
+            return
+        self._check()
+        waiter = self._loop.create_future()
+        self._waiters.setdefault(request, set()).add(waiter)
+        self._pump()
+        try:
+            await waiter
+        finally:
+            waiting = self._waiters.get(request, set())
+            waiting.discard(waiter)
+            if not waiting:
+                self._waiters.pop(request, None)
+
+    async def wait_for_room(self) -> None:
+        """Wait until nothing queues up here."""
+        while self._backlog and self._pipeline.unanswered:
+            await self.wait(self._pipeline.unanswered[0])
+
+    def cancel(self, owner: object, request: Request) -> None:
+        """Stop what an owner gave up: a request that was waited for, and those before it.
+
+        Where the owner waits for another one still, they may be needed for that; so they go on.
+        """
+        due = (*self._pipeline.unanswered, *self._backlog)
+        own = [each for each in due if each.owner is owner]
+        waits = any(each in self._waiters for each in own)
+        for each in own:
+            if each is request or (each.number < request.number and not waits):
+                each.interrupted = True
+                if self._outgoing is not None and each not in self._backlog:
+                    self._outgoing.put_nowait(self._pipeline.cancellation(each))
+
+    def close(self) -> None:
+        """End the stream, after what is under way is sent; that goes on at the server."""
+        self._closed = True
+        if self._loop.is_closed():
+            return
+        if self._outgoing is not None:
+            self._outgoing.put_nowait(None)
+        elif self._task is not None:
+            self._task.cancel()
+
+    async def closed(self) -> None:
+        """Wait until the stream has ended."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,), timeout=_HANG_UP_TIMEOUT)
+            self._task.cancel()
+
+    def forget(self) -> None:
+        """Drop the stream without a word, as a forked child must."""
+        self._outgoing = self._task = None
+        self._closed = True
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
+
+    def _pump(self) -> None:
+        """Send what there is room for, on a stream that is open or being opened."""
+        while self._backlog and not self._pipeline.is_crowded(len(self._backlog[0].data)):
+            request = self._backlog.popleft()
+            self._pipeline.add(request)
+            if self._outgoing is not None:
+                for message in self._pipeline.messages(request):
+                    self._outgoing.put_nowait(message)
+        if (self._task is None or self._task.done()) and not self._closed:
+            self._task = self._loop.create_task(self._run(), name="gradwire-stream")
+
+    async def _run(self) -> None:
+        """Read answers; where the stream breaks open another one, as long as answers are due."""
+        waits = self._retry.waits()
+        while True:
+            answered = self._pipeline.traffic.sequences
+            failure = await self._serve()
+            if self._closed:
+                self._fail(SessionError("the session was closed meanwhile"))
+                return
+            if failure.code != "UNAVAILABLE":
+                self._broken = failure
+                self._fail(failure)
+                return
+            if not self._pipeline.unanswered:
+                return
+            if self._pipeline.traffic.sequences > answered:
+                waits = self._retry.waits()
+            wait = next(waits, None)
+            if wait is None:
+                self._fail(failure)
+                return
+            await asyncio.sleep(wait)
+
+    async def _serve(self) -> GradwireError:
+        """Open a stream, send again what was not answered, and read until it ends; why it did."""
+        outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
+        for message in self._pipeline.again():
+            outgoing.put_nowait(message)
+        self._outgoing = outgoing
+        call = self._open_call(_each(outgoing), metadata=self._metadata)
+        try:
+            while isinstance(data := await call.read(), bytes):
+                self._answered(data)
+            return UnavailableError("the server ended the stream", code="UNAVAILABLE")
+        except grpc.aio.AioRpcError as error:
+            return from_call(error, self._address)
+        except GradwireError as error:
+            return error
+        finally:
+            self._outgoing = None
+            outgoing.put_nowait(None)
+            call.cancel()
+
+    def _answered(self, data: bytes) -> None:
+        request = self._pipeline.match(data)
+        self._on_answer(request)
+        self._pipeline.settle(request, len(data))
+        for waiter in self._waiters.get(request, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._backlog:
+            self._pump()
+
+    def _fail(self, failure: GradwireError) -> None:
+        for waiting in self._waiters.values():
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_exception(failure)
+
+
+async def _each(outgoing: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+    while (message := await outgoing.get()) is not None:
+        yield message
+
+
+def is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this thread runs that event loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+async def unary(
+    channel: grpc.aio.Channel,
+    path: str,
+    request: Message,
+    response: type[M],
+    timeout: float,
+    metadata: Metadata,
+    address: str,
+    *,
+    wait_for_ready: bool = False,
+) -> M:
+    """One unary call, its failure as an exception of ours."""
+    method: grpc.aio.UnaryUnaryMultiCallable[Message, M] = channel.unary_unary(
+        path,
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=response.FromString,
+    )
+    try:
+        answer: M = await method(
+            request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready
+        )
+    except grpc.aio.AioRpcError as error:
+        raise from_call(error, address) from None
+    return answer
