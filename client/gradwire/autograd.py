@@ -70,7 +70,7 @@ def backward(
         if not targets:
             raise refused(
                 "NO_INPUTS",
-                "backward(inputs=[]) names no tensor; leave inputs out to reach all leaves"
+                "backward(inputs=[]) names no tensor; leave inputs out to reach all leaves",
             )
         message.inputs.tensors.extend(each._handle for each in targets)
     _check_roots(roots, gradients)

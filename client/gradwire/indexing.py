@@ -69,10 +69,14 @@ def set_(tensor: object, index: object, value: object) -> None:
     if place.indices:
         attributes = (_indices("index_put_", place),)
         record_in_place("index_put_", ("self", "values"), (place.view, value), attributes)
+    elif is_number and place.view is tensor:
+        # Here the node is seen, and it is that of a fill with a tensor.
+        number = tensor._session.tensor(np.asarray(value))
+        record_in_place("fill_", ("self", "value"), (tensor, number))
     elif is_number:
         record_in_place("fill_", ("self", "value"), (place.view, value))
     else:
-        record_in_place("copy_", ("self", "src"), (place.view, value))
+        record_in_place("_assign_", ("self", "src"), (place.view, value))
 
 
 def _indices(op: str, place: _Place) -> Attribute:

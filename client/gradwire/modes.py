@@ -125,11 +125,7 @@ class _Bare(_GradMode):
     """A mode without arguments: as a decorator it may go without its parentheses."""
 
     def __new__(cls, orig_func: Callable[P, R] | None = None) -> Any:
-        made = super().__new__(cls)
-        if orig_func is None:
-            return made
-        cls.__init__(made)
-        return made(orig_func)
+        return super().__new__(cls) if orig_func is None else cls()(orig_func)
 
 
 class no_grad(_Bare):  # noqa: N801 (PyTorch's name)
@@ -153,12 +149,8 @@ class inference_mode(_GradMode):  # noqa: N801 (PyTorch's name)
     changed in place. `inference_mode(False)` makes a part within it an ordinary one again.
     """
 
-    def __new__(cls, mode: bool | Callable[P, R] = True) -> Any:
-        made = super().__new__(cls)
-        if isinstance(mode, bool):
-            return made
-        cls.__init__(made)
-        return made(mode)
+    def __new__(cls, mode: bool | Callable[P, R] = True) -> Any:  # noqa: D102
+        return super().__new__(cls) if isinstance(mode, bool) else cls()(mode)
 
     def __init__(self, mode: bool = True) -> None:
         super().__init__(keep=0, add=_NO_GRAD | _INFERENCE if mode else 0)
@@ -175,6 +167,6 @@ class set_grad_enabled(_GradMode):  # noqa: N801 (PyTorch's name)
         _mode.set((_mode.get() & self._keep) | self._add)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        # As a decorator it is about the function and not about what follows.
+        """Decorate a function: the mode is about it, and not about what follows."""
         self.__exit__(None, None, None)
         return super().__call__(function)

@@ -5,8 +5,8 @@ tensor may be a view of another), `backwards` for steps that may fill `.grad`. W
 trusted while its count is the session's.
 
 Whoever waits for an answer anyway also learns the `.grad` of all tensors that may have got one, and
-the values of the roots of the last backwards where they are small. So `loss.item()` and `w.grad` after a
-`backward()` take one round trip together, whichever comes first.
+the values of the roots of the last backwards where they are small. So `loss.item()` and `w.grad`
+after a `backward()` take one round trip together, whichever comes first.
 """
 
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ from gradwire import autograd, grads, node, printing, reading, views
 from gradwire.codec import Array, Info
 from gradwire.dtypes import dtype as Dtype
 from gradwire.errors import AutogradError, BadValueError, refused
+from gradwire.operators import functions
 from gradwire.tensor_operators import Operators
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -387,6 +388,20 @@ class Tensor(Operators):
     def mT(self) -> "Tensor":
         """Each matrix in the last two dimensions transposed."""
         return self.transpose(-2, -1)
+
+    @property
+    def real(self) -> "Tensor":
+        """The real part; of a real tensor, itself."""
+        return functions.real(self)
+
+    @property
+    def imag(self) -> "Tensor":
+        """The imaginary part.
+
+        Raises:
+            RuntimeError: (at the next reading) the tensor is real.
+        """
+        return functions.imag(self)
 
     @property
     def data(self) -> "Tensor":

@@ -28,7 +28,8 @@ async def read_base(tensor: "Tensor") -> "Tensor | None":
         step = pb.Step(fetch=pb.Fetch(tensors=[tensor._handle], info=True, bases=True))
         (answer,) = await session.ask(step)
         handle = 0 if answer.info is None else answer.info.base
-        known.base = _named(tensor, handle) or record("_base", _SELF, (tensor,))
+        base = _named(tensor, handle)
+        known.base = record("_base", _SELF, (tensor,)) if base is None else base
     return known.base
 
 

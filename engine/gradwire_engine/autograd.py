@@ -387,6 +387,14 @@ def _checked(tensor: Tensor, gradient: Tensor) -> Tensor:
             dtype=tensor.dtype,
             gradient_dtype=gradient.dtype,
         )
+    if tensor.dtype.kind == "c" and gradient.dtype.kind != "c":
+        raise EngineError(
+            "GRADIENT_DTYPE",
+            f"the gradient is {gradient.dtype} and its tensor {tensor.dtype}; a complex tensor "
+            f"needs a complex gradient, convert it with to({tensor.dtype})",
+            dtype=tensor.dtype,
+            gradient_dtype=gradient.dtype,
+        )
     if gradient.dtype == tensor.dtype:
         return gradient
     if not gradient.requires_grad:

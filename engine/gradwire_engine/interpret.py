@@ -50,6 +50,9 @@ TRACED = Interpreter("traced", _traced)
 def sum_to_shape(F: Interpreter, g: Any, shape: tuple[int, ...]) -> Any:
     """Undo broadcasting: sum over the dimensions that were added or expanded."""
     added = len(g.shape) - len(shape)
+    if added < 0:
+        # Indexed assignment leaves out leading dimensions of size 1.
+        return F.reshape(sum_to_shape(F, g, shape[-added:]), shape)
     dims = tuple(range(added)) + tuple(
         added + i for i, size in enumerate(shape) if size == 1 and g.shape[added + i] != 1
     )

@@ -219,6 +219,8 @@ def _index_put(
     values: Any,
     accumulate: bool = False,
 ) -> np.ndarray:
+    if isinstance(values, np.ndarray) and values.dtype != self.dtype:
+        _require_mask_and_scalar(self, indices, values)
     out = self.copy()
     key = _key(self, indices, "index_put")
     if accumulate:
@@ -226,6 +228,20 @@ def _index_put(
     else:
         out[key] = values
     return out
+
+
+def _require_mask_and_scalar(
+    self: np.ndarray, indices: Sequence[np.ndarray | None], values: np.ndarray
+) -> None:
+    """Refuse values of another dtype, but for a 0-d one where masks say."""
+    if values.ndim or any(each is not None and each.dtype.kind != "b" for each in indices):
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"index_put: the values are {values.dtype} and the tensor {self.dtype}; they must have "
+            "the same dtype, convert with to()",
+            argument="values",
+            dtypes=f"{self.dtype}, {values.dtype}",
+        )
 
 
 def _kept_by_index_put(F: Any, g: Any, indices: Any, accumulate: bool) -> Any:

@@ -340,7 +340,13 @@ def _sgn_slope(F: Any, g: Any, self: Any) -> Any:
 
 
 def _sign(self: np.ndarray) -> np.ndarray:
-    return self.copy() if self.dtype.kind == "b" else np.sign(self)
+    if self.dtype.kind == "b":
+        return self.copy()
+    sign: np.ndarray = np.sign(self)
+    if sign.dtype.kind == "f":
+        # PyTorch compares with 0, which is false for NaN.
+        sign = np.where(np.isnan(sign), sign.dtype.type(0), sign)
+    return sign
 
 
 def _real_sign(self: np.ndarray) -> np.ndarray:
@@ -615,12 +621,44 @@ composite(
     lambda F, self, variables: leave(self, variables),
     places=(),
 )
+
+
+def _copy(self: np.ndarray, src: np.ndarray) -> np.ndarray:
+    try:
+        return np.broadcast_to(src, self.shape).astype(self.dtype)
+    except ValueError:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"a source of shape {src.shape} does not broadcast to the shape {self.shape} of what "
+            "it is copied to",
+            argument="src",
+            shape=self.shape,
+            src_shape=src.shape,
+        ) from None
+
+
+def _assign(self: np.ndarray, src: np.ndarray) -> np.ndarray:
+    surplus = src.ndim - self.ndim
+    if surplus > 0 and src.shape[:surplus] == (1,) * surplus:
+        src = src.reshape(src.shape[surplus:])
+    return _copy(self, src)
+
+
 linear(
     "copy(Tensor self, Tensor src) -> Tensor",
-    lambda self, src: np.broadcast_to(src, self.shape).astype(self.dtype),
+    _copy,
     {"self": lambda F, g: F.zeros_like(g), "src": lambda F, g: g},
     grad_fn="CopyBackwards",
     in_place_only=True,
+)
+# What `x[i] = src` copies with: the source may have leading dimensions of size 1 too many.
+linear(
+    "_assign(Tensor self, Tensor src) -> Tensor",
+    _assign,
+    {"self": lambda F, g: F.zeros_like(g), "src": lambda F, g: g},
+    grad_fn="CopyBackwards",
+    in_place_only=True,
+    places=(),
 )
 linear(
     "fill(Tensor self, Tensor value) -> Tensor",

@@ -1,0 +1,576 @@
+"""Changes in place, views, and the histories of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import gradwire
+from tests.service.sdk import session
+from tests.service.semantics.table import Case, Refusal, Table, chain, check, check_refusal
+
+pytestmark = pytest.mark.usefixtures("session")
+__all__ = ["session"]
+
+table = Table()
+gives, refuses = table.gives, table.refuses
+
+
+@gives
+def one_counter_for_base_views_and_detached(gw: Any) -> Any:
+    x = gw.zeros(2, 3)
+    row, flat, detached = x[0], x.view(-1), x.detach()
+    row.add_(1)
+    flat.mul_(2)
+    detached[1] = 5
+    return [each._version for each in (x, row, flat, detached)], x, row, flat
+
+
+@gives
+def in_place_forms_give_the_tensor_itself(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0])
+    same = x
+    chained = x.add_(1).sub_(2).mul_(3).div_(4).neg_()
+    x += 1
+    x -= 2
+    x *= 3
+    x /= 4
+    x **= 2
+    return chained is same, x is same, x, x._version
+
+
+@gives
+def nodes_of_plain_changes(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    names = []
+    for change in (
+        lambda y: y.add_(1), lambda y: y.sub_(x), lambda y: y.mul_(3), lambda y: y.div_(2),
+        lambda y: y.pow_(2), lambda y: y.exp_(), lambda y: y.neg_(), lambda y: y.clamp_(min=0),
+        lambda y: y.zero_(), lambda y: y.fill_(3), lambda y: y.fill_(x.sum()),
+        lambda y: y.copy_(gw.ones(2)), lambda y: y.copy_(x), lambda y: y.masked_fill_(x > 1, 0.0),
+        lambda y: y.relu_(), lambda y: y.sigmoid_(), lambda y: y.tanh_(), lambda y: y.sqrt_(),
+        lambda y: y.abs_(), lambda y: y.sin_(), lambda y: y.cos_(), lambda y: y.log_(),
+        lambda y: y.reciprocal_(), lambda y: y.rsqrt_(), lambda y: y.clamp_(0.0, 1.0),
+    ):  # fmt: skip
+        y = x * 2
+        change(y)
+        names.append((chain(y.grad_fn), y._version))
+    return names
+
+
+@gives
+def gradients_of_plain_changes(gw: Any) -> Any:
+    found = []
+    for change in (
+        lambda y, x: y.add_(x, alpha=3), lambda y, x: y.sub_(x), lambda y, x: y.mul_(x),
+        lambda y, x: y.div_(x), lambda y, x: y.pow_(2), lambda y, x: y.pow_(x),
+        lambda y, x: y.exp_(), lambda y, x: y.clamp_(max=3.0), lambda y, x: y.zero_(),
+        lambda y, x: y.fill_(x.sum()), lambda y, x: y.copy_(x), lambda y, x: y.tanh_(),
+        lambda y, x: y.masked_fill_(x > 1, x.sum()), lambda y, x: y.copy_(x[0]),
+    ):  # fmt: skip
+        x = gw.tensor([1.0, 2.0], requires_grad=True)
+        y = x * 2
+        change(y, x)
+        (y * y).sum().backward()
+        found.append((y, x.grad))
+    return found
+
+
+@gives
+def a_change_through_a_view_gives_the_base_slices(gw: Any) -> Any:
+    x = gw.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    y = x * 1
+    view = y[0]
+    view.mul_(5)
+    names = chain(y.grad_fn), chain(view.grad_fn)
+    (y * y).sum().backward()
+    return names, y, view, x.grad
+
+
+@gives
+def a_change_of_the_base_reaches_its_views(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = x * 1
+    view = y[1:]
+    y.mul_(2)
+    name = chain(view.grad_fn)
+    view.sum().backward()
+    return name, view, x.grad
+
+
+@gives
+def a_change_through_a_view_of_a_view(gw: Any) -> Any:
+    x = gw.arange(12.0).reshape(3, 4).requires_grad_()
+    y = x * 1
+    part = y[1:].t()[0]
+    part.exp_()
+    name = chain(part.grad_fn), chain(y.grad_fn)
+    (y * gw.arange(12.0).reshape(3, 4)).sum().backward()
+    return name, part, x.grad
+
+
+@gives
+def a_base_without_grad_takes_one_in(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    base = gw.zeros(3, 2)
+    base[1] = x * 3
+    base[2].copy_(x)
+    names = chain(base.grad_fn)
+    (base**2).sum().backward()
+    return names, base, x.grad
+
+
+@gives
+def assignment_by_basic_index(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = gw.zeros(3, 3) + x.sum() * 0
+    names = []
+    y[0] = x
+    names.append(chain(y.grad_fn))
+    y[1, 2] = x[0]
+    y[:, 0] = x * 2
+    y[1:, 1] = 7
+    y[..., 2] = gw.tensor(4.0)
+    y[None, 2] = x[None]
+    names.append(chain(y.grad_fn))
+    (y * gw.arange(9.0).reshape(3, 3)).sum().backward()
+    return names, y, x.grad
+
+
+@gives
+def assignment_to_all(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y, z, w, v = x * 1, x * 1, x * 1, x * 1
+    y[:] = 3
+    z[...] = x * 2
+    w[()] = 5.0
+    v[:] = x
+    names = [chain(each.grad_fn) for each in (y, z, w, v)]
+    (y + z + w + v).sum().backward()
+    return names, y, z, w, v, x.grad
+
+
+@gives
+def assignment_of_a_number_by_index(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = x * 2
+    y[0] = 5
+    name = chain(y.grad_fn)
+    y[-1] = True
+    (y * y).sum().backward()
+    return name, y, x.grad
+
+
+@gives
+def assignment_by_index_tensor(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = x * 2
+    y[gw.tensor([0, 2])] = gw.tensor([10.0, 20.0])
+    first = chain(y.grad_fn)
+    y[[1]] = x[:1]
+    (y * y).sum().backward()
+    return first, chain(y.grad_fn), y, x.grad
+
+
+@gives
+def assignment_by_mask(gw: Any) -> Any:
+    x = gw.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    y, z = x * 2, x * 2
+    y[x < 0] = 0.0
+    z[z > 0] = x[:2]
+    names = chain(y.grad_fn), chain(z.grad_fn)
+    (y + z).sum().backward()
+    return names, y, z, x.grad
+
+
+@gives
+def assignment_by_mixed_index(gw: Any) -> Any:
+    x = gw.arange(12.0).reshape(3, 4).requires_grad_()
+    y = x * 2
+    y[1:, [0, 3]] = 1.0
+    first = chain(y.grad_fn)
+    y[0, gw.tensor([1, 2])] = gw.tensor([5.0, 6.0])
+    y[gw.tensor([True, False, True]), 1] = x[0, :2]
+    y[..., gw.tensor([2])] = x[:, :1]
+    (y * x).sum().backward()
+    return first, chain(y.grad_fn), y, x.grad
+
+
+@gives
+def assignment_of_other_dtypes(gw: Any) -> Any:
+    x = gw.zeros(4)
+    x[x > 0] = gw.tensor(3)
+    x[0] = gw.tensor(3)
+    x[1] = gw.tensor(2.5, dtype=gw.float64)
+    x[2:] = gw.tensor([1, 2])
+    y = gw.zeros(3, dtype=gw.int64)
+    y[0] = 2.7
+    y[1] = gw.tensor(3.9)
+    return x, y
+
+
+@gives
+def assignment_broadcasts_the_value(gw: Any) -> Any:
+    x = gw.zeros(2, 3)
+    x[:] = gw.tensor([1.0, 2.0, 3.0])
+    x[1] = gw.tensor([[9.0]])
+    x[:, [0, 1]] = gw.ones(1, 2, 2)
+    v = gw.tensor([4.0], requires_grad=True)
+    y = gw.zeros(2, 3)
+    y[:, 1:] = v
+    y[0, :2] = v[None, None]
+    y[[1], 0] = v[None]
+    y.sum().backward()
+    return x, v.grad
+
+
+@gives
+def augmented_assignment_by_index(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = x * 1
+    y[0] += 5
+    y[1:] *= x[:2]
+    y[gw.tensor([0, 2])] -= 1
+    (y * y).sum().backward()
+    return chain(y.grad_fn)[:2], y, x.grad
+
+
+@gives
+def repeated_indices_of_an_assignment_accumulate(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0])
+    index = gw.tensor([0, 0, 2])
+    x.index_put_((index,), gw.ones(3), accumulate=True)
+    return x
+
+
+@gives
+def views_and_what_they_are_views_of(gw: Any) -> Any:
+    x = gw.arange(6.0).reshape(2, 3).clone()
+    views = (
+        x[0], x[:, 1:], x.t(), x.view(-1), x.unsqueeze(0), x.expand(4, 2, 3), x.permute(1, 0),
+        x.transpose(0, 1), x.flatten(), x.reshape(3, 2), x.squeeze(), x[None], x[...],
+        x.select(1, 0), x.narrow(0, 0, 1), x.T, x.mT, x.expand_as(gw.ones(2, 3)),
+    )  # fmt: skip
+    copies = x.clone(), x + 0, x[[0]], x.t().flatten(), x.sum(), x.t().reshape(-1)
+    return (
+        [each._is_view() for each in views], [each._base is x for each in views],
+        [each._is_view() for each in copies], [each._base is None for each in copies],
+        x._is_view(), x._base, x.t()[0]._base is x,
+    )  # fmt: skip
+
+
+@gives
+def parts_are_views_too(gw: Any) -> Any:
+    x = gw.arange(6.0).clone()
+    parts = (*x.split(2), *x.chunk(2), *x.view(2, 3).unbind())
+    before = [each._base is x for each in parts]
+    parts[0].add_(10)
+    return before, [each._is_view() for each in parts], x, parts[3]
+
+
+@gives
+def a_detached_tensor_and_data_are_views(gw: Any) -> Any:
+    x = gw.ones(2, requires_grad=True)
+    y = x * 2
+    return y.detach()._is_view(), y.data._is_view(), y.detach()._base is None
+
+
+@gives
+def view_nodes(gw: Any) -> Any:
+    x = gw.arange(6.0).reshape(2, 3).clone().requires_grad_()
+    return [
+        chain(each.grad_fn)
+        for each in (
+            x[0], x[:, 1:], x.t(), x.view(-1), x.unsqueeze(0), x.expand(4, 2, 3), x.permute(1, 0),
+            x.transpose(0, 1), x.flatten(), x.squeeze(), x.squeeze(0), x.T, x.mT, x[..., 0],
+            x.split(1)[0], x.split([1, 1])[0], x.chunk(2)[0], x.unbind()[0], x.narrow(1, 0, 2),
+            x.expand_as(gw.ones(2, 2, 3)), x.reshape(-1), x.view_as(gw.ones(3, 2)),
+            x.reshape_as(gw.ones(6)), x.t().reshape(6), x.select(0, 1), x[None],
+        )
+    ]  # fmt: skip
+
+
+@gives
+def expand_as(gw: Any) -> Any:
+    x = gw.tensor([[1.0], [2.0]], requires_grad=True)
+    y = x.expand_as(gw.ones(2, 3))
+    y.sum().backward()
+    return y, x.grad
+
+
+@gives
+def a_view_of_a_leaf_under_no_grad_writes_to_the_leaf(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    with gw.no_grad():
+        view = x[:1]
+        view.add_(10)
+    return x
+
+
+@gives
+def a_view_made_under_no_grad_may_be_read(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    with gw.no_grad():
+        view = y[:1]
+    return view.requires_grad, view.is_leaf, (view * 2).requires_grad
+
+
+@gives
+def a_part_may_change_under_no_grad(gw: Any) -> Any:
+    x = gw.arange(4.0)
+    with gw.no_grad():
+        first, second = x.split(2)
+        first.zero_()
+    second.add_(1)
+    return x, first, second
+
+
+@gives
+def in_place_casts_the_result_to_the_target(gw: Any) -> Any:
+    x = gw.ones(2)
+    x.add_(gw.tensor([1, 2]))
+    x.mul_(gw.tensor([0.5, 2.0], dtype=gw.float64))
+    y = gw.tensor([1, 2])
+    y += True
+    y *= 3
+    z = gw.tensor([1 + 1j])
+    z += 1.5
+    h = gw.ones(2, dtype=gw.float16)
+    h += gw.ones(2)
+    return x, y, z, h
+
+
+@gives
+def in_place_broadcasts_the_other(gw: Any) -> Any:
+    x = gw.zeros(2, 3, requires_grad=True)
+    v = gw.tensor([[1.0], [2.0]], requires_grad=True)
+    y = x * 1
+    y.add_(v).mul_(gw.tensor(3.0))
+    y.sum().backward()
+    return y, v.grad, x.grad
+
+
+@gives
+def values_that_are_not_needed_may_change(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    z = y + 1
+    y.add_(5)
+    z.sum().backward()
+    return x.grad, z, y
+
+
+@gives
+def a_changed_input_of_a_saved_result(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 1
+    z = y.exp()
+    y.zero_()
+    z.sum().backward()
+    return x.grad, y, z
+
+
+@gives
+def second_derivatives_through_a_change(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True, dtype=gw.float64)
+    y = x * 1
+    y[0] = x[1] ** 3
+    (g,) = gw.autograd.grad((y * y).sum(), x, create_graph=True)
+    return g, gw.autograd.grad(g.sum(), x)
+
+
+@gives
+def aliases_see_each_other(gw: Any) -> Any:
+    x = gw.zeros(3)
+    y = x
+    y += 1
+    z = x[1:]
+    z[0] = 9
+    x[2] = 4
+    return x, y, z
+
+
+@gives
+def copy_gives_gradients_to_its_source(gw: Any) -> Any:
+    source = gw.tensor([1.0, 2.0], requires_grad=True)
+    target = gw.zeros(3, 2, dtype=gw.float64)
+    target.copy_(source)
+    target.sum().backward()
+    return target, source.grad
+
+
+@gives
+def a_retained_grad_of_a_tensor_that_changes(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    y.mul_(3)
+    y.sum().backward()
+    return y.grad, x.grad
+
+
+@refuses("SAVED_MODIFIED", "clone()")
+def a_saved_input_that_changed(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 1
+    z = y**2
+    y.add_(1)
+    z.sum().backward()
+
+
+@refuses("SAVED_MODIFIED", "clone()")
+def a_saved_result_that_changed(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x.exp()
+    y[0] = 0
+    y.sum().backward()
+
+
+@refuses("SAVED_MODIFIED", "is at version 2, expected version 0")
+def a_saved_value_that_changed_through_a_view(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    w = gw.tensor([3.0, 4.0])
+    z = x * w
+    w[:1].add_(1)
+    w.detach().mul_(2)
+    z.sum().backward()
+
+
+@refuses("SAVED_MODIFIED", "float32[2]")
+def a_leaf_that_changed_under_no_grad(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x * x
+    with gw.no_grad():
+        x.add_(1)
+    y.sum().backward()
+
+
+@refuses("MULTI_VIEW_IN_PLACE", "clone()")
+def in_place_on_a_part(gw: Any) -> Any:
+    x = gw.ones(4, requires_grad=True) * 2
+    first, _ = x.split(2)
+    first.add_(1)
+
+
+@refuses("MULTI_VIEW_IN_PLACE", "clone()")
+def in_place_on_an_unbound_row(gw: Any) -> Any:
+    x = gw.ones(2, 2, requires_grad=True) * 2
+    for row in x:
+        row.mul_(2)
+
+
+@refuses("MULTI_VIEW_IN_PLACE", "clone()")
+def in_place_on_a_chunk(gw: Any) -> Any:
+    x = gw.ones(4, requires_grad=True) * 2
+    x.chunk(2)[1].zero_()
+
+
+@refuses("MULTI_VIEW_IN_PLACE", "clone()")
+def use_of_a_part_after_its_base_changed(gw: Any) -> Any:
+    x = gw.ones(4, requires_grad=True) * 2
+    first, _ = x.split(2)
+    x.add_(1)
+    first * 2
+
+
+@refuses("NO_GRAD_VIEW_IN_PLACE", "no_grad")
+def in_place_on_a_view_made_under_no_grad(gw: Any) -> Any:
+    x = gw.ones(4, requires_grad=True) * 2
+    with gw.no_grad():
+        view = x[:2]
+    view.add_(1)
+
+
+@refuses("NO_GRAD_VIEW_IN_PLACE", "inference_mode")
+def in_place_on_a_view_made_in_inference_mode(gw: Any) -> Any:
+    x = gw.ones(4, requires_grad=True) * 2
+    with gw.inference_mode():
+        view = x[:2]
+    view.add_(1)
+
+
+@refuses("NO_GRAD_VIEW_IN_PLACE", "no_grad")
+def use_of_a_view_of_a_leaf_that_changed_under_no_grad(gw: Any) -> Any:
+    x = gw.ones(4, requires_grad=True)
+    with gw.no_grad():
+        view = x[:2]
+        view.add_(1)
+    view * 2
+
+
+@refuses("IN_PLACE_SHAPE", "without underscore")
+def a_result_that_would_broadcast_the_target(gw: Any) -> Any:
+    x = gw.ones(1)
+    x.add_(gw.ones(3))
+
+
+@refuses("IN_PLACE_SHAPE", "without underscore")
+def an_augmented_assignment_that_would_broadcast(gw: Any) -> Any:
+    x = gw.ones(2)
+    x *= gw.ones(3, 2)
+
+
+@refuses("IN_PLACE_DTYPE", "without underscore")
+def a_float_result_for_an_integer_target(gw: Any) -> Any:
+    x = gw.ones(2, dtype=gw.int64)
+    x.add_(1.5)
+
+
+@refuses("IN_PLACE_DTYPE", "without underscore")
+def a_quotient_for_an_integer_target(gw: Any) -> Any:
+    x = gw.ones(2, dtype=gw.int64)
+    x /= 2
+
+
+@refuses("IN_PLACE_DTYPE", "without underscore")
+def a_complex_result_for_a_real_target(gw: Any) -> Any:
+    x = gw.ones(2)
+    x.mul_(gw.tensor([1j, 2j]))
+
+
+@refuses("BAD_VALUE", "clone()")
+def in_place_on_an_expanded_tensor(gw: Any) -> Any:
+    x = gw.ones(1, 3).expand(2, 3)
+    x.add_(1)
+
+
+@refuses("SHAPE_MISMATCH", "(2,)")
+def a_value_that_does_not_fit_its_place(gw: Any) -> Any:
+    x = gw.zeros(2, 3)
+    x[0] = gw.ones(2)
+
+
+@refuses("SHAPE_MISMATCH", "(2,)")
+def values_that_do_not_fit_the_mask(gw: Any) -> Any:
+    x = gw.zeros(3)
+    x[gw.tensor([True, True, True])] = gw.ones(2)
+
+
+@refuses("INDEX_OUT_OF_RANGE", "size 3")
+def assignment_out_of_range(gw: Any) -> Any:
+    x = gw.zeros(3)
+    x[3] = 1
+
+
+@refuses("INDEX_OUT_OF_RANGE", "size 3")
+def assignment_by_an_index_tensor_out_of_range(gw: Any) -> Any:
+    x = gw.zeros(3)
+    x[gw.tensor([0, 5])] = 1.0
+
+
+@refuses("DTYPE_MISMATCH", "dtype")
+def values_of_another_dtype_for_an_index_tensor(gw: Any) -> Any:
+    x = gw.zeros(3)
+    x[gw.tensor([0, 1])] = gw.ones(2, dtype=gw.float64)
+
+
+@table.each_case
+def test_gives_what_torch_gives(case: Case) -> None:
+    check(case)
+
+
+@table.each_refusal
+def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
+    check_refusal(refusal, session)
