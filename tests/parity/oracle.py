@@ -54,6 +54,10 @@ class Call:
         return f"{self.name}{_show((self.input, *self.args))} {_show(self.kwargs)}"
 
 
+# Making samples takes longer than running them, and several tests run the same.
+_CALLS: dict[tuple[str, torch.dtype, bool], list[Call]] = {}
+
+
 @dataclass(frozen=True)
 class Entry:
     """A record of torch's database and what it is called here."""
@@ -72,21 +76,26 @@ class Entry:
 
     def calls(self, dtype: torch.dtype, *, requires_grad: bool = False) -> list[Call]:
         """Every sample of this dtype that has a meaning here; none if torch has not the dtype."""
-        if dtype not in self.info.dtypes:
-            return []
+        key = (self.id, dtype, requires_grad)
+        if key not in _CALLS:
+            samples = self._samples(dtype, requires_grad) if dtype in self.info.dtypes else []
+            calls = [self.call(sample) for sample in samples]
+            _CALLS[key] = [call for call in calls if call is not None]
+        return _CALLS[key]
+
+    def _samples(self, dtype: torch.dtype, requires_grad: bool) -> list[Any]:
         torch.manual_seed(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            samples = list(self.info.sample_inputs("cpu", dtype, requires_grad=requires_grad))
-        calls = [self.call(sample) for sample in samples]
-        return [call for call in calls if call is not None]
+            # info.sample_inputs() would look through the call stack for every sample.
+            return list(self.info.sample_inputs_func(self.info, "cpu", dtype, requires_grad))
 
     def refused_calls(self) -> list[Call | None]:
         """What torch refuses, in the order in which its database has it."""
         torch.manual_seed(0)
-        if self.info.error_inputs_func is None:
-            return []
-        return [self.call(error.sample_input) for error in self.info.error_inputs("cpu")]
+        return [
+            self.call(error.sample_input) for error in self.info.error_inputs_func(self.info, "cpu")
+        ]
 
     def call(self, sample: Any) -> Call | None:
         """The call of a sample; None where it asks for what is not an operator here."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from gradwire_engine import Context, Tensor, grad, use
@@ -19,7 +19,7 @@ from tests.parity.oracle import ENTRIES, Call, Entry, Sides, run_ours
 EPSILON = 1e-6
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 MAX_ELEMENTS = 400
-MAX_SAMPLES = 16
+MAX_SAMPLES = 8
 
 Arrays = list[np.ndarray]
 Function = Callable[[list[Tensor]], list[Tensor]]
@@ -97,12 +97,12 @@ def test_a_recorded_backward_gives_the_same_gradients(entry: Entry, dtype: torch
                 np.testing.assert_allclose(one.data, other.data, 1e-9, 1e-12, err_msg=str(call))
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
-@settings(max_examples=5, deadline=None)
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES if entry.differentiable(torch.float64)], ids=lambda e: e.id
+)
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])
 @given(scale=st.floats(-4, 4), seed=st.integers(0, 1 << 16))
 def test_a_vjp_is_linear_in_its_cotangent(entry: Entry, scale: float, seed: int) -> None:
-    if not entry.differentiable(torch.float64):
-        return
     generator = np.random.default_rng(seed)
     with use(Context()), np.errstate(all="ignore"):
         for call in small_calls(entry, torch.float64)[:2]:

@@ -190,11 +190,13 @@ def gradient_differences(theirs: list[Any], ours: list[Any], sides: Sides) -> li
         allow_unused=True,
     )
     faults: list[str] = []
-    for number, (reference, result) in enumerate(zip(expected, found, strict=True)):
-        if reference is None or result is None:
-            fault = None if reference is result else f"{result}, expected {reference}"
-        else:
+    references: list[torch.Tensor | None] = list(expected)
+    for number, (reference, result) in enumerate(zip(references, found, strict=True)):
+        if reference is not None and result is not None:
             fault = difference(reference, result)
+        else:
+            both_none = reference is None and result is None
+            fault = None if both_none else f"{result}, expected {reference}"
         faults += [f"gradient {number}: {fault}"] if fault else []
     return faults
 
