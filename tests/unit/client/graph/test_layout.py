@@ -129,7 +129,7 @@ def test_too_little_stack_is_told_and_the_interpreters_limit_stays() -> None:
     fan = [(source, target) for target in range(1, 120) for source in {target // 2, target - 1}]
     links = [(source, target) for source, target in fan if source < target]
     limit = sys.getrecursionlimit()
-    tight = len(inspect.stack(context=0)) + 14
+    tight = len(inspect.stack(context=0)) + 22
 
     def with_little_stack() -> None:
         sys.setrecursionlimit(tight)
