@@ -1,0 +1,189 @@
+"""Reverse mode: vjp, grad, grad_and_value, jacrev."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from gradwire import tensors as _tensors
+from gradwire.errors import AutogradError, refused
+from gradwire.func import steps
+from gradwire.func.transform import (
+    Argnums,
+    Arguments,
+    Function,
+    Transform,
+    outputs_of,
+    refuse_complex,
+    same_structure,
+    without_aux,
+)
+from gradwire.func.tree import flatten, unflatten
+from gradwire.modes import is_grad_enabled
+
+
+def vjp(func: Function, *primals: Any, has_aux: bool = False) -> Any:
+    """Run a function once, and get the function that pulls cotangents back through it.
+
+    Args:
+        func: Of tensors, or tuples, lists and dicts of tensors; gives the like.
+        primals: Its arguments.
+        has_aux: It gives `(output, aux)`, of which `aux` is not differentiated.
+
+    Returns:
+        `(output, vjp_fn)`, or `(output, vjp_fn, aux)`. `vjp_fn(cotangents)`, which may be called
+        any number of times, takes a tree like the output and gives a tuple like the primals: the
+        VJP, zeros where the output does not depend on a primal.
+
+    Raises:
+        ValueError: a primal is no tensor.
+        RuntimeError: the output is no tree of tensors, or cotangents are not built like it; and (at
+            the next reading) cotangents of another shape.
+    """
+    with Transform() as transform:
+        arguments = Arguments(transform, "vjp", primals, None)
+        inner, aux = without_aux("vjp", func(*arguments.all), has_aux)
+        roots = outputs_of("vjp", inner)
+
+    def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
+        found = steps.grad(
+            roots,
+            arguments.variables,
+            same_structure("vjp_fn", inner, cotangents, "the cotangents", "the output"),
+            transform.variables,
+            retain_graph=retain_graph,
+            create_graph=is_grad_enabled() if create_graph is None else create_graph,
+        )
+        return arguments.like(found)
+
+    output = transform.leave(inner)
+    return (output, vjp_fn, transform.leave(aux)) if has_aux else (output, vjp_fn)
+
+
+def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """A function that gives the gradient of `func`, and its value, as `(gradient, value)`.
+
+    With `has_aux`, `(gradient, (value, aux))`; otherwise as `grad`.
+    """
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with Transform() as transform:
+            arguments = Arguments(transform, "grad", args, argnums)
+            output, aux = without_aux("grad", func(*arguments.all, **kwargs), has_aux)
+        require_scalar(output)
+        gradients = steps.grad(
+            [output],
+            arguments.variables,
+            None,
+            transform.variables,
+            # What of the graph is the auxiliary results' alone may be differentiated yet.
+            retain_graph=True if has_aux else None,
+            create_graph=transform.connected,
+        )
+        value = transform.leave(output)
+        if has_aux:
+            return arguments.like(gradients), (value, transform.leave(aux))
+        return arguments.like(gradients), value
+
+    return wrapper
+
+
+def grad(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """A function that gives the gradient of `func`.
+
+    Args:
+        func: Gives a real tensor of no dimensions.
+        argnums: Which positional argument, or a tuple of several, to differentiate by. Each is a
+            tensor or a tree of tensors.
+        has_aux: `func` gives `(output, aux)`, of which `aux` is not differentiated.
+
+    Returns:
+        A function of the same arguments. It gives the gradient, built like the argument, or a
+        tuple of gradients; with `has_aux`, `(gradient, aux)`. It can be transformed again.
+
+    Raises:
+        ValueError: (when called) an argument to differentiate by is no tensor.
+        RuntimeError: (when called, or at the next reading) `argnums` does not fit; `func` gives no
+            scalar tensor.
+    """
+    with_value = grad_and_value(func, argnums, has_aux)
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        gradient, value = with_value(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return wrapper
+
+
+def jacrev(
+    func: Function,
+    argnums: Argnums = 0,
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+) -> Function:
+    """A function that gives the Jacobian of `func`, by reverse mode: a pass for each output.
+
+    All passes run on the server, one after another, after one forward and in one request.
+
+    Args:
+        func: Of real tensors; gives real tensors, or tuples, lists and dicts of them.
+        argnums: Which positional argument, or a tuple of several, to differentiate by.
+        has_aux: `func` gives `(output, aux)`, of which `aux` is not differentiated.
+        chunk_size: Accepted, and of no effect: memory for one pass is needed at a time.
+
+    Returns:
+        A function of the same arguments. It gives a tree like the output with, in each place, a
+        tree like the argument (or a tuple of them), whose tensors have the shape of the output
+        followed by that of the argument. With `has_aux`, `(jacobian, aux)`.
+
+    Raises:
+        ValueError: `chunk_size` is not positive.
+        RuntimeError: (when called) as `vjp`; or a tensor is complex.
+    """
+    if chunk_size is not None and chunk_size <= 0:
+        raise ValueError(f"jacrev: chunk_size must be positive, not {chunk_size}")
+
+    @functools.wraps(func)
+    def wrapper(*args: Any) -> Any:
+        refuse_complex("jacrev", flatten(args)[0])
+        with Transform() as transform:
+            arguments = Arguments(transform, "jacrev", args, argnums)
+            output, aux = without_aux("jacrev", func(*arguments.all), has_aux)
+            roots = outputs_of("jacrev", output)
+        refuse_complex("jacrev", roots)
+        found = [
+            arguments.like(
+                steps.jacobian(
+                    root,
+                    arguments.variables,
+                    transform.variables,
+                    retain_graph=True if has_aux or root is not roots[-1] else None,
+                    create_graph=transform.connected,
+                )
+            )
+            for root in roots
+        ]
+        result = unflatten(found, flatten(output)[1])
+        return (result, transform.leave(aux)) if has_aux else result
+
+    return wrapper
+
+
+def require_scalar(output: Any) -> None:
+    """Refuse, at once where it is known, what is no tensor of no dimensions: a RuntimeError."""
+    if not isinstance(output, _tensors.Tensor):
+        raise AutogradError(
+            f"grad: the function gave {type(output).__name__}; its result must be a tensor of no "
+            "dimensions (with has_aux=True, the first of two results)"
+        )
+    info = steps.known_type(output)
+    if info is not None and info.shape:
+        raise refused(
+            "NON_SCALAR_ROOT",
+            f"grad: the function gave a tensor of shape {info.shape}; it must have no dimensions. "
+            "Reduce it, as with sum(), or use vjp or jacrev",
+            shape=info.shape,
+        )
