@@ -129,17 +129,20 @@ def test_too_little_stack_is_told_and_the_interpreters_limit_stays() -> None:
     fan = [(source, target) for target in range(1, 120) for source in {target // 2, target - 1}]
     links = [(source, target) for source, target in fan if source < target]
     limit = sys.getrecursionlimit()
-    tight = len(inspect.stack(context=0)) + 22
-
-    def with_little_stack() -> None:
-        sys.setrecursionlimit(tight)
+    told = []
+    # How much stack is enough for our own part and too little for the library's depends on how
+    # deep this test is called.
+    for spare in range(10, 40):
+        tight = len(inspect.stack(context=0)) + spare
         try:
+            sys.setrecursionlimit(tight)
             lay_out([(100, 40)] * 120, links)
+        except RecursionError:
+            continue
+        except ValueError as error:
+            told.append(str(error))
+            assert sys.getrecursionlimit() == tight
         finally:
-            after.append(sys.getrecursionlimit())
             sys.setrecursionlimit(limit)
-
-    after: list[int] = []
-    with pytest.raises(ValueError, match="ran out of stack"):
-        with_little_stack()
-    assert after == [tight]
+    assert told
+    assert all("ran out of stack" in text for text in told)
