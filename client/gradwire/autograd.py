@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradwire import reading
+from gradwire import functional, reading
 from gradwire import tensors as _tensors
 from gradwire.arguments import wrong_type
 from gradwire.errors import ArgumentError, refused
 from gradwire.function import Function
+from gradwire.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from gradwire.modes import (
     enable_grad,
     inference_mode,
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Function",
+    "GradcheckError",
     "backward",
     "enable_grad",
+    "functional",
     "grad",
+    "gradcheck",
+    "gradgradcheck",
     "inference_mode",
     "is_grad_enabled",
     "no_grad",
@@ -88,6 +93,7 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool | None = None,
     materialize_grads: bool = False,
+    is_grads_batched: bool = False,
 ) -> "tuple[Tensor, ...]":
     """Gradients of `outputs` with respect to `inputs`, as new tensors; `.grad` stays as it is.
 
@@ -102,6 +108,8 @@ def grad(
         allow_unused: For an input that the outputs do not depend on give None (this takes a round
             trip), instead of failing. None: as `materialize_grads`.
         materialize_grads: For such an input give zeros.
+        is_grads_batched: Dimension 0 of each of `grad_outputs` counts directions; the gradients are
+            stacked along a new dimension 0, all after one forward.
 
     Returns:
         A gradient for each input, of its shape and dtype.
@@ -135,6 +143,7 @@ def grad(
         create_graph=create_graph,
         allow_unused=allow_unused,
         materialize_grads=materialize_grads,
+        is_grads_batched=is_grads_batched,
     )
     session.step(pb.Step(grad=message))
     made = [session.tensor_type(first + nr, session) for nr in range(len(variables))]
