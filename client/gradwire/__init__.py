@@ -14,7 +14,7 @@ Operators are recorded, and run on the server when something is read.
 # Tensor comes first: the modules that it is made of refer back to it. `graph` comes after the
 # package of the same name was imported, so that `gw.graph` is the function.
 from gradwire.tensors import Size, Tensor  # isort: skip
-from gradwire import aio, autograd, dtypes, errors, linalg, nn, optim, special
+from gradwire import aio, autograd, dtypes, errors, func, linalg, nn, optim, special
 from gradwire.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from gradwire.comparing import allclose, equal, is_tensor
 from gradwire.connecting import connect
@@ -100,6 +100,7 @@ __all__ = [
     "from_numpy",
     "full",
     "full_like",
+    "func",
     "get_default_dtype",
     "graph",
     "half",
