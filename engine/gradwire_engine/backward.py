@@ -281,13 +281,8 @@ def accumulate(variable: Tensor, gradient: np.ndarray, unshared: bool) -> None:
     """
     grad = variable.grad
     if grad is None:
-        if not (
-            unshared
-            and gradient.__class__ is np.ndarray
-            and gradient.base is None
-            and gradient.flags.writeable
-        ):
-            # Arithmetic on 0-d arrays gives NumPy scalars, to which nothing can be added in place.
+        if not (unshared and gradient.base is None and gradient.flags.writeable):
+            # Also of a NumPy scalar, to which nothing could be added in place.
             gradient = np.array(gradient, order="C")
         variable.grad = Tensor(gradient)
     else:

@@ -21,7 +21,6 @@ PLACES = {
 
 # Where torch has a name that an SDK does not get from the operator of that name.
 PLACED_OTHERWISE = {
-    ("data", "Tensor"): "an attribute",
     ("real", "Tensor"): "an attribute",
     ("imag", "Tensor"): "an attribute",
     ("index", "Tensor"): "written x[...]",

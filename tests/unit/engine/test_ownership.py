@@ -41,7 +41,9 @@ per_sharer = pytest.mark.parametrize("function", SHARERS.values(), ids=SHARERS)
 def sample(function: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x, y = leaf([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]]), leaf(np.ones((2, 3)))
     z = function(x, y)
-    return x, y, z, Tensor(np.arange(1.0, 1.0 + z.data.size).reshape(z.shape))
+    direction = np.empty(z.shape)
+    direction.flat = np.arange(1.0, 1.0 + z.data.size)
+    return x, y, z, Tensor(direction)
 
 
 @per_sharer
@@ -127,11 +129,11 @@ def test_many_arrivals_do_not_change_what_was_borrowed() -> None:
 def test_gradients_of_no_dimensions_are_arrays(dtype: str) -> None:
     x = leaf(2.0, dtype)
     for _ in range(3):
-        backward([x * x * x], [Tensor(np.ones((), dtype))])
+        backward([x * 5.0], [Tensor(np.ones((), dtype))])
     assert x.grad is not None
     assert isinstance(x.grad.data, np.ndarray)
-    assert x.grad.data == 36
-    (found,) = grad([x * x], [x], [Tensor(np.ones((), dtype))])
+    assert x.grad.data == 15
+    (found,) = grad([x * 5.0], [x], [Tensor(np.ones((), dtype))])
     assert found is not None and isinstance(found.data, np.ndarray)
 
 
