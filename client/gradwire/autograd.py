@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, cast
 
+from gradwire import autograd_graph as graph
 from gradwire import functional, reading
 from gradwire import tensors as _tensors
+from gradwire.anomaly import detect_anomaly, set_detect_anomaly
 from gradwire.arguments import wrong_type
 from gradwire.errors import ArgumentError, refused
 from gradwire.function import Function
@@ -23,24 +25,30 @@ if TYPE_CHECKING:
     from gradwire.core import SessionCore
     from gradwire.tensors import Tensor
 
+    Place: TypeAlias = Tensor | graph.GradientEdge
+    """Where a backward can start or end."""
+
 __all__ = [
     "Function",
     "GradcheckError",
     "backward",
+    "detect_anomaly",
     "enable_grad",
     "functional",
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "graph",
     "inference_mode",
     "is_grad_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]
 
 
 def backward(
-    tensors: "Tensor | Sequence[Tensor]",
+    tensors: "Place | Sequence[Place]",
     grad_tensors: "Tensor | Sequence[Tensor | None] | None" = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -49,7 +57,7 @@ def backward(
     """Compute gradients of `tensors` and accumulate them into the `.grad` of leaves.
 
     Args:
-        tensors: The roots.
+        tensors: The roots: tensors, or gradient edges.
         grad_tensors: A direction for each root, of its shape; None for a root of one element.
         retain_graph: Keep what the graph saved, for another pass. None: as `create_graph`.
         create_graph: Record the backward itself, for higher derivatives.
@@ -60,15 +68,16 @@ def backward(
             direction, a root without graph, a graph that was freed, a saved value that was changed.
         TypeError: something given is no tensor.
     """
-    roots = _as_tensors("backward", "tensors", tensors)
+    roots = _as_places("backward", "tensors", tensors)
     if not roots:
         raise refused("WRONG_ARITY", "backward() needs a tensor to start from")
     gradients = _directions("backward", "grad_tensors", grad_tensors, len(roots))
     message = pb.Backward(
-        tensors=[each._handle for each in roots],
+        tensors=_handles(roots),
         gradients=[0 if each is None else each._handle for each in gradients],
         retain_graph=retain_graph,
         create_graph=create_graph,
+        edges=_edges(roots),
     )
     targets = None if inputs is None else _as_tensors("backward", "inputs", inputs)
     if targets is not None:
@@ -82,12 +91,14 @@ def backward(
     session = _session("backward", [*roots, *gradients, *(targets or ())])
     for each in targets or ():
         session.watch_grad(each)
-    session.backward(message, roots, create_graph)
+    tensors_only = [each for each in roots if isinstance(each, _tensors.Tensor)]
+    session.backward(message, tensors_only, create_graph)
+    session.after_backward()
 
 
 def grad(
-    outputs: "Tensor | Sequence[Tensor]",
-    inputs: "Tensor | Sequence[Tensor]",
+    outputs: "Place | Sequence[Place]",
+    inputs: "Place | Sequence[Place]",
     grad_outputs: "Tensor | Sequence[Tensor | None] | None" = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -100,8 +111,8 @@ def grad(
     The vector-Jacobian product of the outputs with `grad_outputs`.
 
     Args:
-        outputs: The roots.
-        inputs: What to differentiate by; each must require grad.
+        outputs: The roots: tensors, or gradient edges.
+        inputs: What to differentiate by: tensors that require grad, or gradient edges.
         grad_outputs: A direction for each root, of its shape; None for a root of one element.
         retain_graph: Keep what the graph saved, for another pass. None: as `create_graph`.
         create_graph: Record this backward, for higher derivatives.
@@ -126,8 +137,8 @@ def grad(
             "materialize_grads=True makes zeros for unused inputs, so allow_unused cannot be "
             "False; leave it out",
         )
-    roots = _as_tensors("grad", "outputs", outputs)
-    variables = _as_tensors("grad", "inputs", inputs)
+    roots = _as_places("grad", "outputs", outputs)
+    variables = _as_places("grad", "inputs", inputs)
     if not variables:
         raise refused("NO_INPUTS", "grad() needs at least one input to differentiate by")
     directions = _directions("grad", "grad_outputs", grad_outputs, len(roots))
@@ -135,8 +146,8 @@ def grad(
     session = _session("grad", [*roots, *directions, *variables])
     first = session.new_handles(len(variables))
     message = pb.Grad(
-        outputs=[each._handle for each in roots],
-        inputs=[each._handle for each in variables],
+        outputs=_handles(roots),
+        inputs=_handles(variables),
         grad_outputs=[0 if each is None else each._handle for each in directions],
         output=first,
         retain_graph=retain_graph,
@@ -144,18 +155,21 @@ def grad(
         allow_unused=allow_unused,
         materialize_grads=materialize_grads,
         is_grads_batched=is_grads_batched,
+        output_edges=_edges(roots),
+        input_edges=_edges(variables),
     )
     session.step(pb.Step(grad=message))
     made = [session.tensor_type(first + nr, session) for nr in range(len(variables))]
+    session.after_backward()
     if allow_unused and not materialize_grads:
         return session.finish(reading.read_without_absent(session, made))
     return tuple(made)
 
 
-def _check_roots(roots: "Sequence[Tensor]", gradients: "Sequence[Tensor | None]") -> None:
+def _check_roots(roots: "Sequence[Place]", gradients: "Sequence[Tensor | None]") -> None:
     """Refuse at once what is known to be refused later."""
     for root, gradient in zip(roots, gradients, strict=True):
-        known = root._known
+        known = root._known if isinstance(root, _tensors.Tensor) else None
         if known is None or known.info is None:
             continue
         shape = known.info.shape
@@ -178,6 +192,35 @@ def _as_tensors(function: str, argument: str, given: object) -> "list[Tensor]":
     return found
 
 
+def _as_places(function: str, argument: str, given: object) -> "list[Place]":
+    found: list[Place] = []
+    is_one = isinstance(given, graph.GradientEdge) or not isinstance(given, Sequence)
+    for each in [given] if is_one else cast("Sequence[object]", given):
+        if not isinstance(each, (_tensors.Tensor, graph.GradientEdge)):
+            raise wrong_type(
+                function, argument, "a tensor, a gradient edge, or a sequence of these", each
+            )
+        found.append(each)
+    return found
+
+
+def _handles(places: "Sequence[Place]") -> list[int]:
+    """Handles of tensors, and of leaves that edges lead to; 0 for other edges."""
+    return [
+        place._handle if isinstance(place, _tensors.Tensor) else place.node.leaf_handle
+        for place in places
+    ]
+
+
+def _edges(places: "Sequence[Place]") -> list[pb.GradientEdge]:
+    """The edges that have no handle."""
+    return [
+        pb.GradientEdge(node=place.node.id, nr=place.output_nr)
+        for place in places
+        if isinstance(place, graph.GradientEdge) and not place.node.leaf_handle
+    ]
+
+
 def _directions(function: str, argument: str, given: object, count: int) -> "list[Tensor | None]":
     if given is None:
         return [None] * count
@@ -195,14 +238,15 @@ def _directions(function: str, argument: str, given: object, count: int) -> "lis
     return found
 
 
-def _session(function: str, tensors: "Sequence[Tensor | None]") -> "SessionCore":
+def _session(function: str, places: "Sequence[Place | None]") -> "SessionCore":
     session = None
-    for each in tensors:
+    for each in places:
         if each is None:
             continue
+        own = each._session if isinstance(each, _tensors.Tensor) else each.node.session
         if session is None:
-            session = each._session
-        elif each._session is not session:
+            session = own
+        elif own is not session:
             raise refused("BAD_VALUE", f"{function}() of tensors of different sessions")
     if session is None:
         raise ArgumentError(f"{function}() needs a tensor")

@@ -46,7 +46,12 @@ class Fetched:
 
 
 def encode_request(
-    session_id: str, batch: Batch, number: int, acknowledged: int, timeout: float | None
+    session_id: str,
+    batch: Batch,
+    number: int,
+    acknowledged: int,
+    timeout: float | None,
+    detect_anomaly: bool = False,
 ) -> bytes:
     """The bytes of a RunStreamRequest, the very same that protobuf would write.
 
@@ -57,7 +62,7 @@ def encode_request(
         for entry in batch.entries
     ]
     # Fields are written in the order of their numbers: `number` before the steps, others after.
-    last = pb.Sequence(acknowledged=acknowledged)
+    last = pb.Sequence(acknowledged=acknowledged, detect_anomaly=detect_anomaly)
     if timeout is not None:
         last.timeout.FromNanoseconds(round(timeout * 1e9))
     head = pb.Sequence(number=number).SerializeToString()
@@ -178,14 +183,27 @@ def get_attribute(message: pb.Attribute) -> AttributeValue | None:
             return None
 
 
-def decode_response(data: bytes) -> tuple[pb.SequenceResult, list[memoryview]]:
-    """The result that a RunStreamResponse bears, and its payloads.
+def decode_response(data: bytes) -> tuple[pb.RunStreamResponse, list[memoryview]]:
+    """A message of the stream, and its payloads.
 
     Raises:
         WireError: the bytes are not such a message.
     """
-    response, payloads = wire.split_message(pb.RunStreamResponse, data)
-    return response.result, payloads
+    return wire.split_message(pb.RunStreamResponse, data)
+
+
+def encode_hook_answer(session_id: str, answer: pb.HookAnswer, batch: Batch) -> bytes:
+    """The bytes of a RunStreamRequest with an answer, and steps to run before it counts."""
+    # Steps have the same field number in an answer as in a sequence.
+    steps = b"".join(
+        [
+            encode_op(entry) if len(entry) > 2 else _delimited(_STEPS, entry[0].SerializeToString())
+            for entry in batch.entries
+        ]
+    )
+    answer.MergeFromString(steps)
+    request = pb.RunStreamRequest(session_id=session_id, hook_answer=answer)
+    return wire.encode_message(request, batch.payloads)
 
 
 def decode_fetched(

@@ -9,14 +9,14 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar
 
 from google.protobuf.message import Message
 
-from gradwire import creation, current, lease, wire
+from gradwire import anomaly, creation, current, hooks, lease, wire
 from gradwire.codec import Fetched, decode_fetched, encode_request, step_index
 from gradwire.dtypes import DtypeLike
 from gradwire.errors import (
@@ -29,7 +29,7 @@ from gradwire.errors import (
 )
 from gradwire.location import Mark, locate
 from gradwire.modes import stamped
-from gradwire.pipeline import Pipeline, Request, Traffic
+from gradwire.pipeline import HookMessage, Pipeline, Request, Traffic
 from gradwire.recorder import FLUSH_BYTES, Attribute, Recorder, mark_of, outputs_of
 from gradwire.transport import Retry
 from gradwire.v1 import autograd_pb2 as pb
@@ -63,7 +63,7 @@ class _Failure:
     """A step's failure that was not reported yet, and who recorded the step."""
 
     owner: object
-    error: GradwireError
+    error: Exception
 
 
 class SessionCore(ABC):
@@ -103,6 +103,8 @@ class SessionCore(ABC):
         self._retry = retry
         self._is_embedded = is_embedded
         self._closed = ""
+        # Whether to look twice before recording: the session is over, or a hook runs.
+        self._guarded = False
         self._ttl = created.session.ttl.ToTimedelta().total_seconds()
         self._last_used = time.monotonic()
         self._last_number = created.session.last_number
@@ -125,6 +127,14 @@ class SessionCore(ABC):
         self.grads_known_at = 0
         self.grad_holders: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         self.last_roots: tuple[weakref.ref[Tensor], ...] = ()
+        # Functions of the user that run in the midst of a backward; see gradwire.hooks.
+        self.hooks: dict[int, hooks.Hook] = {}
+        self.last_hook = 0
+        self.hook_recorder = hooks.make_recorder()
+        self._hooks_running = 0
+        self.node_metadata: dict[int, dict[str, object]] = {}
+        self._lines = anomaly.Lines()
+        self._detect_anomaly = False
 
     def __repr__(self) -> str:
         name = f"{self.name!r} " if self.name else ""
@@ -160,6 +170,7 @@ class SessionCore(ABC):
     def disown(self) -> None:
         """Make the session unusable without a word to the server: it is a parent process's."""
         self._closed = "of the parent process"
+        self._guarded = True
         self._stream.forget()
 
     def check_open(self) -> None:
@@ -191,8 +202,11 @@ class SessionCore(ABC):
         grad_mode: int,
     ) -> int:
         """Record an operator; the handle of its first result, 0 for an in-place one."""
-        if self._closed:
-            self.check_open()
+        if self._guarded and (hook := self._hook_here()) is not None:
+            self.unsettled = True
+            if not outputs:
+                self.changes += 1
+            return hook.recorder.op(name, inputs, attributes, outputs, grad_mode)
         with self._lock:
             self.unsettled = True
             if not outputs:
@@ -208,7 +222,7 @@ class SessionCore(ABC):
         Raises:
             LimitError: the data does not fit into a message.
         """
-        self.check_open()
+        hook = self._hook_here()
         largest = self.limits.max_message_bytes - _ROOM_FOR_HEADER
         if 0 < largest < array.nbytes:
             raise LimitError(
@@ -223,6 +237,8 @@ class SessionCore(ABC):
                 },
             )
         payload = wire.payload_from_array(array)
+        if hook is not None:
+            return self._record_put(hook.recorder, array, bytes(payload), requires_grad)
         with self._lock:
             recorder = self.recorder
             if 0 < largest < array.nbytes + recorder.payload_bytes:
@@ -230,27 +246,38 @@ class SessionCore(ABC):
             if isinstance(payload, memoryview) and array.nbytes < FLUSH_BYTES:
                 # It waits until it is sent; the caller may change the array before that.
                 payload = bytes(payload)
-            output = recorder.handles()
-            put = pb.Put(
-                output=output,
-                dtype=wire.dtype_to_wire(array.dtype),  # type: ignore[arg-type]
-                shape=array.shape,
-                payload=recorder.payload(payload),
-                requires_grad=requires_grad,
-            )
-            recorder.step(stamped(pb.Step(put=put)))
+            output = self._record_put(recorder, array, payload, requires_grad)
             if recorder.is_full:
                 self._flush()
         return output
 
+    def _record_put(
+        self, recorder: Recorder, array: Array, payload: wire.Payload, requires_grad: bool
+    ) -> int:
+        output = recorder.handles()
+        put = pb.Put(
+            output=output,
+            dtype=wire.dtype_to_wire(array.dtype),  # type: ignore[arg-type]
+            shape=array.shape,
+            payload=recorder.payload(payload),
+            requires_grad=requires_grad,
+        )
+        recorder.step(stamped(pb.Step(put=put)))
+        return output
+
     def new_handles(self, count: int) -> int:
         """The first of `count` new handles."""
+        if self._guarded and (hook := self._hook_here()) is not None:
+            return hook.recorder.handles(count)
         with self._lock:
             return self.recorder.handles(count)
 
     def step(self, step: pb.Step) -> None:
         """Record a step of another kind."""
-        self.check_open()
+        if (hook := self._hook_here()) is not None:
+            self.unsettled = True
+            hook.recorder.step(stamped(step))
+            return
         with self._lock:
             self.unsettled = True
             self.recorder.step(stamped(step))
@@ -262,18 +289,36 @@ class SessionCore(ABC):
 
         Also note what it makes stale: it may fill, or change, any `.grad`.
         """
-        self.check_open()
+        if (hook := self._hook_here()) is not None:
+            self.unsettled = True
+            hook.recorder.step(stamped(pb.Step(backward=step)))
+            self._note_backward(create_graph)
+            return
         with self._lock:
             self.unsettled = True
             self.recorder.step(stamped(pb.Step(backward=step)))
-            self.backwards += 1
-            if create_graph:
-                self.rebuilt_grads = self.backwards
-            if self.grads_seen:
-                self.changes += 1
+            self._note_backward(create_graph)
             refs = (*self.last_roots, *(weakref.ref(root) for root in roots))
             self.last_roots = refs[-_ROOTS:]
             self._flush()
+
+    def _note_backward(self, create_graph: bool) -> None:
+        self.backwards += 1
+        if create_graph:
+            self.rebuilt_grads = self.backwards
+        if self.grads_seen:
+            self.changes += 1
+
+    def after_backward(self) -> None:
+        """Let a backward that was just recorded run, where it should not run unseen.
+
+        With hooks, which run meanwhile, and in anomaly mode, where it may be what raises.
+        """
+        if anomaly.is_anomaly_enabled():
+            self._detect_anomaly = True
+        elif not self.hooks:
+            return
+        self.wait_for_backward()
 
     async def ask(self, *steps: pb.Step) -> list[Fetched]:
         """Record steps, send all that is recorded, and wait: one round trip.
@@ -284,7 +329,8 @@ class SessionCore(ABC):
         Raises:
             GradwireError: a step failed that was recorded since the last report.
         """
-        self.check_open()
+        if (hook := self._hook_here()) is not None:
+            return await hook.ask(steps)
         with self._lock:
             for step in steps:
                 self.recorder.step(step)
@@ -318,7 +364,9 @@ class SessionCore(ABC):
         Raises:
             GradwireError: a step failed that was recorded since the last report.
         """
-        self.check_open()
+        if (hook := self._hook_here()) is not None:
+            await hook.ask(())
+            return
         with self._lock:
             self.unsettled = False
             self._flush()
@@ -331,7 +379,11 @@ class SessionCore(ABC):
         Raises:
             GradwireError: it failed.
         """
-        self.check_open()
+        if self._hook_here() is not None:
+            raise SessionError(
+                "the graph cannot be read while a hook runs, for the session is in the midst of a "
+                "backward; read it before the backward, or after it"
+            )
         for wait in self._retry.waits():
             try:
                 return await self._call(path, request, response, _CALL_TIMEOUT)
@@ -356,9 +408,40 @@ class SessionCore(ABC):
         """Whether the step that was to make this handle is known to have failed."""
         return handle in self._failed
 
+    def _hook_here(self) -> "hooks.HookRun | None":
+        """The hook of this session that runs in this context.
+
+        Raises:
+            SessionError: the session is over.
+        """
+        if not self._guarded:
+            return None
+        self.check_open()
+        return hooks.running(self)
+
+    def request_of(self, number: int) -> Request | None:
+        """The sequence of that number, if it is under way."""
+        return self._pipeline.find(number)
+
+    def note_hook_ran(self, create_graph: bool) -> None:
+        """Note what a hook leaves stale: whatever the rest of its backward may change."""
+        self._note_backward(create_graph)
+        self.changes += 1
+
+    async def _run_hook(self, run: "hooks.HookRun") -> None:
+        self._hooks_running += 1
+        self._guarded = True
+        try:
+            await run.run()
+        finally:
+            self._hooks_running -= 1
+            self._guarded = bool(self._hooks_running or self._closed)
+
     async def _close(self, report: bool) -> None:
         if self._closed:
             return
+        if self._hook_here() is not None:
+            raise SessionError("a session cannot be closed by a hook of its own backward")
         try:
             if report:
                 await self.settle(ANYONE)
@@ -378,6 +461,7 @@ class SessionCore(ABC):
 
     def _end(self, why: str) -> None:
         self._closed = why
+        self._guarded = True
         lease.keeper.discard(self)
         current.closed(self)
         self._stream.close()
@@ -409,12 +493,16 @@ class SessionCore(ABC):
             return None
         number = self._last_number + 1
         try:
-            data = encode_request(self.id, batch, number, self._acknowledged, self.timeout)
+            detect = self._detect_anomaly or anomaly.is_anomaly_enabled()
+            data = encode_request(self.id, batch, number, self._acknowledged, self.timeout, detect)
         except BaseException as error:
             if not isinstance(error, Exception):
                 # Ctrl-C: what was recorded goes with the next sequence.
                 self.recorder.put_back(batch)
             raise
+        if detect:
+            self._lines.keep(number, batch.entries)
+            self._detect_anomaly = False
         request = Request(number, data, batch.entries, batch.released, self._owner())
         self._last_used = time.monotonic()
         self._last_number = number
@@ -439,6 +527,8 @@ class SessionCore(ABC):
         """Take note of an answer. Runs while it is read, in order, and takes no lock."""
         self._acknowledged = request.number
         assert request.result is not None
+        for number in request.result.ended_hooks:
+            self.hooks.pop(number, None)
         if request.result.HasField("error"):
             self._note_failure(request, request.result.error)
         elif self._failed:
@@ -456,7 +546,15 @@ class SessionCore(ABC):
         poisoned = error.metadata.get("poisoned_handle", "")
         if poisoned.isdecimal():
             found = self._failed.get(int(poisoned), found)
-        error = error.at(locate(found))
+        origin = self._lines.find(
+            error.metadata.get("origin_sequence", ""), error.metadata.get("origin_step", "")
+        )
+        found = origin or found
+        in_hook = error.metadata.get("hook_step", "")
+        if in_hook.isdecimal() and int(in_hook) < len(request.hook_entries):
+            error = error.at(locate(mark_of(request.hook_entries[int(in_hook)])))
+        else:
+            error = error.at(locate(found))
         for entry in request.entries[at:]:
             for handle in outputs_of(entry):
                 self._failed[handle] = found
@@ -465,8 +563,10 @@ class SessionCore(ABC):
                 self.recorder.release_again(handles)
         if request.interrupted and error.code == "CANCELLED":
             return
-        request.error = error
-        self._failures.append(_Failure(request.owner, error))
+        # The user's own exception, raised in a hook, is what the backward raises.
+        raised = request.hook_error if error.reason == "HOOK_FAILED" else None
+        request.error = raised or error
+        self._failures.append(_Failure(request.owner, request.error))
 
     # In what follows sessions differ.
 
@@ -492,6 +592,22 @@ class SessionCore(ABC):
     @abstractmethod
     async def _answers(self) -> None:
         """Wait for all answers that are due."""
+
+    @abstractmethod
+    def answer_hook(self, data: bytes, connection: object) -> bool:
+        """Send the answer to the call of a hook; whether its connection is still there."""
+
+    @abstractmethod
+    async def hook_result(self, number: int, connection: object) -> HookMessage:
+        """Wait for what steps in the midst of a hook came to."""
+
+    @abstractmethod
+    async def call_hook(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call the function of a hook."""
+
+    @abstractmethod
+    def wait_for_backward(self) -> None:
+        """Wait for what was recorded, where waiting is fine."""
 
     @abstractmethod
     async def _unary(self, path: str, request: Message, response: type[M], timeout: float) -> M:

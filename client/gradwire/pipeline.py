@@ -29,6 +29,8 @@ class Request:
         payloads: The answer's tensor data.
         error: The exception that the answer amounts to, if it is one.
         interrupted: The user gave up waiting for it.
+        hook_error: What a hook of its backward raised.
+        hook_entries: The steps that a hook recorded last, to find the user's line if one fails.
     """
 
     number: int
@@ -38,8 +40,10 @@ class Request:
     owner: object = None
     result: pb.SequenceResult | None = None
     payloads: list[memoryview] = field(default_factory=list)
-    error: GradwireError | None = None
+    error: Exception | None = None
     interrupted: bool = False
+    hook_error: Exception | None = None
+    hook_entries: list[Entry] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -62,6 +66,14 @@ class Traffic:
             self.sent - earlier.sent,
             self.received - earlier.received,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class HookMessage:
+    """What a stream carries for a hook: its call, or what steps in its midst came to."""
+
+    response: pb.RunStreamResponse
+    payloads: list[memoryview]
 
 
 class Pipeline:
@@ -96,16 +108,22 @@ class Pipeline:
         self._bytes_in_flight += len(request.data)
         self.traffic.sent += len(request.data)
 
-    def match(self, data: bytes) -> Request:
+    def match(self, data: bytes) -> Request | HookMessage:
         """The request that an answer belongs to, with its result and payloads filled in.
+
+        Or a message on the way there: the call of a hook, or what steps in one came to.
 
         Raises:
             GradwireError: it is no answer, or not the one that was due.
         """
         try:
-            result, payloads = decode_response(data)
+            response, payloads = decode_response(data)
         except wire.WireError as error:
             raise from_wire_error(error) from None
+        if not response.HasField("result") and response.WhichOneof("kind") is not None:
+            self.traffic.received += len(data)
+            return HookMessage(response, payloads)
+        result = response.result
         if not self.unanswered or result.number != self.unanswered[0].number:
             due = self.unanswered[0].number if self.unanswered else "none"
             raise GradwireError(
@@ -124,6 +142,10 @@ class Pipeline:
         self.traffic.sequences += 1
         self.traffic.received += received
         request.data = b""
+
+    def find(self, number: int) -> Request | None:
+        """The request of that number, if it is under way."""
+        return next((each for each in self.unanswered if each.number == number), None)
 
     def again(self) -> Iterator[bytes]:
         """The messages that a new stream begins with: all that is unanswered."""

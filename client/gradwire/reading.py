@@ -313,14 +313,15 @@ def _remember(tensor: "Tensor", answer: Fetched, at: int) -> Array | None:
 
 
 async def read_without_absent(
-    session: "SessionCore", tensors: "Sequence[Tensor]"
+    session: "SessionCore", tensors: "Sequence[Tensor]", *before: pb.Step
 ) -> "tuple[Tensor, ...]":
-    """The tensors, with None for those whose handle holds none; one round trip.
+    """The tensors, with None for those whose handle holds none; one round trip, after steps.
 
     Typed as if there were no None, as PyTorch types `grad`: whoever allows unused inputs knows.
     """
     at = session.changes
-    answers = await _exchange(session, [_fetch([each._handle for each in tensors], _ASIDE)])
+    fetch = _fetch([each._handle for each in tensors], _ASIDE)
+    answers = await _exchange(session, [*before, fetch])
     found: list[Tensor | None] = []
     for each, answer in zip(tensors, answers, strict=True):
         if not answer.absent:

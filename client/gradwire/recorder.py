@@ -73,19 +73,25 @@ class Recorder:
         "_released",
         "entries",
         "release",
+        "void",
     )
 
-    def __init__(self, most_steps: int = 0) -> None:
-        """Make a recorder whose sequences stay below `most_steps` steps, if that is not 0."""
+    def __init__(self, most_steps: int = 0, first: int = 1) -> None:
+        """Make a recorder whose sequences stay below `most_steps` steps, if that is not 0.
+
+        Its handles begin at `first`.
+        """
         self._most_steps = min(FLUSH_STEPS, max(1, most_steps - 8)) if most_steps else FLUSH_STEPS
         self.entries: list[Entry] = []
         self._payloads: list[Payload] = []
         self._payload_bytes = 0
-        self._next = 1
+        self._next = first
         self._released: list[tuple[int, tuple[int, ...]]] = []
         self._dropped: deque[int] = deque()
         self.release = self._dropped.append
         """Note that a handle is not needed any more. Safe in finalizers: takes no lock."""
+        self.void: set[int] = set()
+        """Handles that no step will ever make, so that nothing is to be released."""
 
     def handles(self, count: int = 1) -> int:
         """The first of `count` new handles."""
@@ -147,6 +153,12 @@ class Recorder:
         handles = []
         while self._dropped:
             handles.append(self._dropped.popleft())
+        if self.void:
+            void = self.void.intersection(handles)
+            self.void -= void
+            handles = [handle for handle in handles if handle not in void]
+            if not handles:
+                return
         self._released.append((len(self.entries), tuple(handles)))
         self.entries.append((pb.Step(release=pb.Release(tensors=handles)), None))
 
@@ -188,6 +200,8 @@ def outputs_of(entry: Entry) -> range | tuple[int, ...]:
             return range(step.jvp.output, step.jvp.output + len(step.jvp.outputs))
         case "get_grad":
             return tuple(step.get_grad.outputs)
+        case "get_saved":
+            return tuple(step.get_saved.outputs)
         case _:
             return ()
 

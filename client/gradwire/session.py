@@ -1,7 +1,7 @@
 """The session of blocking programs, threads and greenlets."""
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 from gradwire import embedded
 from gradwire import tensors as _tensors
 from gradwire.core import SessionCore, T
-from gradwire.pipeline import Request
+from gradwire.hooks import HookRun
+from gradwire.pipeline import HookMessage, Request
 from gradwire.transport import Metadata, Retry, Stream, unary
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import M
@@ -59,6 +60,7 @@ class Session(SessionCore):
             metadata=metadata,
             retry=retry,
             on_answer=self._on_answer,
+            on_hook_call=self._on_hook_call,
         )
 
     def __enter__(self) -> Self:
@@ -85,7 +87,8 @@ class Session(SessionCore):
 
     def flush(self) -> None:
         """Send all that is recorded, without waiting for it to run."""
-        self.check_open()
+        if self._hook_here() is not None:
+            return
         with self._lock:
             self._flush()
 
@@ -117,6 +120,26 @@ class Session(SessionCore):
             result: T = done.value
             return result
         raise AssertionError("a coroutine of a blocking session was suspended")
+
+    def answer_hook(self, data: bytes, connection: object) -> bool:
+        """Send the answer to the call of a hook; whether its connection is still there."""
+        return self._stream.answer_hook(data, connection)
+
+    async def hook_result(self, number: int, connection: object) -> HookMessage:
+        """Read until there is what steps in the midst of a hook came to."""
+        return self._stream.hook_result(number, connection)
+
+    async def call_hook(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call the function of a hook, here."""
+        return function(*arguments)
+
+    def wait_for_backward(self) -> None:
+        """Wait for what was recorded."""
+        self.finish(self.settle())
+
+    def _on_hook_call(self, message: HookMessage) -> None:
+        """Run a hook in the thread that reads, while its backward waits."""
+        self.finish(self._run_hook(HookRun(self, message, self._stream.connection)))
 
     async def _answer(self, request: Request) -> None:
         self._stream.wait(request)

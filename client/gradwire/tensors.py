@@ -1,13 +1,13 @@
 """Tensor: a handle of a tensor that lives in a session, with PyTorch's names."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy.typing as npt
 
-from gradwire import autograd, grads, node, printing, reading, views
+from gradwire import autograd, grads, hooks, node, printing, reading, views
 from gradwire.codec import Array, Info
 from gradwire.dtypes import dtype as Dtype
 from gradwire.errors import AutogradError, BadValueError, refused
@@ -342,6 +342,34 @@ class Tensor(Operators):
     @grad.deleter
     def grad(self) -> None:
         grads.set_grad(self, None)
+
+    def register_hook(self, hook: "Callable[[Tensor], Tensor | None]") -> hooks.RemovableHandle:
+        """Run `hook(gradient)` on this side whenever a backward computes the gradient of this.
+
+        It may return a tensor of the same shape and dtype to put in its place. `backward()` waits
+        for its end while there are hooks.
+
+        Raises:
+            RuntimeError: (at the next reading, if not known before) it does not require grad.
+            TypeError: the hook is no function.
+        """
+        hooks.require_grad(self)
+        message = pb.RegisterHook(kind=pb.HOOK_KIND_TENSOR, tensor=self._handle)
+        return hooks.register(self._session, message, hook)
+
+    def register_post_accumulate_grad_hook(
+        self, hook: "Callable[[Tensor], None]"
+    ) -> hooks.RemovableHandle:
+        """Run `hook(tensor)` on this side after each time that a backward added to `.grad`.
+
+        Raises:
+            RuntimeError: (at the next reading, if not known before) it does not require grad, or it
+                is no leaf.
+            TypeError: the hook is no function.
+        """
+        hooks.require_grad(self)
+        message = pb.RegisterHook(kind=pb.HOOK_KIND_POST_ACCUMULATE, tensor=self._handle)
+        return hooks.register(self._session, message, hook, self)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf in its `.grad`.

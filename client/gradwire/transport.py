@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from gradwire import wire
 from gradwire.errors import GradwireError, UnavailableError, from_call
-from gradwire.pipeline import Pipeline, Request
+from gradwire.pipeline import HookMessage, Pipeline, Request
 from gradwire.wire import M
 
 Metadata = tuple[tuple[str, str], ...]
@@ -81,6 +81,7 @@ class Stream:
         metadata: Metadata,
         retry: Retry,
         on_answer: Callable[[Request], None],
+        on_hook_call: Callable[[HookMessage], None],
     ) -> None:
         self._open_call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
             wire.RUN_STREAM
@@ -90,6 +91,8 @@ class Stream:
         self._metadata = metadata
         self._retry = retry
         self._on_answer = on_answer
+        self._on_hook_call = on_hook_call
+        self._hook_results: dict[int, HookMessage] = {}
         # Whoever reads holds `_reading`, for as long as it takes. `_sending` guards what is to be
         # sent, for moments only, and is taken last.
         self._reading = threading.RLock()
@@ -146,6 +149,44 @@ class Stream:
         while (last := self._last_unanswered()) is not None:
             self.wait(last)
 
+    @property
+    def connection(self) -> object:
+        """What answers of hooks must go out on: the stream that brought their calls."""
+        return self._outgoing
+
+    def answer_hook(self, data: bytes, connection: object) -> bool:
+        """Send the answer to a hook's call; whether its connection is still there."""
+        with self._sending:
+            outgoing = self._outgoing
+            if outgoing is None or outgoing is not connection:
+                return False
+            outgoing.put(data)
+        return True
+
+    def hook_result(self, number: int, connection: object) -> HookMessage:
+        """Read until there is the result of steps in the midst of a hook.
+
+        Called by the thread that reads, from within a hook.
+
+        Raises:
+            UnavailableError: the connection is lost, and the backward that waits with it.
+        """
+        lost = UnavailableError(
+            "the connection was lost while a hook ran, and with it the backward that waited for "
+            "the hook; run the backward again",
+            code="UNAVAILABLE",
+        )
+        while number not in self._hook_results:
+            call = self._call
+            if call is None or self._outgoing is not connection:
+                raise lost
+            try:
+                data = next(call)
+            except (StopIteration, grpc.RpcError):
+                raise lost from None
+            self._answered(data)
+        return self._hook_results.pop(number)
+
     def close(self) -> None:
         """End the stream. What is under way goes on at the server."""
         self._hang_up()
@@ -199,6 +240,12 @@ class Stream:
             request = self._pipeline.match(data)
         except GradwireError as error:
             self._break(error)
+        if isinstance(request, HookMessage):
+            if request.response.HasField("hook_call"):
+                self._on_hook_call(request)
+            else:
+                self._hook_results[request.response.hook_result.call] = request
+            return
         self._on_answer(request)
         with self._sending:
             self._pipeline.settle(request, len(data))

@@ -1,9 +1,10 @@
 """The session of an event loop: recording never waits, and what needs an answer is awaited."""
 
 import asyncio
+import inspect
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -16,7 +17,8 @@ from gradwire.aio.tensors import Tensor
 from gradwire.aio.transport import Stream, is_running, unary
 from gradwire.core import SessionCore, T
 from gradwire.errors import SessionError
-from gradwire.pipeline import Request
+from gradwire.hooks import HookRun
+from gradwire.pipeline import HookMessage, Request
 from gradwire.recorder import Recorder
 from gradwire.transport import Metadata, Retry
 from gradwire.v1 import autograd_pb2 as pb
@@ -66,6 +68,7 @@ class Session(SessionCore):
         self._metadata = metadata
         self._loop = asyncio.get_running_loop()
         self._writer: object = None
+        self._hook_tasks: set[asyncio.Task[None]] = set()
         self._stream: Stream = Stream(
             channel,
             self._pipeline,
@@ -73,6 +76,7 @@ class Session(SessionCore):
             metadata=metadata,
             retry=retry,
             on_answer=self._on_answer,
+            on_hook_call=self._on_hook_call,
         )
 
     async def __aenter__(self) -> Self:
@@ -186,6 +190,32 @@ class Session(SessionCore):
         if writer is not self._writer:
             self._flush()
             self._writer = writer
+
+    def answer_hook(self, data: bytes, connection: object) -> bool:
+        """Send the answer to the call of a hook; whether its connection is still there."""
+        return self._stream.answer_hook(data, connection)
+
+    async def hook_result(self, number: int, connection: object) -> HookMessage:
+        """Wait for what steps in the midst of a hook came to."""
+        return await self._stream.hook_result(number, connection)
+
+    async def call_hook(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call the function of a hook: await a coroutine, run others in a thread."""
+        if inspect.iscoroutinefunction(function):
+            return await function(*arguments)
+        return await asyncio.to_thread(function, *arguments)
+
+    def wait_for_backward(self) -> None:
+        """Wait in a thread; on an event loop whoever awaits an answer waits for it too."""
+        if not is_running(self._loop):
+            self.finish(self.settle())
+
+    def _on_hook_call(self, message: HookMessage) -> None:
+        """Run a hook in a task of its own, while its backward waits."""
+        run = HookRun(self, message, self._stream.connection)
+        task = self._loop.create_task(self._run_hook(run), name="gradwire-hook")
+        self._hook_tasks.add(task)
+        task.add_done_callback(self._hook_tasks.discard)
 
     def _owner(self) -> object:
         return self._writer

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from gradwire import wire
 from gradwire.errors import GradwireError, SessionError, UnavailableError, from_call
-from gradwire.pipeline import Pipeline, Request
+from gradwire.pipeline import HookMessage, Pipeline, Request
 from gradwire.transport import Metadata, Retry
 from gradwire.wire import M
 
@@ -37,6 +37,7 @@ class Stream:
         metadata: Metadata,
         retry: Retry,
         on_answer: Callable[[Request], None],
+        on_hook_call: Callable[[HookMessage], None],
     ) -> None:
         self._open_call: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
             wire.RUN_STREAM
@@ -46,6 +47,8 @@ class Stream:
         self._metadata = metadata
         self._retry = retry
         self._on_answer = on_answer
+        self._on_hook_call = on_hook_call
+        self._hook_results: dict[int, asyncio.Future[HookMessage]] = {}
         self._loop = asyncio.get_running_loop()
         self._backlog: deque[Request] = deque()
         self._outgoing: asyncio.Queue[bytes | None] | None = None
@@ -113,6 +116,33 @@ class Stream:
                 each.interrupted = True
                 if self._outgoing is not None and each not in self._backlog:
                     self._outgoing.put_nowait(self._pipeline.cancellation(each))
+
+    @property
+    def connection(self) -> object:
+        """What answers of hooks must go out on: the stream that brought their calls."""
+        return self._outgoing
+
+    def answer_hook(self, data: bytes, connection: object) -> bool:
+        """Send the answer to a hook's call; whether its connection is still there."""
+        if self._outgoing is None or self._outgoing is not connection:
+            return False
+        self._outgoing.put_nowait(data)
+        return True
+
+    async def hook_result(self, number: int, connection: object) -> HookMessage:
+        """Wait for the result of steps in the midst of a hook.
+
+        Raises:
+            UnavailableError: the connection is lost, and the backward that waits with it.
+        """
+        if self._outgoing is None or self._outgoing is not connection:
+            raise _lost()
+        waiter: asyncio.Future[HookMessage] = self._loop.create_future()
+        self._hook_results[number] = waiter
+        try:
+            return await waiter
+        finally:
+            self._hook_results.pop(number, None)
 
     def close(self) -> None:
         """End the stream, after what is under way is sent; that goes on at the server."""
@@ -190,11 +220,22 @@ class Stream:
             return error
         finally:
             self._outgoing = None
+            for result in self._hook_results.values():
+                if not result.done():
+                    result.set_exception(_lost())
             outgoing.put_nowait(None)
             call.cancel()
 
     def _answered(self, data: bytes) -> None:
         request = self._pipeline.match(data)
+        if isinstance(request, HookMessage):
+            if request.response.HasField("hook_call"):
+                self._on_hook_call(request)
+                return
+            result = self._hook_results.get(request.response.hook_result.call)
+            if result is not None and not result.done():
+                result.set_result(request)
+            return
         self._on_answer(request)
         self._pipeline.settle(request, len(data))
         for waiter in self._waiters.get(request, ()):
@@ -208,6 +249,14 @@ class Stream:
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_exception(failure)
+
+
+def _lost() -> UnavailableError:
+    return UnavailableError(
+        "the connection was lost while a hook ran, and with it the backward that waited for the "
+        "hook; run the backward again",
+        code="UNAVAILABLE",
+    )
 
 
 async def _each(outgoing: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:

@@ -741,20 +741,20 @@ class HookCall(_message.Message):
     def __init__(self, number: _Optional[int] = ..., hook: _Optional[int] = ..., call: _Optional[int] = ..., gradients: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., replaceable: _Optional[int] = ..., create_graph: _Optional[bool] = ...) -> None: ...
 
 class HookAnswer(_message.Message):
-    __slots__ = ("call", "gradients", "steps", "open", "replacements", "error")
+    __slots__ = ("call", "steps", "gradients", "open", "replacements", "error")
     CALL_FIELD_NUMBER: _ClassVar[int]
-    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     REPLACEMENTS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     call: int
-    gradients: _containers.RepeatedScalarFieldContainer[int]
     steps: _containers.RepeatedCompositeFieldContainer[Step]
+    gradients: _containers.RepeatedScalarFieldContainer[int]
     open: bool
     replacements: _containers.RepeatedScalarFieldContainer[int]
     error: str
-    def __init__(self, call: _Optional[int] = ..., gradients: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., open: _Optional[bool] = ..., replacements: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ...) -> None: ...
+    def __init__(self, call: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., gradients: _Optional[_Iterable[int]] = ..., open: _Optional[bool] = ..., replacements: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class HookResult(_message.Message):
     __slots__ = ("call", "fetched", "error")

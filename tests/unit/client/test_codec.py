@@ -138,8 +138,8 @@ def test_answers_become_arrays_and_metadata() -> None:
     )
     data = pb.RunStreamResponse(result=result, payloads=[payload]).SerializeToString()
     found, payloads = codec.decode_response(data)
-    assert found.number == 4
-    absent, fetched = codec.decode_fetched(found.fetched, payloads)
+    assert found.result.number == 4
+    absent, fetched = codec.decode_fetched(found.result.fetched, payloads)
     assert absent.absent and absent.value is None and absent.info is None
     assert fetched.value is not None and fetched.value.tolist() == [0.0, 1.0, 2.0]
     info = fetched.info
