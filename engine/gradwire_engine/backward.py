@@ -20,9 +20,19 @@ from gradwire_engine.interpret import RAW, TRACED, Interpreter, fit
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
 from gradwire_engine.tensor import Tensor
 
-# References to a gradient that nobody but the scheduler holds: the local name and the argument of
-# getrefcount itself.
-_UNSHARED = 2
+
+def _references(gradient: Any) -> int:
+    return sys.getrefcount(gradient)
+
+
+def _references_of_a_fresh_array() -> int:
+    fresh = np.empty(0)
+    return _references(fresh)
+
+
+_UNSHARED = _references_of_a_fresh_array()
+"""References to an array that nobody holds but a caller and a callee, of which the interpreter's
+version decides how many are counted. So many has a gradient that may become a `.grad` itself."""
 
 
 def run_backward(
@@ -256,8 +266,7 @@ class _Pass:
 
     def _accumulate(self, node: Any, gradient: Any, hooks: Hooks | None) -> None:
         variable = node.variable
-        # The count includes the caller's name for it and this function's.
-        unshared = sys.getrefcount(gradient) <= _UNSHARED + 1
+        unshared = sys.getrefcount(gradient) <= _UNSHARED
         if hooks is not None and hooks.pre:
             (gradient,) = run_all(list(hooks.pre.values()), (gradient,))
             unshared = False
