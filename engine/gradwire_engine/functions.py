@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +21,8 @@ from gradwire_engine.tensor import Tensor
 Gradients = tuple[Any, ...]
 
 
-class _Backward(Protocol):
-    """The joint backward of a node: gradients of all inputs at once."""
-
-    def __call__(self, kept: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
-        """Gradients by input; None where there is none."""
+_Backward = Callable[[list[Tensor], list[Tensor], bool], list[Any]]
+"""`(kept, gradients, traced)` to the gradients of all inputs; None where there is none."""
 
 
 @dataclass(slots=True)

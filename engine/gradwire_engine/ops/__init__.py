@@ -2,28 +2,36 @@
 
 from gradwire_engine.ops import (
     activations,
+    arithmetic,
     comparison,
+    complex_parts,
+    conversion,
     creation,
+    elementary,
     indexing,
     losses,
     matrix,
     normalization,
-    pointwise,
     reductions,
+    selection,
     shape,
     storage,
 )
 
 __all__ = [
     "activations",
+    "arithmetic",
     "comparison",
+    "complex_parts",
+    "conversion",
     "creation",
+    "elementary",
     "indexing",
     "losses",
     "matrix",
     "normalization",
-    "pointwise",
     "reductions",
+    "selection",
     "shape",
     "storage",
 ]

@@ -466,7 +466,7 @@ def _own_slice(F: Any, g: Any, tensors_shape: Any, dim: int, nr: int) -> Any:
     return F.slice(g, axis, start, start + shape[axis], 1)
 
 
-def _cat_shape(tensors: Sequence[np.ndarray], dim: int = 0) -> Sequence[int]:
+def _cat_shape(tensors: Sequence[np.ndarray | None], dim: int = 0) -> Sequence[int]:
     """An upper bound, before shapes are compared: all elements in one row."""
     return (sum(each.size for each in tensors if each is not None),)
 

@@ -1,0 +1,130 @@
+"""Roots, exponentials, trigonometry, absolute value and rounding, element by element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.declare import elementwise, general
+from gradwire_engine.errors import EngineError
+
+elementwise(
+    "sqrt(Tensor self) -> Tensor",
+    np.sqrt,
+    vjp=lambda F, g, result: g / (2 * F.conj(result)),
+    promotion="float",
+    in_place=True,
+)
+elementwise(
+    "rsqrt(Tensor self) -> Tensor",
+    lambda self: 1 / np.sqrt(self),
+    lambda F, result: -0.5 * result * result * result,
+    promotion="float",
+    in_place=True,
+)
+elementwise(
+    "exp(Tensor self) -> Tensor", np.exp, lambda F, result: result, promotion="float", in_place=True
+)
+elementwise(
+    "expm1(Tensor self) -> Tensor",
+    np.expm1,
+    lambda F, result: result + 1,
+    promotion="float",
+    in_place=True,
+    places=("torch", "Tensor", "special"),
+)
+elementwise(
+    "log(Tensor self) -> Tensor",
+    np.log,
+    vjp=lambda F, g, self: g / F.conj(self),
+    promotion="float",
+    in_place=True,
+)
+elementwise(
+    "log1p(Tensor self) -> Tensor",
+    np.log1p,
+    vjp=lambda F, g, self: g / F.conj(self + 1),
+    promotion="float",
+    grad_fn="Log1PBackward0",
+    in_place=True,
+    places=("torch", "Tensor", "special"),
+)
+elementwise(
+    "sin(Tensor self) -> Tensor",
+    np.sin,
+    lambda F, self: F.cos(self),
+    promotion="float",
+    in_place=True,
+)
+elementwise(
+    "cos(Tensor self) -> Tensor",
+    np.cos,
+    lambda F, self: -F.sin(self),
+    promotion="float",
+    in_place=True,
+)
+elementwise(
+    "tanh(Tensor self) -> Tensor",
+    np.tanh,
+    lambda F, result: 1 - result * result,
+    promotion="float",
+    in_place=True,
+    places=("torch", "Tensor", "nn.functional"),
+)
+
+general(
+    "abs(Tensor self) -> Tensor",
+    lambda self: (
+        np.absolute(self).astype(self.dtype, copy=False)
+        if self.dtype.kind in "bu"
+        else np.absolute(self)
+    ),
+    lambda F, g, self: g * F.sgn(self),
+    in_place=True,
+)
+
+
+def _sgn_slope(F: Any, g: Any, self: Any) -> Any:
+    if self.dtype.kind != "c":
+        return F.zeros_like(g)
+    # sgn(z) = z/|z|; Wirtinger calculus with g = dL/dz*, 0 where z is 0.
+    size = F.abs(self)
+    sign = F.sgn(self)
+    radial = F.real(F.conj(g) * sign)
+    return F.where(size == 0, 0.0, (g - sign * radial) / F.where(size == 0, 1.0, size))
+
+
+def _sign(self: np.ndarray) -> np.ndarray:
+    if self.dtype.kind == "b":
+        return self.copy()
+    sign: np.ndarray = np.sign(self)
+    if sign.dtype.kind == "f":
+        # PyTorch compares with 0, which is false for NaN.
+        sign = np.where(np.isnan(sign), sign.dtype.type(0), sign)
+    return sign
+
+
+def _real_sign(self: np.ndarray) -> np.ndarray:
+    if self.dtype.kind == "c":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            "sign: a complex tensor has no sign; sgn gives z / |z|",
+            argument="self",
+            dtype=self.dtype,
+        )
+    return _sign(self)
+
+
+general("sgn(Tensor self) -> Tensor", _sign, _sgn_slope, in_place=True)
+elementwise(
+    "sign(Tensor self) -> Tensor", _real_sign, vjp=lambda F, g: F.zeros_like(g), in_place=True
+)
+
+for _name, _function in {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc}.items():
+    elementwise(
+        f"{_name}(Tensor self) -> Tensor",
+        _function,
+        vjp=lambda F, g: F.zeros_like(g),
+        in_place=True,
+    )
