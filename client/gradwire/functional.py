@@ -23,7 +23,7 @@ from gradwire import filled, reading
 from gradwire import func as transforms
 from gradwire import tensors as _tensors
 from gradwire.arguments import wrong_type
-from gradwire.errors import AutogradError, refused
+from gradwire.errors import refused
 from gradwire.func import steps
 from gradwire.func.forward import require_dependence
 from gradwire.func.transform import Transform
@@ -133,7 +133,9 @@ def jacobian(
         ValueError: there is no such strategy.
     """
     if strategy not in ("reverse-mode", "forward-mode"):
-        raise ValueError(f"strategy must be 'reverse-mode' or 'forward-mode', not {strategy!r}")
+        raise refused(
+            "BAD_VALUE", f"strategy must be 'reverse-mode' or 'forward-mode', not {strategy!r}"
+        )
     call = _Call("jacobian", func, inputs, create_graph, strict)
     variables = call.transform.variables
     rows: list[Sequence[Tensor]]
@@ -265,7 +267,7 @@ class _Tuple:
             if not isinstance(each, _tensors.Tensor):
                 raise wrong_type(function, name, "a tensor or a tuple of tensors", each)
         if not items:
-            raise AutogradError(f"{function}(): {name} is an empty tuple")
+            raise refused("BAD_VALUE", f"{function}(): {name} is an empty tuple")
         return cls(list(items), isinstance(given, tuple))
 
     def like(self, results: Sequence[Any]) -> Any:
@@ -308,9 +310,10 @@ class _Call:
             return [filled.ones_like(like[0])]
         given = _Tuple.of(self._function, "v", v).items
         if len(given) != len(like):
-            raise AutogradError(
+            raise refused(
+                "BAD_VALUE",
                 f"{self._function}() needs a tensor in v for each {what}: {len(like)}, not "
-                f"{len(given)}"
+                f"{len(given)}",
             )
         return given
 
@@ -321,9 +324,10 @@ def _scalar(function: str, func: Function) -> Function:
     def scalar(*given: Tensor) -> Tensor:
         output = func(*given)
         if not isinstance(output, _tensors.Tensor):
-            raise AutogradError(
+            raise refused(
+                "BAD_VALUE",
                 f"{function}() needs a function that gives one tensor of one element, not "
-                f"{type(output).__name__}"
+                f"{type(output).__name__}",
             )
         return functions.reshape(output, ())
 

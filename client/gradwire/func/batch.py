@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwire import reading
 from gradwire import tensors as _tensors
+from gradwire.errors import refused
 from gradwire.func import steps
 from gradwire.func.transform import Function
 from gradwire.func.tree import LEAF, Structure, flatten, unflatten
@@ -94,9 +95,10 @@ def _spread(dims: Any, value: Any, found: list[int | None], name: str, what: str
     dims_leaves, _ = _children(dims)
     leaves, structure = _children(value)
     if dims_leaves is None or leaves is None or len(dims_leaves) != len(leaves):
-        raise ValueError(
+        raise refused(
+            "BAD_VALUE",
             f"vmap: {name} ({dims!r}) must be an int, None, or a tree of these that is built as "
-            f"{what}, {structure}"
+            f"{what}, {structure}",
         )
     for one, other in zip(dims_leaves, leaves, strict=True):
         _spread(one, other, found, name, what)
@@ -112,13 +114,16 @@ def _children(value: Any) -> tuple[list[Any] | None, Structure]:
 def _place(leaf: Any, dim: int) -> int:
     """The mapped dimension of an argument, counted from 0."""
     if not isinstance(leaf, _tensors.Tensor):
-        raise ValueError(
+        raise refused(
+            "BAD_VALUE",
             f"vmap: in_dims maps over {type(leaf).__name__} ({leaf!r}); give None for an argument "
-            "that is no tensor"
+            "that is no tensor",
         )
     ndim = len(reading.type_of(leaf).shape)
     if not -ndim <= dim < ndim:
-        raise ValueError(f"vmap: in_dims names dimension {dim} of a tensor that has {ndim}")
+        raise refused(
+            "BAD_VALUE", f"vmap: in_dims names dimension {dim} of a tensor that has {ndim}"
+        )
     return dim % ndim
 
 
@@ -129,11 +134,15 @@ def _size(leaves: Sequence[Any], places: Sequence[int | None]) -> int:
         if place is not None
     ]
     if not sizes:
-        raise ValueError("vmap: no argument is mapped; in_dims must name at least one dimension")
+        raise refused(
+            "BAD_VALUE", "vmap: no argument is mapped; in_dims must name at least one dimension"
+        )
     if len(set(sizes)) > 1:
-        raise ValueError(f"vmap: mapped dimensions must be of equal size, not {sizes}")
+        raise refused("BAD_VALUE", f"vmap: mapped dimensions must be of equal size, not {sizes}")
     if not sizes[0]:
-        raise ValueError("vmap: a mapped dimension of size 0 leaves nothing to run the function on")
+        raise refused(
+            "BAD_VALUE", "vmap: a mapped dimension of size 0 leaves nothing to run the function on"
+        )
     return sizes[0]
 
 
@@ -153,9 +162,10 @@ def _stacked(rows: Sequence[Sequence[Any]], structure: Structure, out_dims: OutD
             continue
         for each in column:
             if not isinstance(each, _tensors.Tensor):
-                raise ValueError(
+                raise refused(
+                    "BAD_VALUE",
                     f"vmap: the function gave {type(each).__name__} ({each!r}), which cannot be "
-                    "stacked; give None for it in out_dims"
+                    "stacked; give None for it in out_dims",
                 )
         stacked.append(functions.stack(column, dim))
     return unflatten(stacked, structure)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradwire import filled
-from gradwire.errors import AutogradError
+from gradwire.errors import refused
 from gradwire.func import steps
 from gradwire.func.transform import (
     Argnums,
@@ -160,8 +160,9 @@ def require_dependence(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> N
 def _tangents(function: str, primals: Any, tangents: Any) -> list[Tensor]:
     for name, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, tuple):
-            raise AutogradError(
+            raise refused(
+                "BAD_VALUE",
                 f"{function}: {name} must be a tuple, one item for each argument, not "
-                f"{type(given).__name__}"
+                f"{type(given).__name__}",
             )
     return same_structure(function, primals, tangents, "the tangents", "the primals")

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from gradwire import tensors as _tensors
-from gradwire.errors import AutogradError, refused
+from gradwire.errors import refused
 from gradwire.func import steps
 from gradwire.func.transform import (
     Argnums,
@@ -144,7 +144,7 @@ def jacrev(
         RuntimeError: (when called) as `vjp`; or a tensor is complex.
     """
     if chunk_size is not None and chunk_size <= 0:
-        raise ValueError(f"jacrev: chunk_size must be positive, not {chunk_size}")
+        raise refused("BAD_VALUE", f"jacrev: chunk_size must be positive, not {chunk_size}")
 
     @functools.wraps(func)
     def wrapper(*args: Any) -> Any:
@@ -175,9 +175,10 @@ def jacrev(
 def require_scalar(output: Any) -> None:
     """Refuse, at once where it is known, what is no tensor of no dimensions: a RuntimeError."""
     if not isinstance(output, _tensors.Tensor):
-        raise AutogradError(
+        raise refused(
+            "BAD_VALUE",
             f"grad: the function gave {type(output).__name__}; its result must be a tensor of no "
-            "dimensions (with has_aux=True, the first of two results)"
+            "dimensions (with has_aux=True, the first of two results)",
         )
     info = steps.known_type(output)
     if info is not None and info.shape:

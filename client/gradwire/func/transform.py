@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from gradwire import tensors as _tensors
-from gradwire.errors import AutogradError
+from gradwire.errors import refused
 from gradwire.func import steps
 from gradwire.func.tree import flatten, tree_map, unflatten
 from gradwire.modes import enable_grad, is_grad_enabled
@@ -61,9 +61,10 @@ class Transform:
             ValueError: it is no tensor.
         """
         if not isinstance(value, _tensors.Tensor):
-            raise ValueError(
+            raise refused(
+                "BAD_VALUE",
                 f"a transform differentiates by tensors, not by {type(value).__name__}; name the "
-                "arguments that are tensors with argnums"
+                "arguments that are tensors with argnums",
             )
         made = steps.variable(value, connected=self.connected)
         self.variables.append(made)
@@ -88,13 +89,14 @@ def outputs_of(function: str, value: Any) -> list[Tensor]:
     leaves, _ = flatten(value)
     for each in leaves:
         if not isinstance(each, _tensors.Tensor):
-            raise AutogradError(
+            raise refused(
+                "BAD_VALUE",
                 f"{function}: the function gave {type(each).__name__} ({each!r}); only tensors, "
                 "and tuples, lists and dicts of tensors, can be differentiated. Return the rest as "
-                "auxiliary results, with has_aux=True"
+                "auxiliary results, with has_aux=True",
             )
     if not leaves:
-        raise AutogradError(f"{function}: the function gave no tensor to differentiate")
+        raise refused("BAD_VALUE", f"{function}: the function gave no tensor to differentiate")
     return leaves
 
 
@@ -107,9 +109,10 @@ def without_aux(function: str, value: Any, has_aux: bool) -> tuple[Any, Any]:
     if not has_aux:
         return value, None
     if not (isinstance(value, tuple) and len(value) == 2):
-        raise AutogradError(
+        raise refused(
+            "BAD_VALUE",
             f"{function}: with has_aux=True the function must return a tuple (output, aux), not "
-            f"{type(value).__name__}"
+            f"{type(value).__name__}",
         )
     return value
 
@@ -134,7 +137,7 @@ class Arguments:
         self.chosen = tuple(self.all[place] for place in places)
         self.variables, self._structure = flatten(self.chosen)
         if not self.variables:
-            raise AutogradError(f"{function}: there is no tensor to differentiate by")
+            raise refused("BAD_VALUE", f"{function}: there is no tensor to differentiate by")
 
     def like(self, results: Sequence[Any]) -> Any:
         """Results, one for each variable, as the tree of the chosen arguments."""
@@ -147,19 +150,20 @@ def _places(function: str, argnums: object, count: int) -> tuple[int, ...]:
         return tuple(range(count))
     given = argnums if isinstance(argnums, tuple) else (argnums,)
     if not all(isinstance(each, int) for each in given):
-        raise AutogradError(
-            f"{function}: argnums must be an int or a tuple of ints, not {argnums!r}"
+        raise refused(
+            "BAD_VALUE", f"{function}: argnums must be an int or a tuple of ints, not {argnums!r}"
         )
     if not given:
-        raise AutogradError(f"{function}: argnums is empty; name at least one argument")
+        raise refused("BAD_VALUE", f"{function}: argnums is empty; name at least one argument")
     for each in given:
         if not -count <= each < count:
-            raise AutogradError(
-                f"{function}: argnums names argument {each}, and there are {count} positional ones"
+            raise refused(
+                "BAD_VALUE",
+                f"{function}: argnums names argument {each}, and there are {count} positional ones",
             )
     places = tuple(each % count for each in given)
     if len(set(places)) < len(places):
-        raise AutogradError(f"{function}: argnums names an argument twice: {argnums}")
+        raise refused("BAD_VALUE", f"{function}: argnums names an argument twice: {argnums}")
     return places
 
 
@@ -172,12 +176,16 @@ def same_structure(function: str, one: Any, other: Any, what: str, like: str) ->
     _, wanted = flatten(one)
     leaves, found = flatten(other)
     if wanted != found:
-        raise AutogradError(
-            f"{function}: {what} must be built as {like}, {wanted} where * is a tensor, not {found}"
+        raise refused(
+            "BAD_VALUE",
+            f"{function}: {what} must be built as {like} ({wanted}, where * is a tensor), not "
+            f"{found}",
         )
     for each in leaves:
         if not isinstance(each, _tensors.Tensor):
-            raise AutogradError(f"{function}: {what} hold {type(each).__name__}, not only tensors")
+            raise refused(
+                "BAD_VALUE", f"{function}: {what} hold {type(each).__name__}, not only tensors"
+            )
     return leaves
 
 
@@ -190,9 +198,10 @@ def refuse_complex(function: str, tensors: Sequence[Any]) -> None:
     for each in tensors:
         info = steps.known_type(each) if isinstance(each, _tensors.Tensor) else None
         if info is not None and info.dtype.is_complex:
-            raise AutogradError(
+            raise refused(
+                "BAD_VALUE",
                 f"{function}: a tensor of {info.dtype} has no Jacobian that all agree upon; "
-                "differentiate a function of real tensors (view_as_real), or use vjp and jvp"
+                "differentiate a function of real tensors (view_as_real), or use vjp and jvp",
             )
 
 
