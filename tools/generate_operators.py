@@ -29,6 +29,11 @@ HAND_WRITTEN: Final = frozenset(
 )
 """Operators that the SDK offers through functions written by hand."""
 
+HAND_WRITTEN_THERE: Final = frozenset(
+    (name, "nn.functional") for name in ("leaky_relu", "relu", "silu")
+)
+"""Operators with more arguments at one place than their schema has: `inplace`."""
+
 MODULES: Final = {
     "torch": ("functions.py", "Operators at the top of the package: `gw.exp`."),
     "nn.functional": ("functional.py", "Operators in `gw.nn.functional`."),
@@ -204,9 +209,14 @@ def methods() -> str:
     )
 
 
+def is_generated(op: Operator, place: str) -> bool:
+    """Whether an operator gets a function at this place."""
+    return place in op.places and not op.mutates and (op.name, place) not in HAND_WRITTEN_THERE
+
+
 def functions(place: str, docstring: str, known: dict[str, str]) -> str:
     """The source of a module with the functions of one place."""
-    here = [op for op in offered() if place in op.places and not op.mutates]
+    here = [op for op in offered() if is_generated(op, place)]
     own = [op for op in here if op.name not in known]
     shared = [op for op in here if op.name in known]
     made = [definition(op, method=False) for op in own]

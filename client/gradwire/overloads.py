@@ -258,6 +258,10 @@ class Overloads(Methods):
         """The standard deviation, as `gradwire.std`."""
         return _spread("std", self, dim, unbiased, keepdim, correction)
 
+    def where(self, condition: "Tensor", other: "Tensor | arguments.Number") -> "Tensor":
+        """This tensor's elements where the condition holds, else the other's."""
+        return record("where", ("condition", "self", "other"), (condition, self, other))
+
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...]":
         """Parts along a dimension, as `gradwire.split`."""
         return _split(self, split_size, dim)

@@ -85,6 +85,16 @@ def nondiff(schema: str, kernel: Callable[..., Any], **options: Any) -> Operator
     return _declare(parse_schema(schema), "nondiff", kernel, {}, **options)
 
 
+def mutating(
+    schema: str, formula: Callable[..., Any], places: tuple[str, ...] = ("Tensor",)
+) -> Operator:
+    """An in-place operator that is no other's in-place form: `formula(F, *arguments)`."""
+    op = Operator(parse_schema(schema), "composite", formula, places=places)
+    op.has_kernel = False
+    op.mutates = True
+    return register(op)
+
+
 def _declare(
     schema: Schema,
     kind: Kind,
@@ -93,6 +103,7 @@ def _declare(
     *,
     in_place: bool = False,
     in_place_only: bool = False,
+    in_place_grad_fn: str | Callable[..., str] | None = None,
     **options: Any,
 ) -> Operator:
     by_argument = _by_argument(schema, functions)
@@ -102,7 +113,7 @@ def _declare(
     if op.in_place:
         name, dot, overload = schema.name.partition(".")
         renamed = Schema(f"{name}_{dot}{overload}", schema.arguments, schema.results)
-        register(InPlaceOperator(op, renamed))
+        register(InPlaceOperator(op, renamed, in_place_grad_fn))
     if in_place_only:
         op.places = ()
     return op

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,36 @@ from gradwire_engine.context import Context, current
 from gradwire_engine.dtypes import is_differentiable
 from gradwire_engine.errors import EngineError
 from gradwire_engine.operator import Operator
+from gradwire_engine.rules import Rule
 from gradwire_engine.schema import Schema
-from gradwire_engine.tensor import Tensor
+from gradwire_engine.tensor import Tensor, ViewStep
 from gradwire_engine.views import rebase, refusal
+
+
+def _no_gradients(schema: Schema) -> tuple[Rule, ...]:
+    """The rules of what has none: the gradient of its result goes nowhere."""
+    names = [argument.name for argument in schema.arguments if argument.is_tensor]
+    return tuple(Rule(schema, name, lambda F, g: F.zeros_like(g)) for name in names)
 
 
 class InPlaceOperator(Operator):
     """The in-place form of an operator: computes as `base`, writes to the first argument."""
 
-    def __init__(self, base: Operator, schema: Schema) -> None:
+    def __init__(
+        self, base: Operator, schema: Schema, grad_fn: str | Callable[..., str] | None = None
+    ) -> None:
+        """Make the in-place form of `base`.
+
+        Args:
+            grad_fn: its nodes' name, where PyTorch numbers them apart. An operator that has no
+                derivative is recorded in place if it has such a name.
+        """
         super().__init__(
             schema,
             base.kind,
             base.kernel,
-            base.rules,
-            grad_fn=base._grad_fn,
+            base.rules if base.rules or grad_fn is None else _no_gradients(schema),
+            grad_fn=base._grad_fn if grad_fn is None else grad_fn,
             promotion=base._promotion,
             shape=base._shape,
             flops=base._flops,
@@ -34,13 +50,14 @@ class InPlaceOperator(Operator):
         )
         self.base = base
         self.mutates = True
-        self.call = self._call_in_place
+        self.call = self._reshape if base.is_view else self._call_in_place
 
     def _call_in_place(self, args: list[Any], template: tuple[Any, ...]) -> Tensor:
         context = current.context
         target: Tensor = args[0]
         record = context.grad_enabled and (
-            any(isinstance(a, Tensor) and a.requires_grad for a in args)
+            bool(self.rules)
+            and any(isinstance(a, Tensor) and a.requires_grad for a in args)
             and is_differentiable(target.data.dtype)
         )
         self._refuse_where_gradients_would_break(target, record, context)
@@ -67,6 +84,36 @@ class InPlaceOperator(Operator):
                 target.keep_retaining(edge)
             else:
                 rebase(target, target.view, node, context)
+        return target
+
+    def _reshape(self, args: list[Any], template: tuple[Any, ...]) -> Tensor:
+        """The path of `t_`, `squeeze_` and the like: the same storage in another shape."""
+        context = current.context
+        target: Tensor = args[0]
+        record = context.grad_enabled and target.requires_grad
+        self._refuse_where_gradients_would_break(target, record, context)
+        before = Tensor(target.own())
+        before.version = target.version
+        before.edge = target.gradient_edge()
+        raw = [before.data, *args[1:]]
+        if self._prepare is not None:
+            self._prepare(raw, context)
+        try:
+            target.data = self.kernel(*raw)
+        except Exception as error:
+            raise self._refusal(error, raw) from None
+        # The accumulator knows the shape of what it accumulates.
+        target._accumulator = None
+        if not target.is_inference:
+            target.version[0] += 1
+        view = target.view
+        if view is not None:
+            view.path = (*view.path, ViewStep(self.base, template, None))
+        if record:
+            self._record(context, [before, *args[1:]], template, (target,))
+            target.keep_retaining(before.edge)
+        if view is not None and not target.is_inference:
+            view.seen = target.version[0]
         return target
 
     def _refuse_where_gradients_would_break(

@@ -49,12 +49,15 @@ class View:
 
     Attributes:
         base: the tensor, not a view itself, whose storage this is.
+        storage: the array of the base when the view was made; another one means that the path
+            does not lead from what the base is now.
         path: the view operators from the base.
         origin: why the view cannot follow changes in place, if it cannot.
         seen: version of the storage when the view's edge was last right.
     """
 
     base: Tensor
+    storage: np.ndarray
     path: tuple[ViewStep, ...]
     origin: Literal["several", "no_grad"] | None
     seen: int
@@ -290,10 +293,10 @@ class Tensor:
         # Without versions there is no graph that a view could fall behind.
         seen = _UNVERSIONED if self.is_inference else other.version[0]
         if held is None:
-            self.view = View(other, (step,), origin, seen)
+            self.view = View(other, other.data, (step,), origin, seen)
         else:
             path = (*held.path, step)
-            self.view = View(held.base, path, held.origin or origin, seen)
+            self.view = View(held.base, held.storage, path, held.origin or origin, seen)
 
     def refresh(self) -> None:
         """Bring the edge of a view up to date with changes in place of its storage.

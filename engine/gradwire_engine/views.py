@@ -129,6 +129,7 @@ def refresh(tensor: Tensor, view: View, context: Context) -> None:
     Raises:
         EngineError: MULTI_VIEW_IN_PLACE, NO_GRAD_VIEW_IN_PLACE.
     """
+    _require_same_storage(view)
     edge = view.base.gradient_edge()
     if edge is None and tensor.edge is None:
         view.seen = tensor.version[0]
@@ -142,8 +143,18 @@ def refresh(tensor: Tensor, view: View, context: Context) -> None:
     view.seen = tensor.version[0]
 
 
+def _require_same_storage(view: View) -> None:
+    if view.base.data is not view.storage:
+        raise EngineError(
+            "BAD_VALUE",
+            "the base of this view was given another shape or other data in place, and the view "
+            "does not follow that; take the view again",
+        )
+
+
 def rebase(tensor: Tensor, view: View, inner: Node, context: Context) -> None:
     """Let the base's history go through the in-place operator that wrote to its view."""
+    _require_same_storage(view)
     base = view.base
     adjoint = _adjoint(base, view.path)
     saved = [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
 from gradwire.arguments import Number, to_float, to_int, to_ints, to_number, to_str
-from gradwire.operators.functions import log_softmax, relu, sigmoid, softmax, tanh
+from gradwire.operators.functions import log_softmax, sigmoid, softmax, tanh
 from gradwire.record import record
 from gradwire.recorder import Attribute
 
@@ -20,14 +20,11 @@ __all__ = [
     "cross_entropy",
     "gelu",
     "layer_norm",
-    "leaky_relu",
     "linear",
     "log_softmax",
     "mse_loss",
     "nll_loss",
-    "relu",
     "sigmoid",
-    "silu",
     "softmax",
     "softplus",
     "tanh",
@@ -92,19 +89,6 @@ def layer_norm(
     return record("layer_norm", ("self", "weight", "bias"), (input, weight, bias), attributes)
 
 
-def leaky_relu(input: Tensor, negative_slope: Number = 0.01) -> Tensor:
-    """Run the operator `leaky_relu`.
-
-    Schema: leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor
-    """
-    attributes: list[Attribute] = []
-    if negative_slope != 0.01:
-        attributes.append(
-            ("negative_slope", to_number("leaky_relu", "negative_slope", negative_slope))
-        )
-    return record("leaky_relu", ("self",), (input,), attributes)
-
-
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Run the operator `linear`.
 
@@ -142,14 +126,6 @@ def nll_loss(
     if reduction != "mean":
         attributes.append(("reduction", to_str("nll_loss", "reduction", reduction)))
     return record("nll_loss", ("self", "target", "weight"), (input, target, weight), attributes)
-
-
-def silu(input: Tensor) -> Tensor:
-    """Run the operator `silu`.
-
-    Schema: silu(Tensor self) -> Tensor
-    """
-    return record("silu", ("self",), (input,))
 
 
 def softplus(input: Tensor, beta: Number = 1, threshold: Number = 20) -> Tensor:

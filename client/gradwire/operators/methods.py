@@ -78,6 +78,19 @@ class Methods:
             attributes.append(("alpha", to_number("addmm", "alpha", alpha)))
         return record("addmm", ("self", "mat1", "mat2"), (self, mat1, mat2), attributes)
 
+    def addmm_(self, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+        """Run the operator `addmm_` on this tensor, in place.
+
+        Schema: addmm_(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) ->
+            Tensor
+        """
+        attributes: list[Attribute] = []
+        if beta != 1:
+            attributes.append(("beta", to_number("addmm_", "beta", beta)))
+        if alpha != 1:
+            attributes.append(("alpha", to_number("addmm_", "alpha", alpha)))
+        return record_in_place("addmm_", ("self", "mat1", "mat2"), (self, mat1, mat2), attributes)
+
     def all(
         self, dim: SupportsIndex | Sequence[SupportsIndex] | None = None, keepdim: bool = False
     ) -> Tensor:
@@ -351,6 +364,13 @@ class Methods:
         """
         return record("eq", ("self", "other"), (self, other))
 
+    def eq_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `eq_` on this tensor, in place.
+
+        Schema: eq_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("eq_", ("self", "other"), (self, other))
+
     def erf(self) -> Tensor:
         """Run the operator `erf`.
 
@@ -449,12 +469,26 @@ class Methods:
         """
         return record("ge", ("self", "other"), (self, other))
 
+    def ge_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `ge_` on this tensor, in place.
+
+        Schema: ge_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("ge_", ("self", "other"), (self, other))
+
     def gt(self, other: Tensor | Number) -> Tensor:
         """Run the operator `gt`.
 
         Schema: gt(Tensor self, Tensor other) -> Tensor
         """
         return record("gt", ("self", "other"), (self, other))
+
+    def gt_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `gt_` on this tensor, in place.
+
+        Schema: gt_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("gt_", ("self", "other"), (self, other))
 
     def index_put(
         self, indices: Sequence[Tensor | None], values: Tensor | Number, accumulate: bool = False
@@ -510,6 +544,13 @@ class Methods:
         """
         return record("le", ("self", "other"), (self, other))
 
+    def le_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `le_` on this tensor, in place.
+
+        Schema: le_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("le_", ("self", "other"), (self, other))
+
     def log(self) -> Tensor:
         """Run the operator `log`.
 
@@ -555,12 +596,26 @@ class Methods:
         """
         return record("logical_and", ("self", "other"), (self, other))
 
+    def logical_and_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `logical_and_` on this tensor, in place.
+
+        Schema: logical_and_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("logical_and_", ("self", "other"), (self, other))
+
     def logical_not(self) -> Tensor:
         """Run the operator `logical_not`.
 
         Schema: logical_not(Tensor self) -> Tensor
         """
         return record("logical_not", ("self",), (self,))
+
+    def logical_not_(self) -> Tensor:
+        """Run the operator `logical_not_` on this tensor, in place.
+
+        Schema: logical_not_(Tensor self) -> Tensor
+        """
+        return record_in_place("logical_not_", ("self",), (self,))
 
     def logical_or(self, other: Tensor | Number) -> Tensor:
         """Run the operator `logical_or`.
@@ -569,12 +624,26 @@ class Methods:
         """
         return record("logical_or", ("self", "other"), (self, other))
 
+    def logical_or_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `logical_or_` on this tensor, in place.
+
+        Schema: logical_or_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("logical_or_", ("self", "other"), (self, other))
+
     def logical_xor(self, other: Tensor | Number) -> Tensor:
         """Run the operator `logical_xor`.
 
         Schema: logical_xor(Tensor self, Tensor other) -> Tensor
         """
         return record("logical_xor", ("self", "other"), (self, other))
+
+    def logical_xor_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `logical_xor_` on this tensor, in place.
+
+        Schema: logical_xor_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("logical_xor_", ("self", "other"), (self, other))
 
     def logsumexp(
         self, dim: SupportsIndex | Sequence[SupportsIndex], keepdim: bool = False
@@ -594,6 +663,13 @@ class Methods:
         Schema: lt(Tensor self, Tensor other) -> Tensor
         """
         return record("lt", ("self", "other"), (self, other))
+
+    def lt_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `lt_` on this tensor, in place.
+
+        Schema: lt_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("lt_", ("self", "other"), (self, other))
 
     def masked_fill(self, mask: Tensor, value: Tensor | Number) -> Tensor:
         """Run the operator `masked_fill`.
@@ -697,6 +773,13 @@ class Methods:
         Schema: ne(Tensor self, Tensor other) -> Tensor
         """
         return record("ne", ("self", "other"), (self, other))
+
+    def ne_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `ne_` on this tensor, in place.
+
+        Schema: ne_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("ne_", ("self", "other"), (self, other))
 
     def neg(self) -> Tensor:
         """Run the operator `neg`.
@@ -943,6 +1026,13 @@ class Methods:
         """
         return record("square", ("self",), (self,))
 
+    def square_(self) -> Tensor:
+        """Run the operator `square_` on this tensor, in place.
+
+        Schema: square_(Tensor self) -> Tensor
+        """
+        return record_in_place("square_", ("self",), (self,))
+
     def squeeze(self, dim: SupportsIndex | Sequence[SupportsIndex] | None = None) -> Tensor:
         """Run the operator `squeeze`.
 
@@ -952,6 +1042,16 @@ class Methods:
         if dim is not None:
             attributes.append(("dim", to_ints("squeeze", "dim", dim)))
         return record("squeeze", ("self",), (self,), attributes)
+
+    def squeeze_(self, dim: SupportsIndex | Sequence[SupportsIndex] | None = None) -> Tensor:
+        """Run the operator `squeeze_` on this tensor, in place.
+
+        Schema: squeeze_(Tensor self, int[]? dim=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_ints("squeeze_", "dim", dim)))
+        return record_in_place("squeeze_", ("self",), (self,), attributes)
 
     def sub(self, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
         """Run the operator `sub`.
@@ -1001,6 +1101,13 @@ class Methods:
         """
         return record("t", ("self",), (self,))
 
+    def t_(self) -> Tensor:
+        """Run the operator `t_` on this tensor, in place.
+
+        Schema: t_(Tensor self) -> Tensor
+        """
+        return record_in_place("t_", ("self",), (self,))
+
     def tanh(self) -> Tensor:
         """Run the operator `tanh`.
 
@@ -1026,6 +1133,17 @@ class Methods:
         ]
         return record("transpose", ("self",), (self,), attributes)
 
+    def transpose_(self, dim0: int, dim1: int) -> Tensor:
+        """Run the operator `transpose_` on this tensor, in place.
+
+        Schema: transpose_(Tensor self, int dim0, int dim1) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dim0", to_int("transpose_", "dim0", dim0)),
+            ("dim1", to_int("transpose_", "dim1", dim1)),
+        ]
+        return record_in_place("transpose_", ("self",), (self,), attributes)
+
     def trunc(self) -> Tensor:
         """Run the operator `trunc`.
 
@@ -1047,6 +1165,14 @@ class Methods:
         """
         attributes: list[Attribute] = [("dim", to_int("unsqueeze", "dim", dim))]
         return record("unsqueeze", ("self",), (self,), attributes)
+
+    def unsqueeze_(self, dim: int) -> Tensor:
+        """Run the operator `unsqueeze_` on this tensor, in place.
+
+        Schema: unsqueeze_(Tensor self, int dim) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("unsqueeze_", "dim", dim))]
+        return record_in_place("unsqueeze_", ("self",), (self,), attributes)
 
     def view(self, *size: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
         """Run the operator `view`.

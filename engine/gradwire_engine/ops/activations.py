@@ -56,6 +56,7 @@ elementwise(
     lambda self, negative_slope=0.01: np.where(self > 0, self, self * negative_slope),
     vjp=lambda F, g, self, negative_slope: F.leaky_relu_backward(g, self, negative_slope),
     in_place=True,
+    in_place_grad_fn="LeakyReluBackward1",
     places=_FUNCTIONAL,
 )
 # Slopes that are constant nearly everywhere, with operators of their own: a second derivative is

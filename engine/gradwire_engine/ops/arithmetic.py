@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwire_engine.context import current
-from gradwire_engine.declare import composite, elementwise, linear
+from gradwire_engine.declare import composite, elementwise, linear, mutating
 from gradwire_engine.dtypes import category, number_dtype, wrapped
 from gradwire_engine.errors import EngineError
 
@@ -250,3 +250,4 @@ elementwise(
     places=(),
 )
 composite("square(Tensor self) -> Tensor", lambda F, self: F.pow(self, 2), kernel=np.square)
+mutating("square_(Tensor self) -> Tensor", lambda F, self: F.pow_(self, 2))

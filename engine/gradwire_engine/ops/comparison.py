@@ -24,8 +24,22 @@ _BINARY: _Functions = {
     "logical_or": np.logical_or,
     "logical_xor": np.logical_xor,
 }
+
+
+def _node_name(name: str) -> Callable[..., str]:
+    return lambda self, other: f"{name.capitalize()}Backward{1 if other is None else 0}"
+
+
 for _name, _function in _BINARY.items():
-    nondiff(f"{_name}(Tensor self, Tensor other) -> Tensor", _function, promotion="promote")
+    # In place a comparison writes zeros and ones to what may require grad, and has a node for that.
+    _compares = not _name.startswith("logical")
+    nondiff(
+        f"{_name}(Tensor self, Tensor other) -> Tensor",
+        _function,
+        promotion="promote",
+        in_place=True,
+        in_place_grad_fn=_node_name(_name) if _compares else None,
+    )
 
 _UNARY: _Functions = {
     "logical_not": np.logical_not,
@@ -34,7 +48,7 @@ _UNARY: _Functions = {
     "isfinite": np.isfinite,
 }
 for _name, _function in _UNARY.items():
-    nondiff(f"{_name}(Tensor self) -> Tensor", _function)
+    nondiff(f"{_name}(Tensor self) -> Tensor", _function, in_place=_name.startswith("logical"))
 
 
 def _bitwise(name: str, function: Any) -> Any:

@@ -159,6 +159,7 @@ bilinear(
     },
     promotion="same",
     shape=_add_product_shape("addmm", (2, 2), "expected (n, k) and (k, m)"),
+    in_place=True,
     flops=_add_product_flops,
 )
 bilinear(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -97,7 +97,14 @@ def _t(self: np.ndarray) -> np.ndarray:
     return self.T
 
 
-linear("t(Tensor self) -> Tensor", _t, lambda F, g: F.t(g), is_view=True)
+linear(
+    "t(Tensor self) -> Tensor",
+    _t,
+    lambda F, g: F.t(g),
+    is_view=True,
+    in_place=True,
+    in_place_grad_fn="TBackward1",
+)
 linear(
     "transpose(Tensor self, int dim0, int dim1) -> Tensor",
     lambda self, dim0, dim1: (
@@ -107,6 +114,8 @@ linear(
     ),
     lambda F, g, dim0, dim1: F.transpose(g, dim0, dim1),
     is_view=True,
+    in_place=True,
+    in_place_grad_fn="TransposeBackward1",
 )
 
 
@@ -149,6 +158,8 @@ linear(
     lambda F, g, self_shape: F.reshape(g, self_shape),
     is_view=True,
     shape=lambda self, dim: (*self.shape, 1),
+    in_place=True,
+    in_place_grad_fn="UnsqueezeBackward1",
 )
 
 
@@ -157,18 +168,21 @@ def _squeeze(self: np.ndarray, dim: Sequence[int] | None = None) -> np.ndarray:
     return self.squeeze(tuple(axis for axis in axes if self.ndim and self.shape[axis] == 1))
 
 
+def _squeeze_name(first: int) -> Callable[..., str]:
+    """PyTorch's node: for all dimensions, for one, for several."""
+    return lambda self, dim: (
+        f"SqueezeBackward{first if dim is None else first + (1 if len(dim) == 1 else 2)}"
+    )
+
+
 linear(
     "squeeze(Tensor self, int[]? dim=None) -> Tensor",
     _squeeze,
     _reshape_back,
-    grad_fn=lambda self, dim: (
-        "SqueezeBackward0"
-        if dim is None
-        else "SqueezeBackward1"
-        if len(dim) == 1
-        else "SqueezeBackward2"
-    ),
+    grad_fn=_squeeze_name(0),
     is_view=True,
+    in_place=True,
+    in_place_grad_fn=_squeeze_name(3),
 )
 
 

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from gradwire_engine.context import current
-from gradwire_engine.declare import composite
+from gradwire_engine.declare import composite, mutating
 from gradwire_engine.dtypes import is_differentiable
 from gradwire_engine.errors import EngineError
-from gradwire_engine.operator import Operator
-from gradwire_engine.registry import register
-from gradwire_engine.schema import parse_schema
 from gradwire_engine.tensor import NO_VERSION, Tensor
 
 
-def _changes(schema: str, change: Callable[..., Tensor], *places: str) -> None:
-    """An operator that changes what a tensor is, rather than its values."""
-    op = Operator(parse_schema(schema), "nondiff", change, places=places)
-    op.mutates = True
-    op.call = lambda args, template: change(*args)
-    register(op)
-
-
-def _detach_(self: Tensor) -> Tensor:
+def _detach_(F: Any, self: Tensor) -> Tensor:
     if self.view is not None:
         raise EngineError(
             "BAD_VALUE",
@@ -36,7 +24,7 @@ def _detach_(self: Tensor) -> Tensor:
     return self
 
 
-_changes("detach_(Tensor self) -> Tensor", _detach_, "Tensor")
+mutating("detach_(Tensor self) -> Tensor", _detach_)
 
 
 def _data(F: Any, self: Tensor) -> Tensor:
@@ -50,7 +38,7 @@ def _data(F: Any, self: Tensor) -> Tensor:
 composite("data(Tensor self) -> Tensor", _data, places=())
 
 
-def _set_data_(self: Tensor, new_data: Tensor) -> Tensor:
+def _set_data_(F: Any, self: Tensor, new_data: Tensor) -> Tensor:
     """Give a tensor the storage of another; it stays what it is in the graph."""
     if self.requires_grad and not is_differentiable(new_data.data.dtype):
         raise EngineError(
@@ -66,7 +54,7 @@ def _set_data_(self: Tensor, new_data: Tensor) -> Tensor:
     return self
 
 
-_changes("set_data_(Tensor self, Tensor new_data) -> Tensor", _set_data_)
+mutating("set_data_(Tensor self, Tensor new_data) -> Tensor", _set_data_, places=())
 
 
 def _base(F: Any, self: Tensor) -> Tensor:

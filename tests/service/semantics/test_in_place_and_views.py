@@ -8,7 +8,15 @@ import pytest
 
 import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Refusal, Table, chain, check, check_refusal
+from tests.service.semantics.table import (
+    Case,
+    Refusal,
+    Table,
+    chain,
+    check,
+    check_refusal,
+    name_of,
+)
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -409,6 +417,92 @@ def a_retained_grad_of_a_tensor_that_changes(gw: Any) -> Any:
     y.mul_(3)
     y.sum().backward()
     return y.grad, x.grad
+
+
+@gives
+def in_place_forms_of_tier_one(gw: Any) -> Any:
+    found = {}
+    arguments = {
+        "add": (2.0,), "sub": (2.0,), "mul": (2.0,), "div": (2.0,), "pow": (2,),
+        "clamp": (0.2, 0.6), "neg": (), "reciprocal": (), "sqrt": (), "rsqrt": (), "exp": (),
+        "log": (), "abs": (),
+        "sin": (), "cos": (), "tanh": (), "sigmoid": (), "relu": (), "square": (), "zero": (),
+        "fill": (3.0,), "t": (), "transpose": (0, 1), "squeeze": (), "unsqueeze": (1,),
+        "eq": (0.5,),
+        "ne": (0.5,), "lt": (0.5,), "le": (0.5,), "gt": (0.5,), "ge": (0.5,), "logical_not": (),
+    }  # fmt: skip
+    for name, given in arguments.items():
+        x = gw.tensor([[0.5, 0.75]], requires_grad=True)
+        y = x * 1
+        same = getattr(y, f"{name}_")(*given)
+        y.sum().backward()
+        found[name] = (same is y, y, x.grad, chain(y.grad_fn), y._version, list(y.shape))
+    return found
+
+
+@gives
+def in_place_forms_with_tensors(gw: Any) -> Any:
+    found = {}
+    m = gw.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    for name, given in {
+        "addmm": (m, m), "masked_fill": (m > 2, 7.0), "copy": (m,), "eq": (m,), "logical_or": (m,),
+        "logical_and": (m,), "logical_xor": (m,), "index_put": ((gw.tensor([0]),), m[1]),
+        "scatter_add": (0, gw.tensor([[0, 1], [1, 1]]), m),
+    }.items():  # fmt: skip
+        x = gw.tensor([[0.5, 0.0], [1.0, 2.0]], requires_grad=True)
+        y = x * 1
+        getattr(y, f"{name}_")(*given)
+        grads = gw.autograd.grad((y * y).sum(), [x, m], allow_unused=True)
+        found[name] = (y, grads, name_of(y.grad_fn))
+    return found
+
+
+@gives
+def functions_in_place(gw: Any) -> Any:
+    f = gw.nn.functional
+    found = []
+    for function in (
+        lambda y: f.relu(y, inplace=True), lambda y: f.leaky_relu(y, 0.5, True),
+        lambda y: f.silu(y, inplace=True), lambda y: f.relu_(y), lambda y: f.leaky_relu_(y, 0.2),
+        lambda y: f.relu(y), lambda y: f.leaky_relu(y), lambda y: f.silu(y),
+    ):  # fmt: skip
+        x = gw.tensor([-1.0, 2.0], requires_grad=True)
+        y = x * 1
+        z = function(y)
+        z.sum().backward()
+        found.append((z is y, y, z, x.grad))
+    return found
+
+
+@gives
+def a_shape_that_changes_in_place(gw: Any) -> Any:
+    x = gw.arange(6.0).reshape(1, 2, 3).clone().requires_grad_()
+    y = x * 1
+    y.squeeze_(0).t_().unsqueeze_(0)
+    y[0, 0] = 7
+    row = (x * 1)[0]
+    row.t_()
+    row.mul_(2)
+    (y.sum() + (row * row).sum()).backward()
+    with gw.no_grad():
+        z = gw.ones(2, 3, requires_grad=True)
+        z.t_()
+    (z * 2).sum().backward()
+    return y, chain(y.grad_fn), row, chain(row.grad_fn), x.grad, z, z.grad
+
+
+@gives
+def where_as_a_method(gw: Any) -> Any:
+    x = gw.tensor([1.0, -2.0], requires_grad=True)
+    y = x.where(x > 0, gw.tensor(5.0)), x.where(x > 0, 0.0)
+    (y[0] + y[1]).sum().backward()
+    return y, x.grad
+
+
+@refuses("LEAF_IN_PLACE", "no_grad()")
+def a_leaf_transposed_in_place(gw: Any) -> Any:
+    x = gw.ones(2, 3, requires_grad=True)
+    x.t_()
 
 
 @refuses("SAVED_MODIFIED", "clone()")

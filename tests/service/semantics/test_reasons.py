@@ -1,0 +1,34 @@
+"""No reason is left out: each that autograd can give is provoked in a case of the table."""
+
+from __future__ import annotations
+
+from gradwire.v1 import autograd_pb2 as pb
+from tests.service.semantics import (
+    test_backward_and_grad,
+    test_in_place_and_views,
+    test_leaves_and_flags,
+    test_modes,
+    test_numbers,
+)
+from tests.service.semantics.table import reasons
+
+# Those of what happens inside of a backward have tests of their own.
+ELSEWHERE = ("ANOMALY", "HOOK_", "ONCE_DIFFERENTIABLE", "FUNCTION_")
+
+
+def test_every_reason_of_autograd_is_provoked() -> None:
+    first, end = pb.ERROR_REASON_NON_SCALAR_ROOT, pb.ERROR_REASON_MESSAGE_TOO_LARGE
+    names = {
+        name.removeprefix("ERROR_REASON_")
+        for name, number in pb.ErrorReason.items()
+        if first <= number < end
+    }
+    sections = (
+        test_backward_and_grad,
+        test_leaves_and_flags,
+        test_in_place_and_views,
+        test_modes,
+        test_numbers,
+    )
+    provoked = set(reasons(*(section.table for section in sections)))
+    assert {name for name in names - provoked if not name.startswith(ELSEWHERE)} == set()
