@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -12,26 +13,36 @@ from gradwire.wire import Payload
 
 T = TypeVar("T")
 
+_task: Final[ContextVar[weakref.ref[asyncio.Task[Any]] | None]] = ContextVar(
+    "gradwire_task", default=None
+)
 _served: Final[ContextVar[object | None]] = ContextVar("gradwire_served", default=None)
 
 
 def owner() -> object:
-    """Whom what runs now is for: the task or thread that runs it, if nobody else is being served.
+    """Whom what runs now is for: the task that runs it, or that called `asyncio.to_thread`.
 
-    Somebody is where a coroutine of theirs runs in a task of its own, as under `asyncio.gather`.
+    Somebody else where a coroutine of theirs runs in a task of its own, as under `asyncio.gather`;
+    the thread where there is no task.
     """
     served = _served.get()
     if served is not None:
         return served
+    known = _task.get()
     try:
         task = asyncio.current_task()
     except RuntimeError:
-        task = None
-    return task or threading.current_thread()
+        # Another thread: its context is a copy, if a task started it.
+        return (known() if known is not None else None) or threading.current_thread()
+    if task is None:
+        return threading.current_thread()
+    if known is None or known() is not task:
+        _task.set(weakref.ref(task))
+    return task
 
 
 async def serve(whom: object, doing: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on behalf of a task or thread."""
+    """Run a coroutine on behalf of its owner."""
     token = _served.set(whom)
     try:
         return await doing

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -146,7 +145,8 @@ class Session(SessionCore):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            why = "the event loop of this session has ended" if self._loop.is_closed() else ""
+            running = self._loop.is_running()
+            why = "" if running else "the event loop of this session has ended, or does not run"
         else:
             why = (
                 "this takes an answer of the server, for which an event loop must not wait here. "
@@ -157,8 +157,7 @@ class Session(SessionCore):
         if why:
             doing.close()
             raise SessionError(why)
-        served = serve(threading.current_thread(), doing)
-        return asyncio.run_coroutine_threadsafe(served, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self.own(doing), self._loop).result()
 
     def keep_alive(self) -> None:
         """Renew the lease; without waiting for it."""

@@ -69,9 +69,11 @@ class Stream:
         """Send a request, at once or as soon as there is room. From any thread, in order.
 
         Raises:
-            GradwireError: the stream ended for good.
+            GradwireError: the stream ended for good, or its event loop has.
         """
         self._check()
+        if self._loop.is_closed():
+            raise SessionError("the event loop of this session has ended, and it with it")
         self._backlog.append(request)
         if is_running(self._loop):
             self._pump()
@@ -215,7 +217,15 @@ class Stream:
                 self._answered(data)
             return UnavailableError("the server ended the stream", code="UNAVAILABLE")
         except grpc.aio.AioRpcError as error:
-            return from_call(error, self._address)
+            failure = from_call(error, self._address)
+            if failure.code == "INTERNAL" and not failure.reason:
+                # So gRPC calls it where a connection breaks while it writes. Faults of the server
+                # come with a reason.
+                return UnavailableError(
+                    f"the connection to the server at {self._address} broke: {failure.message}",
+                    code="UNAVAILABLE",
+                )
+            return failure
         except GradwireError as error:
             return error
         finally:
