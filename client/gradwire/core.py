@@ -54,6 +54,9 @@ _CLOSE_TIMEOUT: Final = 5.0
 _ROOTS: Final = 16
 """So many roots of backwards are remembered, to fetch their values along with the gradients."""
 
+_BROKEN_OFF: Final = frozenset({"HOOK_FAILED", "CANCELLED", "DEADLINE_EXCEEDED"})
+"""Failures of a backward whose hook may have answered in vain."""
+
 ANYONE: Final = object()
 """As the owner of failures: whoever's they are."""
 
@@ -561,7 +564,10 @@ class SessionCore(ABC):
         for step_at, handles in request.released:
             if step_at >= at:
                 self.recorder.release_again(handles)
-        if request.interrupted and error.code == "CANCELLED":
+        if error.reason in _BROKEN_OFF and "error" not in error.metadata:
+            # Whether the last answer of a hook arrived, nobody can tell.
+            self.recorder.void.update(request.hook_handles)
+        if request.interrupted and error.reason in ("CANCELLED", "HOOK_FAILED"):
             return
         # The user's own exception, raised in a hook, is what the backward raises.
         raised = request.hook_error if error.reason == "HOOK_FAILED" else None

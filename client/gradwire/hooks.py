@@ -285,16 +285,16 @@ class HookRun:
         batch = self.recorder.take()
         if batch is None:
             batch = Batch([], [], [])
+        made = [*answer.gradients, *(each for entry in batch.entries for each in outputs_of(entry))]
         request = session.request_of(self._call.number)
         if request is not None:
             request.hook_entries = batch.entries
-        data = codec.encode_hook_answer(session.id, answer, batch)
-        sent = session.answer_hook(data, self._connection)
+            request.hook_handles = made
+        sent = session.answer_hook(
+            codec.encode_hook_answer(session.id, answer, batch), self._connection
+        )
         if not sent:
-            for entry in batch.entries:
-                session.recorder.void.update(outputs_of(entry))
-            if answer.gradients:
-                session.recorder.void.update(self._handles)
+            session.recorder.void.update(made)
         return sent
 
     def _discard(self) -> None:

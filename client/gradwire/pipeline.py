@@ -31,6 +31,7 @@ class Request:
         interrupted: The user gave up waiting for it.
         hook_error: What a hook of its backward raised.
         hook_entries: The steps that a hook recorded last, to find the user's line if one fails.
+        hook_handles: What the last answer of a hook was to make.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Request:
     interrupted: bool = False
     hook_error: Exception | None = None
     hook_entries: list[Entry] = field(default_factory=list)
+    hook_handles: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

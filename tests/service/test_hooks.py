@@ -1,0 +1,787 @@
+"""Hooks of the user: PyTorch's order, values and refusals; and clients that stall, die or break."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+import gradwire as gw
+from gradwire.errors import AutogradError, GradwireError, SessionError
+from gradwire.v1 import autograd_pb2 as pb
+from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
+from tests.service.harness import (
+    Client,
+    Step,
+    Stream,
+    backward,
+    fetch,
+    fetched_of,
+    get_grad,
+    grad,
+    op,
+    put,
+    refusal_of_error,
+    release,
+)
+from tests.service.sdk import Proxy, session
+
+__all__ = ["session"]
+
+pytestmark = pytest.mark.usefixtures("session")
+
+
+def plain(value: Any) -> Any:
+    """Tensors as lists, so that what two libraries log compares."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [plain(each) for each in value]
+    return value.tolist()
+
+
+# Each case runs on a library, logs what its hooks see, and gives what is to be compared.
+
+
+def order_of_all_kinds(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([2.0], requires_grad=True)
+    y = x * 3
+    z = y * y
+    y.register_hook(lambda g: log.append(("first", plain(g))))
+    y.retain_grad()
+    y.register_hook(lambda g: g * 2)
+    node = y.grad_fn
+    node.register_hook(lambda gi, go: log.append(("post", plain(gi), plain(go))))
+    node.register_prehook(lambda go: log.append(("pre", plain(go))))
+    x.register_post_accumulate_grad_hook(lambda t: log.append(("accumulated", plain(t.grad))))
+    x.register_hook(lambda g: log.append(("leaf", plain(g))))
+    z.backward()
+    return [x.grad, y.grad]
+
+
+def replacement(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    x.register_hook(lambda g: g.clamp(-3.0, 3.0))
+    x.register_hook(lambda g: g + 1)
+    (x**2).sum().backward()
+    return x.grad
+
+
+def none_leaves_it(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([1.0], requires_grad=True)
+    x.register_hook(lambda g: None)
+    (x * 4).backward()
+    return x.grad
+
+
+def removal(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([1.0], requires_grad=True)
+    handle = x.register_hook(lambda g: log.append("hook") or g * 10)
+    (x * 2).backward()
+    handle.remove()
+    handle.remove()
+    (x * 2).backward()
+    with x.register_hook(lambda g: g * 100):
+        (x * 2).backward()
+    (x * 2).backward()
+    return x.grad
+
+
+def node_hooks_replace(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([2.0], requires_grad=True)
+    w = lib.tensor([5.0], requires_grad=True)
+    y = x * w
+    y.grad_fn.register_prehook(lambda go: (go[0] * 2,))
+    y.grad_fn.register_hook(lambda gi, go: (gi[0] + 100, gi[1]))
+    y.backward()
+    return [x.grad, w.grad]
+
+
+def several_results(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([[1.0, 5.0], [7.0, 2.0]], requires_grad=True)
+    values, _ = x.max(1)
+    values.grad_fn.register_prehook(lambda go: log.append(plain(go[0])))
+    values.sum().backward()
+    return x.grad
+
+
+def through_grad(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([3.0], requires_grad=True)
+    y = x * x
+    y.register_hook(lambda g: g * 5)
+    x.register_hook(lambda g: log.append(plain(g)) or g + 1)
+    return lib.autograd.grad(y, [x])
+
+
+def on_an_input_of_grad(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([3.0], requires_grad=True)
+    y = x * x
+    y.register_hook(lambda g: g * 7)
+    return lib.autograd.grad(y * 2, [y])
+
+
+def under_create_graph(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([2.0], requires_grad=True)
+    y = x**3
+    y.register_hook(lambda g: g * x)
+    (first,) = lib.autograd.grad(y, x, create_graph=True)
+    (second,) = lib.autograd.grad(first, x)
+    return [first, second]
+
+
+def grad_mode_within(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([2.0], requires_grad=True)
+    y = x**3
+    y.register_hook(lambda g: log.append((lib.is_grad_enabled(), (g * x).requires_grad)))
+    y.backward(retain_graph=True)
+    y.backward(create_graph=True)
+    return lib.is_grad_enabled()
+
+
+def all_of_several(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    w = lib.tensor([3.0], requires_grad=True)
+    unused = lib.tensor([4.0], requires_grad=True)
+    y = x * w
+    handle = lib.autograd.graph.register_multi_grad_hook(
+        (x, y, w, unused), lambda gs: log.append(plain(gs))
+    )
+    y.sum().backward(retain_graph=True)
+    y.sum().backward(retain_graph=True)
+    handle.remove()
+    y.sum().backward()
+    return [x.grad, w.grad]
+
+
+def any_of_several(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 3
+    lib.autograd.graph.register_multi_grad_hook([x, y], lambda g: log.append(plain(g)), mode="any")
+    y.sum().backward(retain_graph=True)
+    (y * 2).sum().backward()
+    return x.grad
+
+
+def optimizer_in_backward(lib: Any, log: list[Any]) -> Any:
+    w = lib.tensor([1.0, 2.0], requires_grad=True)
+
+    def step(parameter: Any) -> None:
+        with lib.no_grad():
+            parameter -= 0.1 * parameter.grad
+        parameter.grad = None
+
+    w.register_post_accumulate_grad_hook(step)
+    for _ in range(3):
+        (w * w).sum().backward()
+        log.append(w.grad is None)
+    return w
+
+
+def kept_for_later(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([3.0], requires_grad=True)
+    kept: list[Any] = []
+    x.register_hook(kept.append)
+    (x * x).backward()
+    return [each * 2 for each in kept]
+
+
+def backward_within(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([3.0], requires_grad=True)
+    w = lib.tensor([2.0], requires_grad=True)
+
+    def inner(gradient: Any) -> Any:
+        with lib.enable_grad():
+            (w * w * gradient).backward()
+        return w.grad * gradient
+
+    w.register_hook(lambda g: log.append(plain(g)))
+    x.register_hook(inner)
+    (x * 5).backward()
+    return [x.grad, w.grad]
+
+
+def data_dependent(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([3.0, 4.0], requires_grad=True)
+
+    def clip(gradient: Any) -> Any:
+        norm = float((gradient * gradient).sum().sqrt())
+        log.append(norm)
+        return gradient * (1.0 / norm) if norm > 1 else None
+
+    x.register_hook(clip)
+    (x * x).sum().backward()
+    return x.grad
+
+
+def after_a_change_in_place(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda g: log.append(("before", plain(g))))
+    y.mul_(3)
+    y.register_hook(lambda g: log.append(("after", plain(g))))
+    y.sum().backward()
+    return x.grad
+
+
+def a_new_tensor_for_a_gradient(lib: Any, log: list[Any]) -> Any:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    x.register_hook(lambda g: lib.tensor([7.0, 8.0]))
+    (x * 3).sum().backward()
+    return x.grad
+
+
+CASES = [
+    order_of_all_kinds,
+    replacement,
+    none_leaves_it,
+    removal,
+    node_hooks_replace,
+    several_results,
+    through_grad,
+    on_an_input_of_grad,
+    under_create_graph,
+    grad_mode_within,
+    all_of_several,
+    any_of_several,
+    optimizer_in_backward,
+    kept_for_later,
+    backward_within,
+    data_dependent,
+    after_a_change_in_place,
+    a_new_tensor_for_a_gradient,
+]
+
+
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_hooks_do_what_they_do_in_pytorch(case: Callable[[Any, list[Any]], Any]) -> None:
+    ours: list[Any] = []
+    theirs: list[Any] = []
+    given, expected = case(gw, ours), case(torch, theirs)
+    assert ours == theirs
+    assert plain(given) == plain(expected)
+
+
+# --------------------------------------------------------------- refusals
+
+
+def wrong_shape(lib: Any) -> None:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    x.register_hook(lambda g: g[:1])
+    (x * 2).sum().backward()
+
+
+def wrong_dtype(lib: Any) -> None:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    x.register_hook(lambda g: g.double())
+    (x * 2).sum().backward()
+
+
+def too_few(lib: Any) -> None:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    y = x * x
+    y.grad_fn.register_hook(lambda gi, go: (gi[0],))
+    y.sum().backward()
+
+
+def no_grad_needed(lib: Any) -> None:
+    x = lib.tensor([1.0])
+    x.register_hook(lambda g: None)
+    x.item()
+
+
+def no_grad_to_accumulate(lib: Any) -> None:
+    x = lib.tensor([1.0])
+    x.register_post_accumulate_grad_hook(lambda t: None)
+    x.item()
+
+
+def no_leaf(lib: Any) -> None:
+    x = lib.tensor([1.0], requires_grad=True)
+    y = x * 2
+    y.register_post_accumulate_grad_hook(lambda t: None)
+    y.detach().item()
+
+
+REFUSALS = [
+    (wrong_shape, "HOOK_SHAPE"),
+    (wrong_dtype, "HOOK_SHAPE"),
+    (too_few, "HOOK_SHAPE"),
+    (no_grad_needed, "HOOK_NO_GRAD"),
+    (no_grad_to_accumulate, "HOOK_NO_GRAD"),
+    (no_leaf, "HOOK_NON_LEAF"),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"), REFUSALS, ids=lambda case: getattr(case, "__name__", case)
+)
+def test_what_a_hook_may_not_do(case: Callable[[Any], None], reason: str) -> None:
+    with pytest.raises(RuntimeError):
+        case(torch)
+    with pytest.raises(AutogradError) as refused:
+        case(gw)
+    assert refused.value.reason == reason
+    assert refused.value.location is not None
+    assert refused.value.location.filename == __file__
+    assert gw.tensor([2.0]).item() == 2.0
+
+
+def test_a_hook_is_a_function() -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    with pytest.raises(TypeError):
+        x.register_hook(3)  # type: ignore[arg-type]
+
+
+def test_a_hook_returns_tensors(session: gw.Session) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    handle = x.register_hook(lambda g: 3)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="None, or a tensor"):
+        (x * 2).backward()
+    handle.remove()
+    (x * 2).backward()
+    assert x.grad is not None and x.grad.item() == 2
+
+
+# -------------------------------------------------- values and round trips
+
+
+def test_the_value_of_a_gradient_comes_with_the_call(session: gw.Session) -> None:
+    x = gw.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+    seen: list[Any] = []
+
+    def look(gradient: gw.Tensor) -> None:
+        before = session.traffic.sequences, session.traffic.sent
+        seen.append((gradient.tolist(), gradient.shape, gradient.dtype, gradient.requires_grad))
+        assert (session.traffic.sequences, session.traffic.sent) == before
+
+    x.register_hook(look)
+    (x * 2).sum().backward()
+    assert seen == [([[2.0] * 3] * 2, (2, 3), gw.float64, False)]
+
+
+def test_large_gradients_stay_on_the_server_unless_they_are_read(session: gw.Session) -> None:
+    x = gw.ones(1000, 1000, dtype=gw.float64, requires_grad=True)
+    handle = x.register_hook(lambda g: g * 2)
+    before = session.traffic
+    (x * 2).sum().backward()
+    assert (session.traffic - before).received < 10_000
+    handle.remove()
+    seen: list[float] = []
+    x.register_hook(lambda g: seen.append(float(g.numpy()[5, 5])))
+    (x * 2).sum().backward()
+    assert seen == [2.0]
+
+
+def test_a_hook_ends_with_what_it_is_registered_on(session: gw.Session) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda g: None)
+    assert len(session.hooks) == 1
+    y.backward()
+    del y
+    x.sum().item()
+    gc.collect()
+    x.sum().item()
+    assert not session.hooks
+
+
+def test_backward_waits_for_its_hooks(session: gw.Session) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    seen: list[str] = []
+    x.register_hook(lambda g: seen.append("hook"))
+    (x * 2).backward()
+    seen.append("after")
+    assert seen == ["hook", "after"]
+
+
+# ---------------------------------------------------- hooks that go wrong
+
+
+class MineError(Exception):
+    pass
+
+
+def test_the_users_own_exception_is_raised_by_backward(session: gw.Session) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    error = MineError("of mine")
+
+    def broken(gradient: gw.Tensor) -> None:
+        raise error
+
+    handle = x.register_hook(broken)
+    with pytest.raises(MineError) as raised:
+        (x * 2).backward()
+    assert raised.value is error
+    assert any(entry.name == "broken" for entry in raised.traceback)
+    handle.remove()
+    (x * 3).backward()
+    assert x.grad is not None and x.grad.item() == 3
+
+
+def test_a_step_that_fails_in_a_hook_shows_its_line(session: gw.Session) -> None:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    handle = x.register_hook(lambda g: g @ gw.ones(5))
+    with pytest.raises(GradwireError) as raised:
+        (x * 2).sum().backward()
+    assert raised.value.reason == "SHAPE_MISMATCH"
+    assert raised.value.location is not None
+    assert "g @ gw.ones(5)" in raised.value.location.source
+    handle.remove()
+
+    def reads(gradient: gw.Tensor) -> None:
+        with pytest.raises(GradwireError, match="shape"):
+            (gradient @ gw.ones(5)).item()
+
+    x.register_hook(reads)
+    (x * 2).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [2.0, 2.0]
+
+
+def test_what_was_recorded_by_a_hook_that_raised_is_forgotten(session: gw.Session) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    kept: list[gw.Tensor] = []
+
+    def broken(gradient: gw.Tensor) -> None:
+        kept.append(gradient + 1)
+        raise MineError
+
+    handle = x.register_hook(broken)
+    with pytest.raises(MineError):
+        (x * 2).backward()
+    handle.remove()
+    with pytest.raises(GradwireError):
+        kept[0].item()
+    kept.clear()
+    gc.collect()
+    assert (x * 2).item() == 2
+
+
+def test_the_graph_cannot_be_read_within_a_hook(session: gw.Session) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda g: print(gw.graph(y)))
+    with pytest.raises(SessionError, match="before the backward"):
+        y.backward()
+
+
+def test_an_interrupt_in_a_hook_stops_the_backward_and_leaves_the_session(
+    session: gw.Session,
+) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+
+    def interrupted(gradient: gw.Tensor) -> None:
+        raise KeyboardInterrupt
+
+    handle = x.register_hook(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        (x * 2).backward()
+    handle.remove()
+    (x * 3).backward()
+    assert x.grad is not None and x.grad.item() == 3
+
+
+def test_other_threads_wait_their_turn(session: gw.Session) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    w = gw.tensor([5.0])
+    inside, seen = threading.Event(), []
+
+    def other() -> None:
+        inside.wait()
+        seen.append((w * 2).item())
+
+    def slow(gradient: gw.Tensor) -> gw.Tensor:
+        inside.set()
+        time.sleep(0.1)
+        return gradient * w
+
+    x.register_hook(slow)
+    thread = threading.Thread(target=other)
+    thread.start()
+    (x * 2).backward()
+    thread.join()
+    assert seen == [10.0]
+    assert x.grad is not None and x.grad.item() == 10
+
+
+def test_a_lost_connection_fails_the_backward_and_nothing_else(address: str) -> None:
+    proxy = Proxy(address)
+    with gw.connect(proxy.address):
+        x = gw.tensor([1.0], requires_grad=True)
+        handle = x.register_hook(lambda g: proxy.cut())
+        with pytest.raises(RuntimeError) as raised:
+            (x * 2).backward()
+        assert isinstance(raised.value, GradwireError)
+        assert raised.value.reason == "HOOK_FAILED"
+        handle.remove()
+        (x * 3).backward()
+        assert x.grad is not None and x.grad.item() == 3
+    proxy.close()
+
+
+# ----------------------------------------------------------- over the wire
+
+X, Y, Z, G = 1, 2, 3, 4
+SETUP: tuple[Step, ...] = (
+    put(X, [1.0, 2.0], requires_grad=True),
+    op("mul", [X], Y, other=3.0),
+    op("sum", [Y], Z),
+)
+
+
+def register(hook: int, **fields: Any) -> pb.Step:
+    fields.setdefault("kind", pb.HOOK_KIND_TENSOR)
+    return pb.Step(register_hook=pb.RegisterHook(hook=hook, **fields))
+
+
+def call_of(stream: Stream) -> pb.HookCall:
+    response = next(stream.call)
+    assert response.HasField("hook_call")
+    call: pb.HookCall = response.hook_call
+    return call
+
+
+def answer(stream: Stream, call: pb.HookCall, **fields: Any) -> None:
+    stream.write(
+        pb.RunStreamRequest(
+            session_id=stream.session_id, hook_answer=pb.HookAnswer(call=call.call, **fields)
+        )
+    )
+
+
+def test_any_client_can_run_a_hook_with_values_alone(client: Client) -> None:
+    with client.stream() as stream:
+        stream.start(*SETUP, register(1, tensor=Y), backward(Z), get_grad(X, G), fetch(G))
+        response = next(stream.call)
+        call = response.hook_call
+        assert (call.hook, call.replaceable, call.create_graph) == (1, 1, False)
+        (gradient,) = fetched_of(pb.SequenceResult(fetched=call.gradients), response.payloads)
+        assert gradient.value is not None and gradient.value.tolist() == [1.0, 1.0]
+        step = pb.Step(put=pb.Put(output=50, dtype=pb.DTYPE_FLOAT32, shape=[2], payload=0))
+        stream.write(
+            pb.RunStreamRequest(
+                hook_answer=pb.HookAnswer(call=call.call, steps=[step], replacements=[50]),
+                payloads=[np.asarray([5.0, 6.0], "f4").tobytes()],
+            )
+        )
+        (found,) = stream.receive().fetched
+        assert found.value is not None and found.value.tolist() == [15.0, 18.0]
+
+
+def test_steps_in_the_midst_of_a_backward(client: Client) -> None:
+    with client.stream() as stream:
+        stream.start(*SETUP, register(1, tensor=Y), backward(Z), get_grad(X, G), fetch(G))
+        call = call_of(stream)
+        double = op("mul", [50], 51, other=2.0)
+        answer(stream, call, gradients=[50], steps=[double, fetch(51)], open=True)
+        response = next(stream.call)
+        assert response.hook_result.call == call.call
+        answer(stream, call, steps=[op("bogus", [50], 52)], open=True)
+        refused = refusal_of_error(next(stream.call).hook_result.error)
+        assert (refused.reason, refused.field) == ("UNKNOWN_OP", "hook_answer.steps[0].op.name")
+        answer(stream, call, replacements=[51])
+        (found,) = stream.receive().fetched
+        assert found.value is not None and found.value.tolist() == [6.0, 6.0]
+    assert client.still_works()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"error": "KeyError: 'k'"}, "HOOK_FAILED"),
+        ({"replacements": [X, X]}, "HOOK_SHAPE"),
+        ({"replacements": [Z]}, "HOOK_SHAPE"),
+        ({"replacements": [99]}, "HANDLE_NOT_FOUND"),
+        ({"gradients": [Y]}, "HANDLE_IN_USE"),
+        ({"gradients": [60, 61]}, "HOOK_SHAPE"),
+        ({"steps": [op("bogus", [X], 60)]}, "UNKNOWN_OP"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_an_answer_that_will_not_do_fails_its_backward(
+    client: Client, fields: dict[str, Any], reason: str
+) -> None:
+    with client.stream() as stream:
+        stream.start(*SETUP, register(1, tensor=Y), backward(Z), fetch(X))
+        answer(stream, call_of(stream), **fields)
+        answered = stream.receive()
+        assert answered.refusal is not None
+        assert answered.refusal.reason == reason
+        assert answered.refusal.metadata["step"] == "4"
+        assert [each.value.tolist() for each in stream.run(fetch(X)).fetched] == [[1.0, 2.0]]  # type: ignore[union-attr]
+    assert client.still_works()
+
+
+def test_a_unary_call_cannot_carry_hooks_and_says_what_can(client: Client) -> None:
+    refused = client.refused(*SETUP, register(1, tensor=Y), backward(Z))
+    assert refused.reason == "HOOK_FAILED"
+    assert refused.code_name == "ABORTED"
+    assert "RunStream" in refused.message
+    assert client.still_works()
+
+
+def test_a_hook_that_is_a_program_runs_without_a_call(client: Client) -> None:
+    program = pb.Program(inputs=[1], steps=[op("mul", [1], 2, other=10.0)], outputs=[2])
+    found = client.run(
+        *SETUP, register(1, tensor=Y, program=program), backward(Z), get_grad(X, G), fetch(G)
+    )
+    assert found[0].value is not None and found[0].value.tolist() == [30.0, 30.0]
+    grown = grad([Z], [X], 10, create_graph=True)
+    again = client.run(op("mul", [X], 6, other=3.0), op("sum", [Y], 7))
+    assert again == [] and grown.HasField("grad")
+
+
+def test_hooks_are_told_of_when_they_end(client: Client) -> None:
+    with client.stream() as stream:
+        stream.start(*SETUP, register(1, tensor=Y), register(2, tensor=X), release(Y, Z), fetch(X))
+        result = next(stream.call).result
+        assert list(result.ended_hooks) == [1]
+
+
+def test_removing_a_hook_that_is_not_there_is_fine(client: Client) -> None:
+    remove = pb.Step(remove_hook=pb.RemoveHook(hook=7))
+    assert client.run(*SETUP, remove, register(7, tensor=Y), remove, backward(Z)) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "field"),
+    [
+        (register(0, tensor=Y), "HANDLE_IN_USE", "register_hook.hook"),
+        (register(1, tensor=9), "HANDLE_NOT_FOUND", "register_hook.tensor"),
+        (register(1), "MALFORMED_REQUEST", "register_hook.target"),
+        (register(1, grad_fn_of=Y), "MALFORMED_REQUEST", "register_hook.kind"),
+        (
+            register(1, kind=pb.HOOK_KIND_NODE_PRE, node=999),
+            "NODE_NOT_FOUND",
+            "register_hook.node[0]",
+        ),
+    ],
+    ids=["number", "tensor", "target", "kind", "node"],
+)
+def test_registrations_that_are_refused(
+    client: Client, step: pb.Step, reason: str, field: str
+) -> None:
+    refused = client.refused(*SETUP, step)
+    assert (refused.reason, refused.field) == (reason, f"steps[3].{field}")
+
+
+# ------------------------------------------- clients that stall or vanish
+
+
+def test_a_client_that_stalls_fails_its_backward_and_nothing_else(
+    start_server: Callable[..., AutogradServiceStub],
+) -> None:
+    stub = start_server(hook_seconds=0.3, threads=1)
+    stalling, other = Client.open(stub), Client.open(stub)
+    with stalling.stream() as stream:
+        stream.start(*SETUP, register(1, tensor=Y), backward(Z))
+        call_of(stream)
+        assert other.still_works()
+        answered = stream.receive()
+        assert answered.refusal is not None
+        assert answered.refusal.reason == "HOOK_FAILED"
+        assert "hook_seconds" in answered.refusal.message
+    assert stalling.still_works()
+
+
+def test_stalling_clients_take_no_threads_from_others(
+    start_server: Callable[..., AutogradServiceStub],
+) -> None:
+    stub = start_server(threads=1)
+    streams = []
+    for _ in range(8):
+        stream = Client.open(stub).stream()
+        stream.start(*SETUP, register(1, tensor=Y), backward(Z))
+        call_of(stream)
+        streams.append(stream)
+    heavy = Client.open(stub)
+    n = 200
+    values = np.ones((n, n))
+    found = heavy.run(
+        put(X, values, requires_grad=True), op("matmul", [X, X], Y), op("sum", [Y], Z), fetch(Z)
+    )
+    assert found[0].value is not None and found[0].value == n**3
+    for stream in streams:
+        stream.close()
+        stream.call.cancel()
+
+
+def test_the_deadline_of_a_sequence_ends_its_wait(client: Client) -> None:
+    with client.stream() as stream:
+        message = pb.Sequence()
+        message.timeout.FromMilliseconds(300)
+        stream.start(*SETUP, register(1, tensor=Y), backward(Z), timeout=message.timeout)
+        call = call_of(stream)
+        answered = stream.receive()
+        assert answered.refusal is not None
+        assert answered.refusal.reason == "DEADLINE_EXCEEDED"
+        answer(stream, call)
+        assert stream.run(fetch(X)).refusal is None
+    assert client.still_works()
+
+
+def test_a_cancel_ends_the_wait(client: Client) -> None:
+    with client.stream() as stream:
+        number = stream.start(*SETUP, register(1, tensor=Y), backward(Z))
+        call_of(stream)
+        stream.cancel(number)
+        answered = stream.receive()
+        assert answered.refusal is not None
+        assert answered.refusal.reason == "CANCELLED"
+    assert client.still_works()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "half-closed"])
+def test_a_client_that_goes_away_fails_its_backward(client: Client, how: str) -> None:
+    stream = client.stream()
+    number = stream.start(*SETUP, register(1, tensor=Y), backward(Z))
+    call_of(stream)
+    if how == "cancelled":
+        stream.call.cancel()
+    else:
+        stream.close()
+        answered = stream.receive()
+        assert answered.refusal is not None and answered.refusal.reason == "HOOK_FAILED"
+    # The number was used; asked for again, it has the answer that nobody could be given.
+    with client.stream() as again:
+        assert client.number == number
+        client.number -= 1
+        again.start(*SETUP, register(1, tensor=Y), backward(Z))
+        answered = again.receive()
+        assert answered.refusal is not None and answered.refusal.reason == "HOOK_FAILED"
+    assert client.still_works()
+
+
+def test_a_session_that_is_deleted_wakes_its_hooks(client: Client) -> None:
+    with client.stream() as stream:
+        stream.start(*SETUP, register(1, tensor=Y), backward(Z))
+        call_of(stream)
+        client.stub.DeleteSession(pb.DeleteSessionRequest(session_id=client.id))
+        answered = stream.receive()
+        assert answered.refusal is not None
+        assert answered.refusal.reason == "SESSION_NOT_FOUND"
+
+
+def test_the_hooks_of_one_session_do_not_slow_the_sequences_of_another(client: Client) -> None:
+    other = Client.open(client.stub)
+    with client.stream() as stream:
+        stream.start(*SETUP, register(1, tensor=Y), backward(Z))
+        call = call_of(stream)
+        for _ in range(3):
+            assert other.still_works()
+        answer(stream, call)
+        assert stream.receive().refusal is None
+
+
+def test_a_message_of_unknown_kind_still_ends_the_stream(client: Client) -> None:
+    with client.stream() as stream:
+        stream.write(pb.RunStreamRequest())
+        with pytest.raises(grpc.RpcError):
+            stream.receive()
