@@ -543,9 +543,11 @@ class Execution:
         if message.is_jacobian:
             _require_alone(message.inputs, message.tangents, "jvp", "inputs", "tangents")
             passes = inputs[0].data.size
-        # Each goes through a backward that was recorded, which is about twice as long.
         self._may_call_client()
+        # Each goes through a backward that was recorded, which is about twice as long.
         self._spend_on_backward("jvp", 1 + 2 * passes)
+        # Hooks may change tensors in place.
+        self._builder.settle()
         results: Sequence[Tensor]
         try:
             if message.is_jacobian:
