@@ -15,34 +15,34 @@ from gradwire.v1 import autograd_pb2 as pb
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NO_GRAD: Final = 1
-_INFERENCE: Final = 2
-
-# Bits: enable_grad within inference_mode takes _NO_GRAD away, which changes nothing but the answer
-# of is_grad_enabled(), as in PyTorch.
-_mode: Final[ContextVar[int]] = ContextVar("gradwire_grad_mode", default=0)
-
-_ON_THE_WIRE: Final = (
-    pb.GRAD_MODE_UNSPECIFIED,
-    pb.GRAD_MODE_NO_GRAD,
-    pb.GRAD_MODE_INFERENCE,
-    pb.GRAD_MODE_INFERENCE,
-)
+_RECORDED: Final[int] = pb.GRAD_MODE_UNSPECIFIED
+_NO_GRAD: Final[int] = pb.GRAD_MODE_NO_GRAD
+_INFERENCE: Final[int] = pb.GRAD_MODE_INFERENCE
 
 
-def grad_mode() -> int:
-    """The `GradMode` of steps that are recorded now."""
-    return _ON_THE_WIRE[_mode.get()]
+class _Int(int):
+    """An int that can be told from its equals."""
+
+
+# enable_grad within inference_mode: nothing is recorded all the same, but is_grad_enabled() says
+# so, as in PyTorch.
+_ENABLED_IN_INFERENCE: Final = _Int(_INFERENCE)
+
+_mode: Final[ContextVar[int]] = ContextVar("gradwire_grad_mode", default=_RECORDED)
+
+grad_mode: Final = _mode.get
+"""The `GradMode` of steps that are recorded now."""
 
 
 def is_grad_enabled() -> bool:
     """Whether operators that run now are recorded in the graph."""
-    return not _mode.get() & _NO_GRAD
+    mode = _mode.get()
+    return mode == _RECORDED or mode is _ENABLED_IN_INFERENCE
 
 
 def is_inference_mode_enabled() -> bool:
     """Whether tensors that are made now are inference tensors."""
-    return _mode.get() & _INFERENCE != 0
+    return _mode.get() == _INFERENCE
 
 
 def stamped(step: pb.Step) -> pb.Step:
@@ -59,16 +59,24 @@ class _GradMode:
     The mode belongs to the context: threads, tasks and greenlets each have their own.
     """
 
-    def __init__(self, keep: int, add: int) -> None:
-        """Keep these bits of the mode, add those."""
-        self._keep = keep
-        self._add = add
+    def __init__(self, enabled: bool, inference: bool | None = None) -> None:
+        """Switch recording, and inference mode unless that is None."""
+        self._enabled = enabled
+        self._inference = inference
         self._before: list[int] = []
 
     def __enter__(self) -> None:
-        before = _mode.get()
-        self._before.append(before)
-        _mode.set((before & self._keep) | self._add)
+        self._before.append(_mode.get())
+        self._switch()
+
+    def _switch(self) -> None:
+        inference = self._inference
+        if inference is None:
+            inference = is_inference_mode_enabled()
+        if inference:
+            _mode.set(_ENABLED_IN_INFERENCE if self._enabled else _INFERENCE)
+        else:
+            _mode.set(_RECORDED if self._enabled else _NO_GRAD)
 
     def __exit__(
         self,
@@ -79,38 +87,38 @@ class _GradMode:
         _mode.set(self._before.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        keep, add = self._keep, self._add
+        modes = self._enabled, self._inference
         if inspect.isgeneratorfunction(function):
-            return cast("Callable[P, R]", _within_generator(function, keep, add))
+            return cast("Callable[P, R]", _within_generator(function, *modes))
 
         @functools.wraps(function)
         def within(*args: P.args, **kwargs: P.kwargs) -> R:
-            with _GradMode(keep, add):
+            with _GradMode(*modes):
                 return function(*args, **kwargs)
 
         return within
 
 
 def _within_generator(
-    function: Callable[P, Generator[Any, Any, R]], keep: int, add: int
+    function: Callable[P, Generator[Any, Any, R]], enabled: bool, inference: bool | None
 ) -> Callable[P, Generator[Any, Any, R]]:
     """A generator function that runs in the mode, and between its steps leaves it."""
 
     @functools.wraps(function)
     def within(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, Any, R]:
-        with _GradMode(keep, add):
+        with _GradMode(enabled, inference):
             running = function(*args, **kwargs)
         advance: Callable[[], Any] = functools.partial(next, running)
         while True:
             try:
-                with _GradMode(keep, add):
+                with _GradMode(enabled, inference):
                     item = advance()
             except StopIteration as stopped:
                 return cast(R, stopped.value)
             try:
                 sent = yield item
             except GeneratorExit:
-                with _GradMode(keep, add):
+                with _GradMode(enabled, inference):
                     running.close()
                 raise
             except BaseException as error:
@@ -132,14 +140,14 @@ class no_grad(_Bare):  # noqa: N801 (PyTorch's name)
     """Within it nothing is recorded: `with gw.no_grad():`, or `@gw.no_grad()` on a function."""
 
     def __init__(self) -> None:
-        super().__init__(keep=_INFERENCE, add=_NO_GRAD)
+        super().__init__(enabled=False)
 
 
 class enable_grad(_Bare):  # noqa: N801 (PyTorch's name)
     """Within it operators are recorded, also inside a `no_grad`."""
 
     def __init__(self) -> None:
-        super().__init__(keep=_INFERENCE, add=0)
+        super().__init__(enabled=True)
 
 
 class inference_mode(_GradMode):  # noqa: N801 (PyTorch's name)
@@ -153,18 +161,18 @@ class inference_mode(_GradMode):  # noqa: N801 (PyTorch's name)
         return super().__new__(cls) if isinstance(mode, bool) else cls()(mode)
 
     def __init__(self, mode: bool = True) -> None:
-        super().__init__(keep=0, add=_NO_GRAD | _INFERENCE if mode else 0)
+        super().__init__(enabled=not mode, inference=mode)
 
 
 class set_grad_enabled(_GradMode):  # noqa: N801 (PyTorch's name)
     """Switches recording on or off at once; as a context manager, until its end."""
 
     def __init__(self, mode: bool) -> None:
-        super().__init__(keep=_INFERENCE, add=0 if mode else _NO_GRAD)
+        super().__init__(enabled=mode)
         super().__enter__()
 
     def __enter__(self) -> None:
-        _mode.set((_mode.get() & self._keep) | self._add)
+        self._switch()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function: the mode is about it, and not about what follows."""

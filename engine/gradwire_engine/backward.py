@@ -274,7 +274,12 @@ class _Pass:
             accumulate(variable, gradient, unshared)
         else:
             held = variable.grad
-            variable.grad = self.F.clone(gradient) if held is None else held + gradient
+            # PyTorch copies the first gradient into a new tensor, and its node says so.
+            variable.grad = (
+                self.F.copy(self.F.zeros_like(gradient), gradient)
+                if held is None
+                else held + gradient
+            )
         if hooks is not None:
             if hooks.post:
                 run_all(list(hooks.post.values()), (), (gradient,))

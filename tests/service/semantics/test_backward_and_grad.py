@@ -270,6 +270,28 @@ def reading_grad_of_a_non_leaf_warns_once_each_time(gw: Any) -> Any:
         return y.grad, category_of(caught)
 
 
+@gives
+def batched_directions(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    w = gw.tensor(2.0, requires_grad=True)
+    return gw.autograd.grad(x**2 * w, [x, w], gw.eye(3), is_grads_batched=True)
+
+
+@gives
+def gradients_within_a_graph_that_is_kept(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = (x**3).sum()
+    found = [gw.autograd.grad(y, x, retain_graph=True)[0] for _ in range(3)]
+    y.backward(create_graph=True)
+    return found, x.grad, gw.autograd.grad(x.grad.sum(), x)
+
+
+@refuses("GRADIENT_SHAPE", "batched")
+def batched_directions_of_another_size(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    gw.autograd.grad(x**2, x, gw.ones(3, 2), is_grads_batched=True)
+
+
 @refuses("NON_SCALAR_ROOT", "gradient=")
 def a_vector_root_without_direction(gw: Any) -> Any:
     y = gw.tensor([1.0, 2.0], requires_grad=True) * 2
@@ -416,3 +438,18 @@ def test_gives_what_torch_gives(case: Case) -> None:
 @table.each_refusal
 def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
     check_refusal(refusal, session)
+
+
+def test_losses_and_gradients_take_one_round_trip(session: gradwire.Session) -> None:
+    gw = gradwire
+    x = gw.ones(8000, requires_grad=True)
+    first = x * 2
+    first.backward(gw.ones(8000))
+    loss = (x**2).sum()
+    loss.backward()
+    session.synchronize()
+    before = session.traffic
+    assert x.grad is not None
+    assert loss.item() == 8000
+    gw.fetch(first, loss, x.grad)
+    assert (session.traffic - before).sequences == 1
