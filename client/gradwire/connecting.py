@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import grpc
 
 from gradwire import current, embedded, lease, wire
+from gradwire.core import Terms
 from gradwire.errors import DeadlineError, UnavailableError
 from gradwire.session import Session
 from gradwire.transport import CHANNEL_OPTIONS, Metadata, Retry, unary
@@ -74,15 +75,8 @@ def connect(
         if isinstance(error, DeadlineError):
             raise nobody_at(target, connect_timeout) from None
         raise
-    session = Session(
-        channel,
-        created,
-        address=target,
-        metadata=pairs,
-        retry=Retry(timeout=retry_timeout),
-        timeout=timeout,
-        is_embedded=is_embedded,
-    )
+    terms = Terms(target, pairs, Retry(timeout=retry_timeout), timeout, is_embedded)
+    session = Session(channel, created, terms)
     current.opened(session)
     lease.keeper.add(session)
     return session

@@ -31,7 +31,7 @@ from gradwire.location import Mark, locate
 from gradwire.modes import stamped
 from gradwire.pipeline import HookMessage, Pipeline, Request, Traffic
 from gradwire.recorder import FLUSH_BYTES, Attribute, Recorder, mark_of, outputs_of
-from gradwire.transport import Retry
+from gradwire.transport import Metadata, Retry
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Array, M
 
@@ -69,6 +69,25 @@ class _Failure:
     error: Exception
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a session is opened with.
+
+    Attributes:
+        address: Where the server is.
+        metadata: Sent with each call.
+        retry: How long and how often a lost connection is tried again.
+        timeout: Seconds that a sequence may take; None for no such bound.
+        is_embedded: Whether the server is the one inside this process.
+    """
+
+    address: str
+    metadata: Metadata
+    retry: Retry
+    timeout: float | None
+    is_embedded: bool
+
+
 class SessionCore(ABC):
     """A namespace of tensors with one graph, on a server.
 
@@ -90,21 +109,18 @@ class SessionCore(ABC):
     def __init__(
         self,
         created: pb.CreateSessionResponse,
-        *,
-        address: str,
-        retry: Retry,
-        timeout: float | None,
-        is_embedded: bool,
+        terms: Terms,
     ) -> None:
         self.id = created.session.id
         self.name = created.session.display_name
-        self.address = address
+        self.address = terms.address
         self.limits = created.limits
         self.server_version = created.server_version
         self.features = frozenset(created.features)
-        self.timeout = timeout
-        self._retry = retry
-        self._is_embedded = is_embedded
+        self.timeout = terms.timeout
+        self._metadata = terms.metadata
+        self._retry = terms.retry
+        self._is_embedded = terms.is_embedded
         self._closed = ""
         # Whether to look twice before recording: the session is over, or a hook runs.
         self._guarded = False

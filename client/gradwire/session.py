@@ -10,10 +10,10 @@ from google.protobuf.message import Message
 
 from gradwire import embedded
 from gradwire import tensors as _tensors
-from gradwire.core import SessionCore, T
+from gradwire.core import SessionCore, T, Terms
 from gradwire.hooks import HookRun
 from gradwire.pipeline import HookMessage, Request
-from gradwire.transport import Metadata, Retry, Stream, unary
+from gradwire.transport import Stream, unary
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import M
 
@@ -38,27 +38,16 @@ class Session(SessionCore):
     _kind = "gradwire.Session"
 
     def __init__(
-        self,
-        channel: grpc.Channel,
-        created: pb.CreateSessionResponse,
-        *,
-        address: str,
-        metadata: Metadata,
-        retry: Retry,
-        timeout: float | None,
-        is_embedded: bool,
+        self, channel: grpc.Channel, created: pb.CreateSessionResponse, terms: Terms
     ) -> None:
-        super().__init__(
-            created, address=address, retry=retry, timeout=timeout, is_embedded=is_embedded
-        )
+        super().__init__(created, terms)
         self._channel = channel
-        self._metadata = metadata
         self._stream: Stream = Stream(
             channel,
             self._pipeline,
-            address=address,
-            metadata=metadata,
-            retry=retry,
+            address=terms.address,
+            metadata=terms.metadata,
+            retry=terms.retry,
             on_answer=self._on_answer,
             on_hook_call=self._on_hook_call,
         )

@@ -12,6 +12,7 @@ from gradwire import current, embedded, lease, wire
 from gradwire.aio.session import Session
 from gradwire.aio.transport import unary
 from gradwire.connecting import nobody_at, pairs_of, request_for
+from gradwire.core import Terms
 from gradwire.errors import DeadlineError
 from gradwire.transport import CHANNEL_OPTIONS, Retry
 from gradwire.v1 import autograd_pb2 as pb
@@ -105,15 +106,8 @@ def connect(
             if isinstance(error, DeadlineError):
                 raise nobody_at(target, connect_timeout) from None
             raise
-        session = Session(
-            channel,
-            created,
-            address=target,
-            metadata=pairs,
-            retry=Retry(timeout=retry_timeout),
-            timeout=timeout,
-            is_embedded=is_embedded,
-        )
+        terms = Terms(target, pairs, Retry(timeout=retry_timeout), timeout, is_embedded)
+        session = Session(channel, created, terms)
         current.opened(session)
         lease.keeper.add(session)
         return session

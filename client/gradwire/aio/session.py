@@ -14,12 +14,11 @@ from gradwire import creation, embedded
 from gradwire.aio.owners import OwnersRecorder, owner, serve
 from gradwire.aio.tensors import Tensor
 from gradwire.aio.transport import Stream, is_running, unary
-from gradwire.core import SessionCore, T
+from gradwire.core import SessionCore, T, Terms
 from gradwire.errors import SessionError
 from gradwire.hooks import HookRun
 from gradwire.pipeline import HookMessage, Request
 from gradwire.recorder import Recorder
-from gradwire.transport import Metadata, Retry
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import M
 
@@ -50,30 +49,19 @@ class Session(SessionCore):
     _kind = "gradwire.aio.Session"
 
     def __init__(
-        self,
-        channel: grpc.aio.Channel,
-        created: pb.CreateSessionResponse,
-        *,
-        address: str,
-        metadata: Metadata,
-        retry: Retry,
-        timeout: float | None,
-        is_embedded: bool,
+        self, channel: grpc.aio.Channel, created: pb.CreateSessionResponse, terms: Terms
     ) -> None:
-        super().__init__(
-            created, address=address, retry=retry, timeout=timeout, is_embedded=is_embedded
-        )
+        super().__init__(created, terms)
         self._channel = channel
-        self._metadata = metadata
         self._loop = asyncio.get_running_loop()
         self._writer: object = None
         self._hook_tasks: set[asyncio.Task[None]] = set()
         self._stream: Stream = Stream(
             channel,
             self._pipeline,
-            address=address,
-            metadata=metadata,
-            retry=retry,
+            address=terms.address,
+            metadata=terms.metadata,
+            retry=terms.retry,
             on_answer=self._on_answer,
             on_hook_call=self._on_hook_call,
         )
