@@ -153,7 +153,6 @@ class SessionCore(ABC):
         self._hooks_running = 0
         self.node_metadata: dict[int, dict[str, object]] = {}
         self._lines = anomaly.Lines()
-        self._detect_anomaly = False
 
     def __repr__(self) -> str:
         name = f"{self.name!r} " if self.name else ""
@@ -333,11 +332,8 @@ class SessionCore(ABC):
 
         With hooks, which run meanwhile, and in anomaly mode, where it may be what raises.
         """
-        if anomaly.is_anomaly_enabled():
-            self._detect_anomaly = True
-        elif not self.hooks:
-            return
-        self.wait_for_backward()
+        if self.hooks or anomaly.is_anomaly_enabled():
+            self.wait_for_backward()
 
     async def ask(self, *steps: pb.Step) -> list[Fetched]:
         """Record steps, send all that is recorded, and wait: one round trip.
@@ -512,7 +508,7 @@ class SessionCore(ABC):
             return None
         number = self._last_number + 1
         try:
-            detect = self._detect_anomaly or anomaly.is_anomaly_enabled()
+            detect = anomaly.is_anomaly_enabled()
             data = encode_request(self.id, batch, number, self._acknowledged, self.timeout, detect)
         except BaseException as error:
             if not isinstance(error, Exception):
@@ -521,7 +517,6 @@ class SessionCore(ABC):
             raise
         if detect:
             self._lines.keep(number, batch.entries)
-            self._detect_anomaly = False
         request = Request(number, data, batch.entries, batch.released, self._owner())
         self._last_used = time.monotonic()
         self._last_number = number
@@ -629,7 +624,7 @@ class SessionCore(ABC):
 
     @abstractmethod
     def wait_for_backward(self) -> None:
-        """Wait for what was recorded, where waiting is fine."""
+        """Send what was recorded, and wait for it where waiting is fine."""
 
     @abstractmethod
     async def _unary(self, path: str, request: Message, response: type[M], timeout: float) -> M:

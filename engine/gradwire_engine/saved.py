@@ -29,7 +29,7 @@ def saved_arrays(node: AnyNode) -> dict[str, np.ndarray]:
 
 
 def saved_attributes(node: AnyNode) -> dict[str, Any]:
-    """The plain values that the backward of a node uses; released or not.
+    """The plain values that a node keeps, all plain arguments among them; released or not.
 
     None stands for what is not kept because no gradient needs it.
     """
@@ -58,6 +58,10 @@ def saved_attributes(node: AnyNode) -> dict[str, Any]:
                 pass
         if found.get(attribute) is None:
             found[attribute] = value
+    if isinstance(node, Node):
+        for argument, value in zip(node.op.schema.arguments, node.template, strict=True):
+            if not argument.is_tensor and not argument.is_tensor_list:
+                found.setdefault(argument.name, value)
     return found
 
 

@@ -196,6 +196,9 @@ class Session(SessionCore):
         """Wait in a thread; on an event loop whoever awaits an answer waits for it too."""
         if not is_running(self._loop):
             self.finish(self.settle())
+        elif self._hook_here() is None:
+            with self._lock:
+                self._flush()
 
     def _on_hook_call(self, message: HookMessage) -> None:
         """Run a hook in a task of its own, while its backward waits."""
