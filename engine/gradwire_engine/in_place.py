@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from gradwire_engine.context import Context, current
 from gradwire_engine.dtypes import is_differentiable
 from gradwire_engine.errors import EngineError
+from gradwire_engine.node import Node
 from gradwire_engine.operator import Operator
 from gradwire_engine.rules import Rule
 from gradwire_engine.schema import Schema
@@ -21,6 +23,19 @@ def _no_gradients(schema: Schema) -> tuple[Rule, ...]:
     """The rules of what has none: the gradient of its result goes nowhere."""
     names = [argument.name for argument in schema.arguments if argument.is_tensor]
     return tuple(Rule(schema, name, lambda F, g: F.zeros_like(g)) for name in names)
+
+
+def _saves(node: Node, position: int) -> bool:
+    """Whether a node keeps the tensor argument at a position of the schema."""
+    return any(
+        values is not None and rule.saves_argument(position)
+        for rule, values in zip(node.rules, node.saved or (), strict=False)
+    )
+
+
+def _is_dense(array: np.ndarray) -> bool:
+    low, high = byte_bounds(array)
+    return array.size > 0 and high - low == array.nbytes
 
 
 class InPlaceOperator(Operator):
@@ -61,6 +76,13 @@ class InPlaceOperator(Operator):
             and is_differentiable(target.data.dtype)
         )
         self._refuse_where_gradients_would_break(target, record, context)
+        sharing = [
+            position
+            for position in self.tensor_positions[1:]
+            if isinstance(args[position], Tensor) and args[position].version is target.version
+        ]
+        for position in sharing:
+            self._refuse_partial_overlap(target.data, args[position].data)
         raw = [a.data if isinstance(a, Tensor) else a for a in args]
         if self.list_positions:
             self._open_lists(args, raw)
@@ -76,15 +98,34 @@ class InPlaceOperator(Operator):
             kept = Tensor(target.data.copy())
             kept.edge = target.gradient_edge()
             before = [kept, *args[1:]]
+        version = 0 if target.is_inference else target.version[0]
         target.write(values, self.name)
         if record:
             edge = target.edge
             node = self._record(context, before, template, (target,))
+            if any(_saves(node, position) for position in sharing):
+                # What was saved is what has just been overwritten, so no backward can use it.
+                node.versions.append((target.version, version))
             if target.view is None:
                 target.keep_retaining(edge)
             else:
                 rebase(target, target.view, node, context)
         return target
+
+    def _refuse_partial_overlap(self, target: np.ndarray, source: np.ndarray) -> None:
+        """Refuse a source of which elements, but not all at their places, are the target's."""
+        if not (_is_dense(target) and _is_dense(source)):
+            return
+        one, other = byte_bounds(target), byte_bounds(source)
+        if one == other and target.strides == source.strides:
+            return
+        if one[0] < other[1] and other[0] < one[1]:
+            raise EngineError(
+                "BAD_VALUE",
+                f"{self.name}: some elements of the source are elements that are to be written; "
+                "clone() the source first",
+                op=self.name,
+            )
 
     def _reshape(self, args: list[Any], template: tuple[Any, ...]) -> Tensor:
         """The path of `t_`, `squeeze_` and the like: the same storage in another shape."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradwire_engine.declare import composite, linear, nondiff
-from gradwire_engine.dtypes import wrapped
+from gradwire_engine.dtypes import Number, wrapped
 from gradwire_engine.errors import EngineError
 from gradwire_engine.transforms import leave
 
@@ -67,9 +67,22 @@ linear(
     in_place_only=True,
     places=(),
 )
+
+
+def _fill(self: np.ndarray, value: np.ndarray | Number) -> np.ndarray:
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"fill_: value must be a number or a 0-d tensor, not of shape {value.shape}; use copy_",
+            argument="value",
+            shape=value.shape,
+        )
+    return np.full(self.shape, wrapped(value, self.dtype, "fill"), self.dtype)
+
+
 linear(
     "fill(Tensor self, Tensor value) -> Tensor",
-    lambda self, value: np.full(self.shape, wrapped(value, self.dtype, "fill"), self.dtype),
+    _fill,
     {"self": lambda F, g: F.zeros_like(g), "value": lambda F, g: g},
     # The in-place form is the public one, and its nodes have numbers of their own.
     grad_fn=lambda self, value: "FillBackward3" if value is None else "FillBackward2",

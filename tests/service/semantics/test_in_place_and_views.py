@@ -381,6 +381,18 @@ def a_changed_input_of_a_saved_result(gw: Any) -> Any:
 
 
 @gives
+def a_tensor_changed_by_itself(gw: Any) -> Any:
+    x = gw.tensor([2.0, 3.0], requires_grad=True)
+    y = x * 1
+    y.add_(y).sub_(y * 0.5)
+    y[0] = y[1]
+    w = gw.tensor([2.0, 3.0])
+    w.mul_(w)
+    y.sum().backward()
+    return y, w, x.grad
+
+
+@gives
 def second_derivatives_through_a_change(gw: Any) -> Any:
     x = gw.tensor([1.0, 2.0], requires_grad=True, dtype=gw.float64)
     y = x * 1
@@ -539,6 +551,34 @@ def a_leaf_that_changed_under_no_grad(gw: Any) -> Any:
     with gw.no_grad():
         x.add_(1)
     y.sum().backward()
+
+
+@refuses("SAVED_MODIFIED", "clone()")
+def a_product_with_itself_in_place(gw: Any) -> Any:
+    x = gw.tensor([1.0, 3.0], requires_grad=True)
+    y = x * 1
+    y.mul_(y)
+    y.sum().backward()
+
+
+@refuses("SAVED_MODIFIED", "clone()")
+def a_product_with_another_view_of_the_same_base(gw: Any) -> Any:
+    x = gw.tensor([2.0, 3.0], requires_grad=True)
+    y = x * 1
+    y[1].mul_(y[0])
+    y.sum().backward()
+
+
+@refuses("BAD_VALUE", "clone()")
+def a_copy_onto_a_part_of_itself(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0])
+    x[1:] = x[:-1]
+
+
+@refuses("SHAPE_MISMATCH", "copy_")
+def a_fill_with_several_numbers(gw: Any) -> Any:
+    x = gw.ones(2, 2)
+    x.fill_(gw.ones(2))
 
 
 @refuses("MULTI_VIEW_IN_PLACE", "clone()")
