@@ -70,20 +70,21 @@ class InPlaceOperator(Operator):
     def _call_in_place(self, args: list[Any], template: tuple[Any, ...]) -> Tensor:
         context = current.context
         target: Tensor = args[0]
-        record = context.grad_enabled and (
-            bool(self.rules)
-            and any(isinstance(a, Tensor) and a.requires_grad for a in args)
-            and is_differentiable(target.data.dtype)
-        )
+        raw = args.copy()
+        follows = context.grad_enabled and bool(self.rules)
+        record = False
+        sharing: tuple[int, ...] = ()
+        for position in self.tensor_positions:
+            held = args[position]
+            if held.__class__ is Tensor:
+                raw[position] = held.data
+                if follows and not record and held.requires_grad:
+                    record = is_differentiable(target.data.dtype)
+                if position and held.version is target.version:
+                    sharing = (*sharing, position)
         self._refuse_where_gradients_would_break(target, record, context)
-        sharing = [
-            position
-            for position in self.tensor_positions[1:]
-            if isinstance(args[position], Tensor) and args[position].version is target.version
-        ]
         for position in sharing:
-            self._refuse_partial_overlap(target.data, args[position].data)
-        raw = [a.data if isinstance(a, Tensor) else a for a in args]
+            self._refuse_partial_overlap(target.data, raw[position])
         if self.list_positions:
             self._open_lists(args, raw)
         if self._prepare is not None:
