@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,18 @@ def test_the_readmes_error_is_the_one_that_is_raised(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(f"{above}{program}y.backward()\nprint(x.grad)\n")
     done = run(tmp_path, "train.py", status=1)
     assert " ".join(done.stderr.split()).endswith(" ".join(error.split()))
+
+
+@pytest.mark.parametrize("document", ["functional.md", "functions.md"])
+def test_the_examples_of_a_document_print_what_they_say(
+    capsys: pytest.CaptureFixture[str], address: str, document: str
+) -> None:
+    """A comment after a print is what it prints; the examples are one program."""
+    text = (ROOT / "docs" / document).read_text()
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    names: dict[str, Any] = {}
+    exec(program.replace("gw.connect()", f"session = gw.connect({address!r})"), names)
+    names["session"].close()
+    said = re.findall(r"^print\(.*\)  +# (.*)$", program, re.MULTILINE)
+    assert said
+    assert capsys.readouterr().out.splitlines() == said

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -500,19 +498,6 @@ def test_many_derivatives_of_a_session_do_not_add_up(session: gradwire.Session) 
     for _ in range(60):
         found = third(x)
     assert found[0, 0, 0].item() == 6.0
-
-
-def test_the_examples_of_the_documentation_print_what_they_say(
-    capsys: pytest.CaptureFixture[str], address: str
-) -> None:
-    """A comment after a print is what it prints; the examples are one program."""
-    text = (Path(__file__).parents[2] / "docs" / "functional.md").read_text()
-    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    names: dict[str, Any] = {}
-    exec(program.replace("gw.connect()", f"session = gw.connect({address!r})"), names)
-    names["session"].close()
-    said = re.findall(r"^print\(.*\)  +# (.*)$", program, re.MULTILINE)
-    assert said and capsys.readouterr().out.splitlines() == said
 
 
 class TestGradcheck:
