@@ -148,6 +148,7 @@ class SessionCore(ABC):
         self.last_roots: tuple[weakref.ref[Tensor], ...] = ()
         # Functions of the user that run in the midst of a backward; see gradwire.hooks.
         self.hooks: dict[int, hooks.Hook] = {}
+        self.hooks_there: set[int] = set()
         self.last_hook = 0
         self.hook_recorder = hooks.make_recorder()
         self._hooks_running = 0
@@ -543,6 +544,7 @@ class SessionCore(ABC):
         assert request.result is not None
         for number in request.result.ended_hooks:
             self.hooks.pop(number, None)
+            self.hooks_there.discard(number)
         if request.result.HasField("error"):
             self._note_failure(request, request.result.error)
         elif self._failed:

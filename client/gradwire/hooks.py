@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gradwire import codec, current, modes, wire
 from gradwire import tensors as _tensors
+from gradwire.capture import Capture, is_of
 from gradwire.codec import Fetched, decode_fetched, decode_info, decode_value
 from gradwire.errors import GradwireError, SessionError, from_status, from_wire_error, refused
 from gradwire.location import locate
 from gradwire.pipeline import HookMessage
+from gradwire.pure import is_pure
 from gradwire.reading import known
 from gradwire.recorder import Batch, Entry, Recorder, mark_of, outputs_of
 from gradwire.v1 import autograd_pb2 as pb
@@ -70,8 +72,12 @@ class RemovableHandle:
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
         session = self._session()
-        if session is None or session.closed or session.hooks.pop(self.id, None) is None:
+        if session is None or session.closed:
             return
+        if session.hooks.pop(self.id, None) is None:
+            if self.id not in session.hooks_there:
+                return
+            session.hooks_there.discard(self.id)
         session.step(pb.Step(remove_hook=pb.RemoveHook(hook=self.id)))
 
     def __enter__(self) -> "RemovableHandle":
@@ -94,6 +100,8 @@ def register(
 ) -> RemovableHandle:
     """Register a function; `message` says on what, and when it is to run.
 
+    A function on one tensor that is nothing but operators goes to the server as a program.
+
     Raises:
         TypeError: it is no function.
     """
@@ -102,11 +110,34 @@ def register(
     session.last_hook += 1
     message.hook = session.last_hook
     message.max_value_bytes = _MOST_BYTES
+    program = _program_of(session, function) if message.kind == pb.HOOK_KIND_TENSOR else None
+    if program is not None:
+        message.program.CopyFrom(program)
+        session.hooks_there.add(message.hook)
+        session.step(pb.Step(register_hook=message))
+        return RemovableHandle(session, message.hook)
     reference = None if leaf is None else weakref.ref(leaf)
     # Before the step, for a backward may call it as soon as that is sent.
     session.hooks[message.hook] = Hook(message.hook, message.kind, function, reference)
     session.step(pb.Step(register_hook=message))
     return RemovableHandle(session, message.hook)
+
+
+def _program_of(session: "SessionCore", function: Callable[..., Any]) -> pb.Program | None:
+    """What the server can run in place of the function; None if the function must run here."""
+    if not is_pure(function):
+        return None
+    capture = Capture(session, "a hook")
+    gradient = capture.placeholder()
+    try:
+        with modes.set_grad_enabled(True):
+            answer = function(gradient)
+    except Exception:
+        # Whatever is wrong with it, or too much for a capture, shows when it runs.
+        return None
+    if not isinstance(answer, _tensors.Tensor) or not is_of(answer, capture) or capture.lifted:
+        return None
+    return capture.program([gradient], [answer])
 
 
 def require_grad(tensor: "Tensor") -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import gradwire as gw
+import gradwire.aio
 from gradwire.errors import AutogradError, GradwireError, SessionError
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
@@ -276,12 +277,15 @@ def wrong_shape(lib: Any) -> None:
     x = lib.tensor([1.0, 2.0], requires_grad=True)
     x.register_hook(lambda g: g[:1])
     (x * 2).sum().backward()
+    # A hook of operators alone runs on the server, and is not waited for.
+    lib.zeros(1).item()
 
 
 def wrong_dtype(lib: Any) -> None:
     x = lib.tensor([1.0, 2.0], requires_grad=True)
     x.register_hook(lambda g: g.double())
     (x * 2).sum().backward()
+    lib.zeros(1).item()
 
 
 def too_few(lib: Any) -> None:
@@ -378,6 +382,79 @@ def test_large_gradients_stay_on_the_server_unless_they_are_read(session: gw.Ses
     x.register_hook(lambda g: seen.append(float(g.numpy()[5, 5])))
     (x * 2).sum().backward()
     assert seen == [2.0]
+
+
+SCALE = 2.0
+
+
+def numbered(scale: float) -> Callable[[Any], Any]:
+    return lambda g: g * scale
+
+
+def changes(gradient: Any) -> Any:
+    gradient *= 2
+    return gradient
+
+
+def branches(gradient: Any) -> Any:
+    return gradient * 2 if SCALE else None
+
+
+THERE: list[Callable[[Any], Any]] = [
+    lambda g: g * 2,
+    lambda g: -g.clamp(-1.5, 1.5) + 3,
+    lambda g: gw.tanh(g).abs() ** 2,
+    lambda g: gw.nn.functional.relu(g - 1),
+    lambda g: g[0:2].square(),
+]
+HERE: list[Callable[[Any], Any]] = [
+    lambda g: None,
+    lambda g: g * SCALE,
+    lambda g: g * float(g.sum()),
+    lambda g: print(g),
+    lambda g: g * g.shape[0],
+    lambda g: g.mul_(2),
+    numbered(2.0),
+    changes,
+    branches,
+]
+
+
+@pytest.mark.parametrize("hook", THERE, ids=range(len(THERE)))
+def test_hooks_of_operators_alone_run_on_the_server(
+    session: gw.Session, hook: Callable[[Any], Any]
+) -> None:
+    x = gw.tensor([2.0, -3.0], requires_grad=True)
+    handle = x.register_hook(hook)
+    assert not session.hooks
+    before = session.traffic.sequences
+    (x * x).sum().backward()
+    assert session.traffic.sequences == before
+    assert x.grad is not None
+    assert x.grad.tolist() == hook(gw.tensor([4.0, -6.0])).tolist()
+    handle.remove()
+    x.grad = None
+    (x * x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [4.0, -6.0]
+
+
+@pytest.mark.parametrize("hook", HERE, ids=range(len(HERE)))
+def test_hooks_that_do_more_run_here(session: gw.Session, hook: Callable[[Any], Any]) -> None:
+    x = gw.tensor([2.0, -3.0], requires_grad=True)
+    x.register_hook(hook)
+    assert len(session.hooks) == 1
+    (x * x).sum().backward()
+    assert x.grad is not None
+
+
+def test_hooks_on_the_server_are_differentiated_too() -> None:
+    x = gw.tensor([2.0], requires_grad=True)
+    x.register_hook(lambda g: g * g)
+    (first,) = gw.autograd.grad(x**3, x, create_graph=True)
+    (second,) = gw.autograd.grad(first, x)
+    assert first.item() == 144
+    # The hook sees the second derivative, 288, as well.
+    assert second.item() == 288**2
 
 
 def test_a_hook_ends_with_what_it_is_registered_on(session: gw.Session) -> None:
@@ -524,6 +601,54 @@ def test_a_lost_connection_fails_the_backward_and_nothing_else(address: str) -> 
         (x * 3).backward()
         assert x.grad is not None and x.grad.item() == 3
     proxy.close()
+
+
+# ---------------------------------------------------------- event loops
+
+
+async def test_hooks_of_event_loops_run_in_threads_and_may_read(address: str) -> None:
+    async with gw.aio.connect(address):
+        x = gw.tensor([3.0, 4.0], requires_grad=True)
+        threads = []
+
+        def clip(gradient: gw.Tensor) -> gw.Tensor:
+            threads.append(threading.current_thread())
+            return gradient / float((gradient * gradient).sum().sqrt())
+
+        x.register_hook(clip)
+        (x * x).sum().backward()
+        found = await gw.aio.fetch(await x.get_grad())  # type: ignore[attr-defined]
+        assert found.tolist() == pytest.approx([0.6, 0.8])
+        assert threads != [threading.current_thread()]
+
+
+async def test_hooks_of_event_loops_may_be_coroutines(address: str) -> None:
+    async with gw.aio.connect(address):
+        x = gw.tensor([3.0, 4.0], requires_grad=True)
+
+        async def clip(gradient: Any) -> Any:
+            return gradient / await (gradient * gradient).sum().sqrt().item()
+
+        x.register_hook(clip)
+        (x * x).sum().backward()
+        found = await gw.aio.fetch(await x.get_grad())  # type: ignore[attr-defined]
+        assert found.tolist() == pytest.approx([0.6, 0.8])
+
+
+async def test_what_a_hook_raises_is_raised_where_the_loop_waits(address: str) -> None:
+    async with gw.aio.connect(address):
+        x = gw.tensor([1.0], requires_grad=True)
+
+        def broken(gradient: gw.Tensor) -> None:
+            raise MineError
+
+        handle = x.register_hook(broken)
+        (x * 2).backward()
+        with pytest.raises(MineError):
+            await x.get_grad()  # type: ignore[attr-defined]
+        handle.remove()
+        (x * 3).backward()
+        assert (await gw.aio.fetch(await x.get_grad())).tolist() == [3.0]  # type: ignore[attr-defined]
 
 
 # ----------------------------------------------------------- over the wire
