@@ -16,15 +16,18 @@ import numpy as np
 
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import WireError, array_from_payload, dtype_from_wire, payload_at
-from gradwire_engine.autograd import backward, grad
 from gradwire_engine.context import grad_mode, use
 from gradwire_engine.errors import EngineError
-from gradwire_engine.forward import jvp
-from gradwire_engine.functions import checkpoint, custom_function
-from gradwire_engine.jacobians import forward_jacobian, jacobian
 from gradwire_engine.program import Program
 from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
+from gradwire_server.derivatives import (
+    backward_step,
+    checkpoint_step,
+    custom_function_step,
+    grad_step,
+    jvp_step,
+)
 from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError, failure_of, internal, malformed
 from gradwire_server.graph_steps import (
@@ -37,7 +40,6 @@ from gradwire_server.graph_steps import (
 )
 from gradwire_server.hooks import Call, Line
 from gradwire_server.limits import exceeded, message_too_large
-from gradwire_server.programs import program_of, require_name
 from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
 
 Steps = Sequence[pb.Step]
@@ -263,7 +265,7 @@ class Execution:
                 self._workspace.poison_from(handles[0], failure)
         return True
 
-    def _spend(self, flops: int, field: str) -> None:
+    def spend(self, flops: int, field: str) -> None:
         """Count a step's estimated work.
 
         Raises:
@@ -322,7 +324,7 @@ class Execution:
         self, program: Program, gradients: list[Tensor | None], creates_graph: bool
     ) -> list[Tensor | None]:
         """Run a hook that is a program, on gradients on their way."""
-        self._spend(len(program.instructions) * STEP_FLOPS, "register_hook.program")
+        self.spend(len(program.instructions) * STEP_FLOPS, "register_hook.program")
         given = [each for each in gradients if each is not None]
         if len(given) != program.inputs:
             raise ServiceError(
@@ -334,7 +336,7 @@ class Execution:
         with grad_mode(creates_graph):
             return program.run(given)
 
-    def _may_call_client(self) -> None:
+    def may_call_client(self) -> None:
         """Leave the place where waiting would hold up others, if a hook may need to wait."""
         if self._workspace.hooks.waiting and self.line is not None and not self._sleeps:
             raise _MaySleepError
@@ -378,7 +380,7 @@ class Execution:
         self._flops += flops
         if flops > self._heavy or self._flops > self._max_flops:
             self._flops -= flops
-            self._spend(flops, "op")
+            self.spend(flops, "op")
         if workspace.bytes_bound > self._max_bytes or workspace.nodes_bound >= self._max_nodes:
             workspace.require_capacity("op")
         if plan.mutates:
@@ -430,7 +432,7 @@ class Execution:
             field = "put.payload"
             payload = payload_at(self._payloads, message.payload)
             field = "put.shape" if min(shape, default=0) < 0 else "put.payload"
-            self._spend(elements, field)
+            self.spend(elements, field)
             array = array_from_payload(
                 message.dtype, shape, payload, writable=size <= _COPIED_PUT_BYTES
             )
@@ -446,196 +448,17 @@ class Execution:
         if message.requires_grad:
             workspace.grad_bytes += size
 
-    def _backward(self, message: pb.Backward) -> None:
-        tensors = self._tensors_at(
-            message.tensors, "backward.tensors", message.edges, "backward.edges"
-        )
-        if not tensors:
-            raise _names_none("backward.tensors")
-        gradients = self._named_or_none(message.gradients, "backward.gradients") or None
-        inputs = None
-        if message.HasField("inputs"):
-            inputs = self._named(message.inputs.tensors, "backward.inputs.tensors")
-        keep = message.retain_graph if message.HasField("retain_graph") else None
-        self._may_call_client()
-        self._spend_on_backward("backward")
-        self._builder.settle()
-        try:
-            backward(
-                tensors,
-                gradients,
-                retain_graph=keep,
-                create_graph=message.create_graph,
-                inputs=inputs,
-            )
-        except EngineError as error:
-            raise _of_backward(error, "backward", "tensors", "gradients", "inputs") from None
-        self._count_backward(message.create_graph, keep)
-
-    def _grad(self, message: pb.Grad) -> None:
-        workspace = self._workspace
-        outputs = self._tensors_at(
-            message.outputs, "grad.outputs", message.output_edges, "grad.output_edges"
-        )
-        if not outputs:
-            raise _names_none("grad.outputs")
-        inputs = self._tensors_at(
-            message.inputs, "grad.inputs", message.input_edges, "grad.input_edges"
-        )
-        grad_outputs = self._named_or_none(message.grad_outputs, "grad.grad_outputs") or None
-        variables = None
-        if message.HasField("variables"):
-            variables = self._named(message.variables.tensors, "grad.variables.tensors")
-        first = message.output
-        made = range(first, first + len(inputs))
-        workspace.require_free(made, "grad.output")
-        keep = message.retain_graph if message.HasField("retain_graph") else None
-        create_graph = message.create_graph
-        options: dict[str, Any] = {
-            "retain_graph": keep,
-            "create_graph": create_graph,
-            "allow_unused": message.allow_unused if message.HasField("allow_unused") else None,
-            "materialize_grads": message.materialize_grads,
-            "variables": variables,
-        }
-        passes = 1
-        if message.is_jacobian:
-            _require_alone(message.outputs, message.grad_outputs, "grad", "outputs", "grad_outputs")
-            passes = outputs[0].data.size
-        elif message.is_grads_batched and grad_outputs and grad_outputs[0] is not None:
-            passes = grad_outputs[0].shape[0] if grad_outputs[0].ndim else 1
-        self._may_call_client()
-        self._spend_on_backward("grad", passes)
-        # Hooks may change tensors in place.
-        self._builder.settle()
-        try:
-            if message.is_jacobian:
-                gradients = jacobian(outputs[0], inputs, **options)
-            else:
-                gradients = grad(
-                    outputs,
-                    inputs,
-                    grad_outputs,
-                    is_grads_batched=message.is_grads_batched,
-                    **options,
-                )
-        except EngineError as error:
-            raise _of_backward(error, "grad", "outputs", "grad_outputs", "inputs") from None
-        self._count_derivatives(gradients, create_graph, keep, variables)
-        for handle, gradient in zip(made, gradients, strict=True):
-            self._make(handle, gradient)
-
-    def _jvp(self, message: pb.Jvp) -> None:
-        workspace = self._workspace
-        outputs = self._named(message.outputs, "jvp.outputs")
-        if not outputs:
-            raise _names_none("jvp.outputs")
-        inputs = self._named(message.inputs, "jvp.inputs")
-        tangents = self._named(message.tangents, "jvp.tangents")
-        variables = None
-        if message.HasField("variables"):
-            variables = self._named(message.variables.tensors, "jvp.variables.tensors")
-        first = message.output
-        made = range(first, first + len(outputs))
-        workspace.require_free(made, "jvp.output")
-        create_graph = message.create_graph
-        passes = 1
-        if message.is_jacobian:
-            _require_alone(message.inputs, message.tangents, "jvp", "inputs", "tangents")
-            passes = inputs[0].data.size
-        self._may_call_client()
-        # Each goes through a backward that was recorded, which is about twice as long.
-        self._spend_on_backward("jvp", 1 + 2 * passes)
-        # Hooks may change tensors in place.
-        self._builder.settle()
-        results: Sequence[Tensor]
-        try:
-            if message.is_jacobian:
-                results = forward_jacobian(
-                    outputs, inputs[0], create_graph=create_graph, variables=variables
-                )
-            else:
-                results = jvp(
-                    outputs, inputs, tangents, create_graph=create_graph, variables=variables
-                )
-        except EngineError as error:
-            raise _of_backward(error, "jvp", "outputs", "tangents", "inputs") from None
-        self._count_derivatives(results, create_graph, True, variables)
-        for handle, tangent in zip(made, results, strict=True):
-            self._make(handle, tangent)
-
-    def _custom_function(self, message: pb.CustomFunction) -> None:
-        settings = self._workspace.settings
-        inputs = self._named(message.inputs, "custom_function.inputs")
-        outputs = self._named(message.outputs, "custom_function.outputs")
-        saved = self._named(message.saved, "custom_function.saved")
-        name = require_name(message.name, "custom_function.name")
-        backward = program_of(message.backward, "custom_function.backward", settings.max_steps)
-        _require_count(
-            backward.inputs, len(saved) + len(outputs), "custom_function.backward.inputs"
-        )
-        _require_count(len(backward.outputs), len(inputs), "custom_function.backward.outputs")
-        for at, output in enumerate(outputs):
-            if output.requires_grad:
-                raise ServiceError(
-                    "BAD_VALUE",
-                    "an output of a custom function has a graph already; compute it under no_grad",
-                    field=f"custom_function.outputs[{at}]",
-                )
-        custom_function(
-            name,
-            inputs,
-            outputs,
-            saved,
-            backward,
-            once_differentiable=message.once_differentiable,
-        )
-        self._workspace.work += STEP_FLOPS * (1 + len(backward.instructions))
-        self._workspace.nodes_bound += 1
-
-    def _checkpoint(self, message: pb.Checkpoint) -> None:
-        workspace = self._workspace
-        inputs = self._named(message.inputs, "checkpoint.inputs")
-        program = program_of(message.program, "checkpoint.program", workspace.settings.max_steps)
-        _require_count(program.inputs, len(inputs), "checkpoint.program.inputs")
-        if None in program.outputs:
-            raise ServiceError(
-                "BAD_VALUE",
-                "each output of a checkpointed program must be there",
-                field="checkpoint.program.outputs",
-            )
-        made = range(message.output, message.output + len(program.outputs))
-        workspace.require_free(made, "checkpoint.output")
-        if self._inline:
-            raise _TooHeavyError
-        outputs = checkpoint(program, inputs)
-        for handle, output in zip(made, outputs, strict=True):
-            self._make(handle, output)
-        # The backward runs the program again, with a graph of its own.
-        workspace.work += 3 * STEP_FLOPS * len(program.instructions)
-        workspace.nodes_bound += 1
-
-    def _spend_on_backward(self, field: str, passes: int = 1) -> None:
+    def spend_on_backward(self, field: str, passes: int = 1) -> None:
+        """Count the estimated work of passes through the whole graph."""
         workspace = self._workspace
         flops = 2 * passes * workspace.work
         if self._max_flops < self._flops + flops <= self._heavy:
             workspace.audit()
             flops = 2 * passes * workspace.work
-        self._spend(flops, field)
+        self.spend(flops, field)
 
-    def _count_derivatives(
-        self,
-        found: Sequence[Tensor | None],
-        create_graph: bool,
-        keep: bool | None,
-        variables: Sequence[Tensor] | None,
-    ) -> None:
-        """Count what passes for new tensors left."""
-        if variables is not None:
-            create_graph = any(each is not None and each.requires_grad for each in found)
-        self._count_backward(create_graph, keep)
-
-    def _count_backward(self, create_graph: bool, keep: bool | None) -> None:
+    def count_backward(self, create_graph: bool, keep: bool | None) -> None:
+        """Count what a pass left behind."""
         self._workspace.count_backward(create_graph, create_graph if keep is None else keep)
 
     def _fetch(self, message: pb.Fetch) -> None:
@@ -660,10 +483,10 @@ class Execution:
             failure = message_too_large(size, maximum, "the answer to this sequence")
             failure.field = "fetch.tensors"
             raise failure
-        self._spend(size // 4, "fetch")
+        self.spend(size // 4, "fetch")
         names: dict[int, int] = {}
         if message.bases:
-            self._spend(len(workspace.tensors), "fetch.bases")
+            self.spend(len(workspace.tensors), "fetch.bases")
             names = {id(tensor): handle for handle, tensor in workspace.tensors.items()}
         for handle, tensor, value in found:
             if tensor is None:
@@ -689,7 +512,7 @@ class Execution:
         self._workspace.grad_bytes += tensor.data.nbytes
 
     def _get_grad(self, message: pb.GetGrad) -> None:
-        tensors = self._named(message.tensors, "get_grad.tensors")
+        tensors = self.named(message.tensors, "get_grad.tensors")
         outputs = message.outputs[:]
         if len(outputs) != len(tensors):
             raise ServiceError(
@@ -701,7 +524,7 @@ class Execution:
             )
         self._workspace.require_free(outputs, "get_grad.outputs")
         for handle, tensor in zip(outputs, tensors, strict=True):
-            self._make(handle, tensor.grad)
+            self.make(handle, tensor.grad)
 
     def _set_grad(self, message: pb.SetGrad) -> None:
         tensor = self._workspace.tensor(message.tensor, "set_grad.tensor")
@@ -709,13 +532,23 @@ class Execution:
         with _At("set_grad.grad"):
             tensor.set_grad(gradient)
 
-    # -------------------------------------------------------------- handles
+    # -------------------------------------------------------- for step kinds
 
-    def _named(self, handles: Sequence[int], field: str) -> list[Tensor]:
+    def settle(self) -> None:
+        """Take the values that were fetched as they are now: the next step may change them."""
+        self._builder.settle()
+
+    def leave_loop(self) -> None:
+        """Go on in a thread, if this is the event loop."""
+        if self._inline:
+            raise _TooHeavyError
+
+    def named(self, handles: Sequence[int], field: str) -> list[Tensor]:
+        """The tensors that handles name; `field` is where they are named."""
         tensor = self._workspace.tensor
         return [tensor(handle, f"{field}[{at}]") for at, handle in enumerate(handles)]
 
-    def _tensors_at(
+    def tensors_at(
         self,
         handles: Sequence[int],
         field: str,
@@ -724,17 +557,19 @@ class Execution:
     ) -> list[Tensor]:
         """Tensors by handle; 0 stands for the next of the edges."""
         if not edges:
-            return self._named(handles, field)
+            return self.named(handles, field)
         return tensors_or_edges(self._workspace, handles, field, edges, edge_field)
 
-    def _named_or_none(self, handles: Sequence[int], field: str) -> list[Tensor | None]:
+    def named_or_none(self, handles: Sequence[int], field: str) -> list[Tensor | None]:
+        """The same, where 0 stands for none."""
         tensor = self._workspace.tensor
         return [
             tensor(handle, f"{field}[{at}]") if handle else None
             for at, handle in enumerate(handles)
         ]
 
-    def _make(self, handle: int, tensor: Tensor | None) -> None:
+    def make(self, handle: int, tensor: Tensor | None) -> None:
+        """Let a handle name a result, or hold none."""
         if tensor is None:
             self._workspace.blanks[handle] = ABSENT
         else:
@@ -760,71 +595,12 @@ class _At:
             raise failure from None
 
 
-def _require_count(given: int, expected: int, field: str) -> None:
-    if given != expected:
-        raise ServiceError(
-            "WRONG_ARITY",
-            f"{field} names {given}, and there must be {expected}",
-            field=field,
-            metadata={"given": given, "expected": expected},
-        )
-
-
-def _names_none(field: str) -> ServiceError:
-    return ServiceError(
-        "WRONG_ARITY",
-        f"{field} names no tensor; there must be at least one to go backward from",
-        field=field,
-    )
-
-
-def _require_alone(
-    tensors: Sequence[int], directions: Sequence[int], step: str, field: str, other: str
-) -> None:
-    """Refuse a Jacobian of several tensors, or with directions besides the unit ones."""
-    if len(tensors) != 1:
-        raise ServiceError(
-            "WRONG_ARITY",
-            f"is_jacobian takes one tensor in {field}, not {len(tensors)}; use one step for each",
-            field=f"{step}.{field}",
-            metadata={"given": len(tensors)},
-        )
-    if directions:
-        raise ServiceError(
-            "BAD_VALUE",
-            f"is_jacobian goes along every unit direction itself; leave out {other}",
-            field=f"{step}.{other}",
-        )
-
-
-def _of_backward(
-    error: EngineError, step: str, roots: str, seeds: str, inputs: str
-) -> ServiceError:
-    """The failure of a backward, with the field that the engine's error is about."""
-    failure = failure_of(error)
-    match error.reason:
-        case "NO_GRAPH":
-            at = f"{roots}[{error.metadata['tensor']}]"
-        case "NON_SCALAR_ROOT" | "GRADIENT_SHAPE" | "GRADIENT_DTYPE" | "WRONG_ARITY":
-            at = seeds
-        case "UNUSED_INPUT" | "INPUT_NO_GRAD":
-            at = f"{inputs}[{error.metadata['input']}]"
-        case "NO_INPUTS":
-            at = inputs
-        case "BAD_VALUE":
-            at = error.argument or "allow_unused"
-        case _:
-            at = roots
-    failure.field = f"{step}.{at}"
-    return failure
-
-
 _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "op": Execution._op,
     "put": Execution._put,
-    "backward": Execution._backward,
-    "grad": Execution._grad,
-    "jvp": Execution._jvp,
+    "backward": backward_step,
+    "grad": grad_step,
+    "jvp": jvp_step,
     "fetch": Execution._fetch,
     "release": Execution._release,
     "requires_grad": Execution._requires_grad,
@@ -834,6 +610,6 @@ _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "register_hook": lambda run, message: register_hook(run.workspace, message),
     "remove_hook": lambda run, message: run.workspace.hooks.remove(message.hook),
     "get_saved": lambda run, message: get_saved(run.workspace, message),
-    "custom_function": Execution._custom_function,
-    "checkpoint": Execution._checkpoint,
+    "custom_function": custom_function_step,
+    "checkpoint": checkpoint_step,
 }
