@@ -5,7 +5,7 @@ cotangent v, Re⟨v, f(x + εu) - f(x - εu)⟩ / 2ε must be Re⟨VJP(v), u⟩,
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from gradwire_engine import Context, Tensor, grad, use
+from gradwire_engine import Context, Tensor, grad, operators, use
+from gradwire_engine.declare import elementwise
+from gradwire_engine.operator import Operator
 from tests.parity.oracle import ENTRIES, Call, Entry, Sides, run_ours
 
 EPSILON = 1e-6
@@ -217,14 +219,19 @@ def check(
         assert abs(found - slope) <= allowed, f"{what}: {found}, central differences give {slope}"
 
 
-def test_the_checker_sees_a_wrong_gradient() -> None:
-    """A rule that is off by a hundredth, to know that the tests above can fail."""
-    from gradwire_engine.declare import elementwise
-
-    wrong = elementwise(
+@pytest.fixture
+def wrong_square() -> Iterator[Operator]:
+    """A square whose rule is off by a hundredth; declared for one test."""
+    made = elementwise(
         "wrong_square(Tensor self) -> Tensor", np.square, lambda F, self: 1.98 * self
     )
+    yield made
+    del operators[made.name]
+
+
+def test_the_checker_sees_a_wrong_gradient(wrong_square: Operator) -> None:
+    """To know that the tests above can fail."""
     generator = np.random.default_rng(0)
     leaves = [leaf(generator.standard_normal(5))]
     with pytest.raises(AssertionError, match="central differences"):
-        check(lambda inputs: [wrong(*inputs)], leaves, [np.ones(5)], generator, "wrong")
+        check(lambda inputs: [wrong_square(*inputs)], leaves, [np.ones(5)], generator, "wrong")
