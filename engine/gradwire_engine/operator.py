@@ -119,8 +119,6 @@ class Operator:
     def __repr__(self) -> str:
         return f"<operator {self.schema}>"
 
-    # -------------------------------------------------------------- binding
-
     def bind(self, inputs: Sequence[int], attributes: Mapping[str, Any]) -> Bound:
         """Check a call's plain arguments and find the places of its tensors.
 
@@ -220,8 +218,6 @@ class Operator:
         """Run on arguments that are known to be right: tensors and numbers, in schema order."""
         filled = [*args, *self._defaults[len(args) :]]
         return self.call(filled, tuple([None if a.__class__ is Tensor else a for a in filled]))
-
-    # -------------------------------------------------------------- running
 
     def flops(self, args: Sequence[Any]) -> int:
         """Floating-point operations of a call, estimated from the shapes of its arguments."""
@@ -330,8 +326,6 @@ class Operator:
             )
         return error
 
-    # ------------------------------------------------- promotion and shapes
-
     def _preparation(self) -> Callable[[list[Any], Context], None] | None:
         """What brings arguments to one dtype and refuses shapes that do not fit, in place."""
         of_dtypes: Callable[[list[Any], Context], None] | None = {
@@ -412,8 +406,6 @@ class Operator:
                 op=self.name,
                 dtypes=text,
             )
-
-    # ------------------------------------------------------------ recording
 
     def grad_fn_name(self, template: Sequence[Any]) -> str:
         """PyTorch's name of the node that a call with these plain arguments records."""

@@ -234,8 +234,6 @@ class Execution:
             context.grad_enabled = True
             context.inference = False
 
-    # ------------------------------------------------------------- stopping
-
     def check(self) -> None:
         """Raise if the sequence was stopped or its time is up."""
         if self.stop is not None:
@@ -283,8 +281,6 @@ class Execution:
                 "the sequence would take too many floating-point operations",
                 field=field,
             )
-
-    # ---------------------------------------------------------------- hooks
 
     def run_aside(
         self, steps: Steps, payloads: Sequence[memoryview]
@@ -340,8 +336,6 @@ class Execution:
         """Leave the place where waiting would hold up others, if a hook may need to wait."""
         if self._workspace.hooks.waiting and self.line is not None and not self._sleeps:
             raise _MaySleepError
-
-    # ---------------------------------------------------------------- steps
 
     def _op_with_origin(self, message: pb.Op) -> None:
         """Run an operator and let its nodes remember it, for an anomaly in their backward."""
@@ -531,8 +525,6 @@ class Execution:
         gradient = self._workspace.tensor(message.grad, "set_grad.grad") if message.grad else None
         with _At("set_grad.grad"):
             tensor.set_grad(gradient)
-
-    # -------------------------------------------------------- for step kinds
 
     def settle(self) -> None:
         """Take the values that were fetched as they are now: the next step may change them."""

@@ -89,8 +89,6 @@ class AutogradService:
 
         return handle
 
-    # ------------------------------------------------------------ sessions
-
     async def create_session(self, request: pb.CreateSessionRequest) -> pb.CreateSessionResponse:
         """Open a session.
 
@@ -179,8 +177,6 @@ class AutogradService:
         response.expire_time.FromNanoseconds(int(session.expire_time * 1e9))
         return response
 
-    # ----------------------------------------------------------- catalogues
-
     async def get_graph(self, request: pb.GetGraphRequest) -> pb.GetGraphResponse:
         """Read a session's graph, between its sequences.
 
@@ -204,8 +200,6 @@ class AutogradService:
             ServiceError: BAD_VALUE, BAD_PAGE_TOKEN.
         """
         return list_operators(request)
-
-    # ------------------------------------------------------------ sequences
 
     async def run(self, data: bytes, context: Context) -> bytes:
         """Run one sequence; with no session, in one of its own."""
@@ -342,8 +336,6 @@ class AutogradService:
         """Wait until all streams have ended."""
         if self._streams:
             await asyncio.wait(list(self._streams), timeout=seconds)
-
-    # -------------------------------------------------------------- failures
 
     def _require_size(self, data: bytes) -> None:
         maximum = self._settings.max_message_bytes

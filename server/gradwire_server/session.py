@@ -210,8 +210,6 @@ class Session:
         self._closed: ServiceError | None = None
         self._renewed = self._loop.time()
 
-    # --------------------------------------------------------------- lease
-
     def renew(self) -> None:
         """Begin the lease anew."""
         self._renewed = self._loop.time()
@@ -261,8 +259,6 @@ class Session:
         """Wait until nothing runs or waits."""
         while self._task is not None:
             await asyncio.wait([self._task])
-
-    # ----------------------------------------------------------- sequences
 
     def submit(
         self,
@@ -356,8 +352,6 @@ class Session:
         self._start(_Call(function, light, waiting))
         return await waiting
 
-    # --------------------------------------------------------------- actor
-
     def _start(self, job: _Job) -> None:
         if self._running is not None:
             self._queue.append(job)
@@ -429,8 +423,6 @@ class Session:
         self._log.info(
             "sequence failed", session=self.id, reason=error.reason, message=error.message, **facts
         )
-
-    # ---------------------------------------------------------- description
 
     def describe(self) -> pb.Session:
         """The session as clients are told of it."""

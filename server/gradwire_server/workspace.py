@@ -73,8 +73,6 @@ class Workspace:
         self.nodes_bound = 0
         self.grad_bytes = 0
 
-    # ------------------------------------------------------------- handles
-
     def tensor(self, handle: int, field: str) -> Tensor:
         """The tensor that a handle names; `field` is where it was named.
 
@@ -208,8 +206,6 @@ class Workspace:
 
     def __len__(self) -> int:
         return len(self.tensors) + len(self.blanks)
-
-    # ---------------------------------------------------------------- cost
 
     def require_capacity(self, field: str) -> None:
         """Refuse a step that may add to the session while it holds all that it may.

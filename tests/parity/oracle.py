@@ -119,9 +119,6 @@ def _show(value: Any) -> str:
     return repr(value)
 
 
-# -------------------------------------------------------------- conventions
-
-
 def _as_given(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     return name, args, kwargs
 
@@ -211,9 +208,6 @@ def _entries() -> Iterator[Entry]:
 
 
 ENTRIES = tuple(_entries())
-
-
-# -------------------------------------------------------------- both sides
 
 
 @dataclass

@@ -270,9 +270,6 @@ def test_hooks_do_what_they_do_in_pytorch(case: Callable[[Any, list[Any]], Any])
     assert plain(given) == plain(expected)
 
 
-# --------------------------------------------------------------- refusals
-
-
 def wrong_shape(lib: Any) -> None:
     x = lib.tensor([1.0, 2.0], requires_grad=True)
     x.register_hook(lambda g: g[:1])
@@ -352,9 +349,6 @@ def test_a_hook_returns_tensors(session: gw.Session) -> None:
     handle.remove()
     (x * 2).backward()
     assert x.grad is not None and x.grad.item() == 2
-
-
-# -------------------------------------------------- values and round trips
 
 
 def test_the_value_of_a_gradient_comes_with_the_call(session: gw.Session) -> None:
@@ -479,9 +473,6 @@ def test_backward_waits_for_its_hooks(session: gw.Session) -> None:
     assert seen == ["hook", "after"]
 
 
-# ---------------------------------------------------- hooks that go wrong
-
-
 class MineError(Exception):
     pass
 
@@ -603,9 +594,6 @@ def test_a_lost_connection_fails_the_backward_and_nothing_else(address: str) -> 
     proxy.close()
 
 
-# ---------------------------------------------------------- event loops
-
-
 async def test_hooks_of_event_loops_run_in_threads_and_may_read(address: str) -> None:
     async with gw.aio.connect(address):
         x = gw.tensor([3.0, 4.0], requires_grad=True)
@@ -650,8 +638,6 @@ async def test_what_a_hook_raises_is_raised_where_the_loop_waits(address: str) -
         (x * 3).backward()
         assert (await gw.aio.fetch(await x.get_grad())).tolist() == [3.0]  # type: ignore[attr-defined]
 
-
-# ----------------------------------------------------------- over the wire
 
 X, Y, Z, G = 1, 2, 3, 4
 SETUP: tuple[Step, ...] = (
@@ -795,9 +781,6 @@ def test_registrations_that_are_refused(
 ) -> None:
     refused = client.refused(*SETUP, step)
     assert (refused.reason, refused.field) == (reason, f"steps[3].{field}")
-
-
-# ------------------------------------------- clients that stall or vanish
 
 
 def test_a_client_that_stalls_fails_its_backward_and_nothing_else(

@@ -230,9 +230,6 @@ def test_a_hook_on_the_accumulation_of_a_leaf() -> None:
     assert run(gw) == run(torch)
 
 
-# ----------------------------------------------------------- over the wire
-
-
 def test_a_graph_tells_what_its_nodes_keep(client: Client) -> None:
     client.run(
         put(1, [1.0, 2.0], requires_grad=True),

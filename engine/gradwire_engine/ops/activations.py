@@ -160,9 +160,6 @@ elementwise(
 )
 
 
-# ------------------------------------------------------------------ softmax
-
-
 def _require_real(self: np.ndarray, op: str) -> None:
     if self.dtype.kind != "f":
         raise EngineError(

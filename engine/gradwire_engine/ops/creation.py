@@ -149,8 +149,6 @@ nondiff(
 )
 
 
-# ------------------------------------------------------------------- random
-
 Draw = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
 
 

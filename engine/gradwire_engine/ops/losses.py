@@ -55,9 +55,6 @@ general(
 )
 
 
-# -------------------------------------------------- negative log likelihood
-
-
 def _classes_axis(self: np.ndarray) -> int:
     return 0 if self.ndim == 1 else 1
 

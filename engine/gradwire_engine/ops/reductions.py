@@ -95,9 +95,6 @@ linear(
 )
 
 
-# ------------------------------------------------------------------ extrema
-
-
 def _require_elements(self: np.ndarray, op: str, dim: Sequence[int] | None = None) -> None:
     """Refuse to choose among no elements; empty results of other dimensions are no choice."""
     if self.size == 0 and (not dim or dims.count(self.shape, dim) == 0):
@@ -226,9 +223,6 @@ nondiff("all(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", _logi
 nondiff("any(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", _logical(np.any))
 
 
-# ----------------------------------------------------------------- products
-
-
 def _prod(
     self: np.ndarray,
     dim: int | None = None,
@@ -276,9 +270,6 @@ general(
     _product_of_others,
     grad_fn=lambda self, dim, keepdim, dtype: "ProdBackward0" if dim is None else "ProdBackward1",
 )
-
-
-# ------------------------------------------------------------------ spreads
 
 
 def _require_float(self: np.ndarray, op: str) -> None:
@@ -368,9 +359,6 @@ general(
     ),
     places=("torch", "Tensor", "special"),
 )
-
-
-# -------------------------------------------------------------------- norms
 
 
 def _vector_norm(

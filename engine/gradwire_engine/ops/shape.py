@@ -228,9 +228,6 @@ linear(
 )
 
 
-# ------------------------------------------------------------- parts of one
-
-
 def _index_in(index: int, size: int, dim: int) -> int:
     if not -size <= index < size:
         raise EngineError(
@@ -435,9 +432,6 @@ def _stacked(F: Any, gs: Any, self_shape: Any, self_dtype: Any, dim: int) -> Any
 
 
 linear("unbind(Tensor self, int dim=0) -> Tensor[]", _unbind, _stacked, is_view=True)
-
-
-# ----------------------------------------------------------------- many as one
 
 
 def _common(tensors: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -122,9 +122,6 @@ def test_many_arrivals_do_not_change_what_was_borrowed() -> None:
     assert (first.data.item(), second.data.item()) == (4.0, 1.0)
 
 
-# ------------------------------------------------------------------ scalars
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
 def test_gradients_of_no_dimensions_are_arrays(dtype: str) -> None:
     x = leaf(2.0, dtype)
@@ -135,9 +132,6 @@ def test_gradients_of_no_dimensions_are_arrays(dtype: str) -> None:
     assert x.grad.data == 15
     (found,) = grad([x * 5.0], [x], [Tensor(np.ones((), dtype))])
     assert found is not None and isinstance(found.data, np.ndarray)
-
-
-# ---------------------------------------------------------------- read-only
 
 
 def frozen(values: Any) -> np.ndarray:
@@ -179,9 +173,6 @@ def test_an_expanded_tensor_cannot_be_written_to() -> None:
     with pytest.raises(EngineError):
         op("add_", wide, 1.0)
     np.testing.assert_array_equal(x.data, np.ones((2, 1)))
-
-
-# -------------------------------------------------------------- letting go
 
 
 @pytest.fixture
