@@ -203,13 +203,8 @@ async def refresh(tensor: "Tensor") -> None:
         await _read(session, [tensor], SMALL, holders)
 
 
-def resolve_grads(session: "SessionCore", *holders: "Tensor", most_bytes: int = SMALL) -> None:
-    """One round trip: the `.grad` of these tensors and of all others that may have one."""
-    session.finish(read_grads(session, *holders, most_bytes=most_bytes))
-
-
 async def read_grads(session: "SessionCore", *holders: "Tensor", most_bytes: int = SMALL) -> None:
-    """As `resolve_grads`, to be awaited."""
+    """One round trip: the `.grad` of these tensors and of all others that may have one."""
     untold = [each for each in holders if each._known is None or each._known.info is None]
     await _read(session, untold, _ASIDE, holders, most_bytes)
 

@@ -6,7 +6,7 @@ and can be differentiated again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -73,8 +73,3 @@ def fit(F: Interpreter, g: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         if g.dtype != dtype:
             g = F.to(g, dtype)
     return g
-
-
-def as_shape(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Sizes as a shape."""
-    return tuple(int(size) for size in sizes)
