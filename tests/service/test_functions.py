@@ -11,7 +11,7 @@ import torch.utils.checkpoint
 import gradwire as gw
 import gradwire.utils.checkpoint
 from gradwire.autograd import Function
-from gradwire.function import once_differentiable
+from gradwire.autograd.function import once_differentiable
 
 NAMESPACES = [
     pytest.param((gw, Function, gradwire.utils.checkpoint.checkpoint), id="gradwire"),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gradwire import autograd, creation, filled, reading
+from gradwire import creation, filled, reading
 from gradwire import tensors as _tensors
+from gradwire.autograd import gradients
 from gradwire.codec import Array
 from gradwire.func import steps
 from gradwire.operators import functions
@@ -163,7 +164,7 @@ def gradgradcheck(
     def gradient(*args: Any) -> tuple[Tensor, ...]:
         split = len(args) - len(cotangents)
         found = _tensors_of(func(*args[:split]))
-        return autograd.grad(
+        return gradients.grad(
             [found[nr] for nr in chosen],
             [args[nr] for nr in at],
             args[split:],
@@ -322,10 +323,10 @@ class _Check:
         for nr, output in zip(self._chosen, self._outputs, strict=True):
             pair = [filled.randn_like(output) for _ in range(2)]
             options: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
-            together = autograd.grad(
+            together = gradients.grad(
                 [output], self._inputs, [functions.stack(pair)], is_grads_batched=True, **options
             )
-            apart = [autograd.grad([output], self._inputs, [each], **options) for each in pair]
+            apart = [gradients.grad([output], self._inputs, [each], **options) for each in pair]
             stacked = [functions.stack(each) for each in zip(*apart, strict=True)]
             values = reading.values_of([*together, *stacked])
             for at, (a, b) in enumerate(

@@ -1,50 +1,22 @@
-"""`gw.autograd`: backward and grad, as in torch.autograd."""
+"""`backward` and `grad`, as in torch.autograd."""
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from gradwire import autograd_graph as graph
-from gradwire import functional, reading
+from gradwire import reading
 from gradwire import tensors as _tensors
-from gradwire.anomaly import detect_anomaly, set_detect_anomaly
 from gradwire.arguments import wrong_type
+from gradwire.autograd.graph import GradientEdge
 from gradwire.errors import ArgumentError, refused
-from gradwire.function import Function
-from gradwire.gradcheck import GradcheckError, gradcheck, gradgradcheck
-from gradwire.modes import (
-    enable_grad,
-    inference_mode,
-    is_grad_enabled,
-    no_grad,
-    set_grad_enabled,
-)
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
     from gradwire.core import SessionCore
     from gradwire.tensors import Tensor
 
-    Place: TypeAlias = Tensor | graph.GradientEdge
+    Place: TypeAlias = Tensor | GradientEdge
     """Where a backward can start or end."""
-
-__all__ = [
-    "Function",
-    "GradcheckError",
-    "backward",
-    "detect_anomaly",
-    "enable_grad",
-    "functional",
-    "grad",
-    "gradcheck",
-    "gradgradcheck",
-    "graph",
-    "inference_mode",
-    "is_grad_enabled",
-    "no_grad",
-    "set_detect_anomaly",
-    "set_grad_enabled",
-]
 
 
 def backward(
@@ -194,9 +166,9 @@ def _as_tensors(function: str, argument: str, given: object) -> "list[Tensor]":
 
 def _as_places(function: str, argument: str, given: object) -> "list[Place]":
     found: list[Place] = []
-    is_one = isinstance(given, graph.GradientEdge) or not isinstance(given, Sequence)
+    is_one = isinstance(given, GradientEdge) or not isinstance(given, Sequence)
     for each in [given] if is_one else cast("Sequence[object]", given):
-        if not isinstance(each, (_tensors.Tensor, graph.GradientEdge)):
+        if not isinstance(each, (_tensors.Tensor, GradientEdge)):
             raise wrong_type(
                 function, argument, "a tensor, a gradient edge, or a sequence of these", each
             )
@@ -217,7 +189,7 @@ def _edges(places: "Sequence[Place]") -> list[pb.GradientEdge]:
     return [
         pb.GradientEdge(node=place.node.id, nr=place.output_nr)
         for place in places
-        if isinstance(place, graph.GradientEdge) and not place.node.leaf_handle
+        if isinstance(place, GradientEdge) and not place.node.leaf_handle
     ]
 
 
