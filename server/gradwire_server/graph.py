@@ -8,10 +8,10 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import dtype_to_wire
 from gradwire_engine.node import AccumulateGrad, AnyNode
 from gradwire_engine.saved import saved_arrays, saved_attributes
-from gradwire_engine.tensor import Tensor
 from gradwire_server.encode import set_attribute, set_info, set_node_ref
 from gradwire_server.errors import ServiceError
-from gradwire_server.pages import make_token, page_size, read_token
+from gradwire_server.pages import make_token, page_size, read_number
+from gradwire_server.walks import Leaves, Reading, SeenNodes, Walk
 from gradwire_server.workspace import Workspace
 
 
@@ -28,16 +28,15 @@ def read_graph(workspace: Workspace, request: pb.GetGraphRequest) -> pb.GetGraph
         nodes=request.nodes,
         max_depth=request.max_depth,
     ).SerializeToString(deterministic=True)
-    position = read_token(call, request.page_token)
+    position = read_number(call, request.page_token)
     tensors = [
         workspace.tensor(handle, f"tensors[{at}]") for at, handle in enumerate(request.tensors)
     ]
-    starts = [tensor.edge[0] for tensor in tensors if tensor.edge is not None]
-    starts += nodes_by_id(workspace, request.nodes, "nodes")
-    # Numbers rise in order of recording, so a page is found again though nodes were added.
-    found = sorted(_reachable(starts, request.max_depth), key=lambda node: -node.id)
-    if position is not None:
-        found = [node for node in found if node.id < int(position)]
+    reading = workspace.readings.take(request.page_token) if request.page_token else None
+    if reading is None:
+        starts = [node for tensor in tensors if (node := tensor.grad_fn) is not None]
+        starts += nodes_by_id(workspace, request.nodes, "nodes")
+        reading = Reading(Walk(starts, request.max_depth), Leaves(workspace.tensors))
     response = pb.GetGraphResponse()
     for handle, tensor in zip(request.tensors, tensors, strict=True):
         root = response.roots.add()
@@ -46,11 +45,14 @@ def read_graph(workspace: Workspace, request: pb.GetGraphRequest) -> pb.GetGraph
         edge = tensor.gradient_edge()
         if edge is not None:
             set_node_ref(root.gradient_edge, *edge)
-    leaves = _Leaves(workspace)
-    for node in found[:size]:
-        _add_node(response, node, leaves)
-    if len(found) > size:
-        response.next_page_token = make_token(call, str(found[size - 1].id))
+            workspace.seen.add(edge[0])
+    # Numbers rise in order of recording, so a page is found again though nodes were added.
+    found = reading.walk.take(size, before=position)
+    for node in found:
+        _add_node(response, node, reading.leaves, workspace.seen)
+    if found and reading.walk.waiting:
+        response.next_page_token = make_token(call, str(found[-1].id))
+        workspace.readings.keep(response.next_page_token, reading)
     return response
 
 
@@ -63,12 +65,14 @@ def nodes_by_id(workspace: Workspace, ids: Iterable[int], field: str) -> list[An
     wanted = list(ids)
     if not wanted:
         return []
-    missing = set(wanted)
-    found: dict[int, AnyNode] = {}
-    for node in workspace.nodes():
+    seen = {number: workspace.seen.find(number) for number in wanted}
+    found = {number: node for number, node in seen.items() if node is not None}
+    missing = seen.keys() - found.keys()
+    for node in workspace.nodes() if missing else ():
         if node.id in missing:
             missing.discard(node.id)
             found[node.id] = node
+            workspace.seen.add(node)
             if not missing:
                 break
     for at, number in enumerate(wanted):
@@ -82,43 +86,10 @@ def nodes_by_id(workspace: Workspace, ids: Iterable[int], field: str) -> list[An
     return [found[number] for number in wanted]
 
 
-def _reachable(starts: Iterable[AnyNode], max_depth: int) -> list[AnyNode]:
-    """Each node within `max_depth` edges of the starts, once; 0 for no bound."""
-    layer = list(dict.fromkeys(starts))
-    seen: set[AnyNode] = set(layer)
-    reached = list(layer)
-    depth = 0
-    while layer and (not max_depth or depth < max_depth):
-        following: list[AnyNode] = []
-        for node in layer:
-            for edge in node.edges:
-                if edge is not None and edge[0] not in seen:
-                    seen.add(edge[0])
-                    following.append(edge[0])
-        reached += following
-        layer = following
-        depth += 1
-    return reached
-
-
-class _Leaves:
-    """Handles of leaves, looked up only if a page has an AccumulateGrad."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._handles: dict[int, int] | None = None
-
-    def handle_of(self, tensor: Tensor) -> int:
-        """The first handle of a leaf; 0 if none names it."""
-        if self._handles is None:
-            self._handles = {}
-            for handle, each in self._workspace.tensors.items():
-                if each.edge is None:
-                    self._handles.setdefault(id(each), handle)
-        return self._handles.get(id(tensor), 0)
-
-
-def _add_node(response: pb.GetGraphResponse, node: AnyNode, leaves: _Leaves) -> None:
+def _add_node(
+    response: pb.GetGraphResponse, node: AnyNode, leaves: Leaves, seen: SeenNodes
+) -> None:
+    seen.add(node)
     message = response.nodes.add()
     message.id = node.id
     message.name = node.name
@@ -128,6 +99,7 @@ def _add_node(response: pb.GetGraphResponse, node: AnyNode, leaves: _Leaves) -> 
         target = message.next.add()
         if edge is not None:
             set_node_ref(target, *edge)
+            seen.add(edge[0])
     for shape, dtype in node.outputs:
         output = message.outputs.add()
         output.dtype = dtype_to_wire(dtype)  # type: ignore[assignment]

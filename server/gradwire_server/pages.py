@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from typing import Final
 
@@ -14,7 +13,8 @@ _DIGEST_BYTES: Final = 8
 
 def make_token(call: bytes, position: str) -> str:
     """The token of the page after `position`, for a call that says `call` apart from its page."""
-    return base64.urlsafe_b64encode(_digest(call) + position.encode()).decode()
+    held = position.encode()
+    return base64.urlsafe_b64encode(_digest(call, held) + held).decode()
 
 
 def read_token(call: bytes, token: str) -> str | None:
@@ -26,18 +26,21 @@ def read_token(call: bytes, token: str) -> str | None:
     if not token:
         return None
     try:
-        raw = base64.urlsafe_b64decode(token.encode())
-        if raw[:_DIGEST_BYTES] == _digest(call):
-            return raw[_DIGEST_BYTES:].decode()
-    except (binascii.Error, UnicodeError):
+        raw = base64.b64decode(token, altchars=b"-_", validate=True)
+        held = raw[_DIGEST_BYTES:]
+        if raw[:_DIGEST_BYTES] == _digest(call, held):
+            return held.decode()
+    except ValueError:
         pass
-    raise ServiceError(
-        "BAD_PAGE_TOKEN",
-        "the page token is not one that this call gave out; leave it empty for the first page, and "
-        "repeat the other fields unchanged for the next ones",
-        field="page_token",
-        metadata={"page_token": token},
-    )
+    raise _bad_token(token)
+
+
+def read_number(call: bytes, token: str) -> int | None:
+    """As `read_token`, of a position that is a number."""
+    position = read_token(call, token)
+    if position is not None and not position.isdecimal():
+        raise _bad_token(token)
+    return None if position is None else int(position)
 
 
 def page_size(asked: int, default: int, most: int) -> int:
@@ -56,5 +59,18 @@ def page_size(asked: int, default: int, most: int) -> int:
     return min(asked or default, most)
 
 
-def _digest(call: bytes) -> bytes:
-    return hashlib.blake2b(call, digest_size=_DIGEST_BYTES).digest()
+def _bad_token(token: str) -> ServiceError:
+    return ServiceError(
+        "BAD_PAGE_TOKEN",
+        "the page token is not one that this call gave out; leave it empty for the first page, and "
+        "repeat the other fields unchanged for the next ones",
+        field="page_token",
+        metadata={"page_token": token},
+    )
+
+
+def _digest(call: bytes, position: bytes) -> bytes:
+    digest = hashlib.blake2b(call, digest_size=_DIGEST_BYTES)
+    digest.update(len(position).to_bytes(8))
+    digest.update(position)
+    return digest.digest()

@@ -32,7 +32,7 @@ from gradwire_server.hooks import Line
 from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
 from gradwire_server.outbox import Outbox, Outcome, answer_of
-from gradwire_server.pages import make_token, page_size, read_token
+from gradwire_server.pages import make_token, page_size, read_number
 from gradwire_server.session import Host, Session, Work
 from gradwire_server.sessions import Sessions
 
@@ -139,9 +139,8 @@ class AutogradService:
             ServiceError: BAD_VALUE, BAD_PAGE_TOKEN.
         """
         size = page_size(request.page_size, 50, 1000)
-        position = read_token(b"ListSessions", request.page_token)
-        after = -1 if position is None else int(position)
-        sessions = [each for each in self._sessions.list() if each.ordinal > after]
+        after = read_number(b"ListSessions", request.page_token)
+        sessions = [each for each in self._sessions.list() if after is None or each.ordinal > after]
         response = pb.ListSessionsResponse(sessions=await self._describe(sessions[:size]))
         if len(sessions) > size:
             response.next_page_token = make_token(b"ListSessions", str(sessions[size - 1].ordinal))

@@ -19,6 +19,7 @@ from gradwire_server.errors import ServiceError
 from gradwire_server.hooks import ClientHooks
 from gradwire_server.limits import exceeded
 from gradwire_server.settings import Settings
+from gradwire_server.walks import Readings, SeenNodes
 
 ABSENT: Final = "absent"
 """What a handle holds that names a gradient which is not there."""
@@ -46,6 +47,8 @@ class Workspace:
         nodes_bound: the same for nodes of the graph.
         grad_bytes: bytes of the gradients that a backward may leave, or more.
         hooks: of the client.
+        readings: graphs of which a client has some pages.
+        seen: nodes that clients were told of.
     """
 
     __slots__ = (
@@ -56,6 +59,8 @@ class Workspace:
         "grad_bytes",
         "hooks",
         "nodes_bound",
+        "readings",
+        "seen",
         "settings",
         "tensors",
         "work",
@@ -68,6 +73,8 @@ class Workspace:
         self._open_ended: dict[int, ServiceError] = {}
         self.context = _SessionContext(self, seed)
         self.hooks = ClientHooks()
+        self.readings = Readings()
+        self.seen = SeenNodes()
         self.work = 0
         self.bytes_bound = 0
         self.nodes_bound = 0
@@ -198,6 +205,8 @@ class Workspace:
         self.blanks.clear()
         self._open_ended.clear()
         self.hooks.clear()
+        self.readings.clear()
+        self.seen.clear()
 
     @property
     def is_small(self) -> bool:

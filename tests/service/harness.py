@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
+from gradwire_engine.node import Node
 
 DTYPES = {
     np.dtype(name): getattr(pb, f"DTYPE_{name.upper()}")
@@ -363,3 +365,8 @@ class Stream:
     def close(self) -> None:
         """Say that nothing more will be sent."""
         self._requests.put(None)
+
+
+def live_nodes() -> int:
+    """Nodes that are alive in this process, where the server under test runs."""
+    return sum(type(each) is Node for each in gc.get_objects())

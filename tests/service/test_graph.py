@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
+from typing import Any
+
 import grpc
 import pytest
 
 from gradwire.v1 import autograd_pb2 as pb
-from tests.service.harness import Client, Refusal, backward, grad, op, put, refusal_of_call, release
+from gradwire_server.walks import Walk
+from gradwire_server.workspace import Workspace
+from tests.service.harness import (
+    Client,
+    Refusal,
+    backward,
+    grad,
+    live_nodes,
+    op,
+    put,
+    refusal_of_call,
+    release,
+)
 
 X, Y, Z, W = 1, 2, 3, 4
 
@@ -95,6 +111,135 @@ def test_a_page_token_belongs_to_its_call(client: Client) -> None:
     token = graph(client, tensors=[last], page_size=2).next_page_token
     refusal = refused(client, tensors=[last - 1], page_size=2, page_token=token)
     assert (refusal.code_name, refusal.reason) == ("INVALID_ARGUMENT", "BAD_PAGE_TOKEN")
+
+
+def test_a_page_may_be_asked_for_again(client: Client) -> None:
+    last = chain(client, 25)
+    token = graph(client, tensors=[last], page_size=10).next_page_token
+    pages = [graph(client, tensors=[last], page_size=10, page_token=token) for _ in range(3)]
+    assert pages[0] == pages[1] == pages[2]
+    assert pages[0].nodes[0].id < graph(client, tensors=[last]).nodes[9].id
+
+
+def test_nodes_that_are_recorded_between_pages_do_not_disturb(client: Client) -> None:
+    last = chain(client, 25)
+    whole = [node.id for node in graph(client, tensors=[last]).nodes]
+    first = graph(client, tensors=[last], page_size=10)
+    client.run(op("neg", [last], last + 1))
+    rest = graph(client, tensors=[last], page_token=first.next_page_token)
+    assert [node.id for node in (*first.nodes, *rest.nodes)] == whole
+
+
+def forged(token: str) -> str:
+    """A token whose position was changed."""
+    raw = bytearray(base64.urlsafe_b64decode(token))
+    raw[-1] ^= 1
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+@pytest.mark.parametrize(
+    "change", [forged, lambda token: token[:-4], lambda token: token + "AAAA", lambda _: "é"]
+)
+def test_a_page_token_that_is_not_ours_is_refused(client: Client, change: Any) -> None:
+    last = chain(client, 5)
+    token = graph(client, tensors=[last], page_size=2).next_page_token
+    refusal = refused(client, tensors=[last], page_size=2, page_token=change(token))
+    assert (refusal.code_name, refusal.reason) == ("INVALID_ARGUMENT", "BAD_PAGE_TOKEN")
+    assert refusal.field == "page_token"
+
+
+PAGES = 100
+
+
+@pytest.fixture
+def steps_of_walks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each node that a walk passed: the server runs in this process."""
+    passed: list[int] = []
+    step = Walk._step
+
+    def counted(walk: Walk) -> Any:
+        passed.append(walk.waiting)
+        return step(walk)
+
+    monkeypatch.setattr(Walk, "_step", counted)
+    return passed
+
+
+def deep(client: Client, nodes: int) -> int:
+    """A chain of operators."""
+    end = 10 + nodes - 2
+    client.run(put(X, [1.0], requires_grad=True), op("neg", [X], 10))
+    for start in range(10, end, 10_000):
+        made = range(start, min(start + 10_000, end))
+        client.run(*[op("neg", [handle], handle + 1) for handle in made], release(*made))
+    return end
+
+
+def wide(client: Client, nodes: int) -> int:
+    """One operator on very many leaves."""
+    leaves = range(10, 10 + nodes - 1)
+    client.run(*[put(handle, 1.0, requires_grad=True) for handle in leaves])
+    client.run(op("stack", [], Y, tensors=list(leaves)))
+    return Y
+
+
+@pytest.mark.parametrize(("shape", "nodes"), [(deep, 100_000), (wide, 20_000)])
+def test_each_node_of_a_large_graph_is_visited_once_for_all_its_pages(
+    client: Client, steps_of_walks: list[int], shape: Callable[[Client, int], int], nodes: int
+) -> None:
+    root = shape(client, nodes)
+    found, token, pages = [], "", 0
+    while token or not pages:
+        page = graph(client, tensors=[root], page_size=nodes // PAGES, page_token=token)
+        found += [node.id for node in page.nodes]
+        token, pages = page.next_page_token, pages + 1
+    assert (len(found), pages) == (nodes, PAGES)
+    assert found == sorted(set(found), reverse=True)
+    assert len(steps_of_walks) == nodes
+
+
+def test_readers_of_one_graph_do_not_slow_each_other_down(
+    client: Client, steps_of_walks: list[int]
+) -> None:
+    last = chain(client, 999)
+    tokens = ["", "", ""]
+    for _ in range(10):
+        for at, token in enumerate(tokens):
+            page = graph(client, tensors=[last], page_size=100, page_token=token)
+            tokens[at] = page.next_page_token
+    assert tokens == ["", "", ""]
+    assert len(steps_of_walks) == 3 * 1000
+
+
+def test_what_readers_leave_unread_is_forgotten_in_time(
+    client: Client, steps_of_walks: list[int]
+) -> None:
+    last = chain(client, 99)
+    first = graph(client, tensors=[last], page_size=10)
+    for size in range(1, 10):
+        graph(client, tensors=[last], page_size=size)
+    steps_of_walks.clear()
+    page = graph(client, tensors=[last], page_size=10, page_token=first.next_page_token)
+    assert len(page.nodes) == 10
+    assert len(steps_of_walks) == 20
+
+
+def test_a_reader_keeps_no_graph_alive(client: Client) -> None:
+    before = live_nodes()
+    last = chain(client, 5000)
+    assert graph(client, tensors=[last], page_size=10).next_page_token
+    client.run(release(*range(X, last + 1)))
+    assert live_nodes() < before + 100
+
+
+def test_nodes_that_were_told_of_are_found_without_a_search(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = chain(client, 50)
+    (edge,) = graph(client, tensors=[last], max_depth=1).nodes[1].next
+    monkeypatch.delattr(Workspace, "nodes")
+    (node, *_) = graph(client, nodes=[edge.id], max_depth=1).nodes
+    assert node.id == edge.id
 
 
 @pytest.mark.parametrize(("depth", "count"), [(1, 2), (3, 4), (100, 11), (0, 11)])

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-
 from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
-from gradwire_engine.node import Node
-from tests.service.harness import Client, backward, fetch, get_grad, op, put, release
+from tests.service.harness import Client, backward, fetch, get_grad, live_nodes, op, put, release
 
 X, G = 1, 2
 FIRST = 10
 STEPS = 5_000
 SEQUENCES = 40
-
-
-def live_nodes() -> int:
-    return sum(type(each) is Node for each in gc.get_objects())
 
 
 def test_a_chain_of_200_000_operators_goes_forward_and_backward(
