@@ -53,6 +53,7 @@ from gradwire.filled import (
     zeros_like,
 )
 from gradwire.inspection import fetch, graph
+from gradwire.memory import retain_memory
 from gradwire.modes import is_grad_enabled, is_inference_mode_enabled
 from gradwire.operators import functions
 from gradwire.operators.functions import *  # noqa: F403 (the names are those of its __all__)
@@ -129,6 +130,7 @@ __all__ = [
     "randint",
     "randn",
     "randn_like",
+    "retain_memory",
     "set_default_dtype",
     "set_grad_enabled",
     "short",

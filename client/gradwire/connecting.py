@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 
-from gradwire import current, embedded, lease, wire
+from gradwire import current, embedded, lease, memory, wire
 from gradwire.core import Terms
 from gradwire.errors import DeadlineError, UnavailableError
 from gradwire.session import Session
@@ -47,6 +47,7 @@ def connect(
         OverloadedError: the server has as many sessions as it admits.
         ImportError: no address is given, and the server's packages are not installed.
     """
+    memory.retain_as_told()
     is_embedded = address is None
     target = embedded.acquire() if address is None else address
     all_options = [*CHANNEL_OPTIONS, *options]

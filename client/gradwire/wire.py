@@ -4,6 +4,9 @@ A message is a protobuf *header* followed by its payloads. On the wire the paylo
 message's last field, `repeated bytes payloads = 15`, so any protobuf library reads and writes
 the same bytes; here they are appended to and split off the header by hand, because protobuf's
 own `bytes` fields copy tensor data twice on the way in and once on the way out.
+
+Large payloads begin at multiples of `ALIGNMENT` bytes, for which `bytes padding = 14` goes before
+them. A receiver's buffer is aligned too, so its arrays are views of the message as it came.
 """
 
 import math
@@ -34,6 +37,12 @@ LIST_OPERATORS: Final = f"/{SERVICE}/ListOperators"
 
 PAYLOADS_TAG: Final = 15 << 3 | 2
 """The byte that precedes each payload: field 15, length-delimited."""
+
+PADDING_TAG: Final = 14 << 3 | 2
+"""The byte that begins what may lie between payloads: field 14, length-delimited."""
+
+ALIGNMENT: Final = 64
+"""Payloads that are not small begin at multiples of so many bytes: a cache line."""
 
 MAX_RANK: Final = 64
 """NumPy's bound on the number of dimensions; servers may admit fewer."""
@@ -217,10 +226,15 @@ def encode_message(header: Message, payloads: Iterable[Payload] = ()) -> bytes:
 def join_message(header: bytes, payloads: Iterable[Payload]) -> bytes:
     """The bytes of a message: those of its header, and `payloads` as its field 15."""
     parts: list[Payload] = [header]
+    at = len(header)
     for payload in payloads:
         length = len(payload) if isinstance(payload, bytes) else payload.nbytes
-        parts.append(_PAYLOADS + varint(length))
+        before = _PAYLOADS + varint(length)
+        if length > _SMALL:
+            before = _PADDINGS[-(at + len(before)) % ALIGNMENT] + before
+        parts.append(before)
         parts.append(payload)
+        at += len(before) + length
     return header if len(parts) == 1 else b"".join(parts)
 
 
@@ -232,12 +246,27 @@ def varint(number: int) -> bytes:
 
 
 _PAYLOADS: Final = bytes((PAYLOADS_TAG,))
+
+
+def _padding(gap: int) -> bytes:
+    """A field that fills `gap` bytes: its tag, its length, and zeros; one more round for 1."""
+    if gap == 0:
+        return b""
+    zeros = (gap if gap > 1 else gap + ALIGNMENT) - 2
+    return bytes((PADDING_TAG, zeros)) + bytes(zeros)
+
+
+_PADDINGS: Final = [_padding(gap) for gap in range(ALIGNMENT)]
+
 # Two digits of a varint, seven bits each, as the last ones and as such that more follow.
 _TABLE: Final = 1 << 14
 _GOING_ON: Final = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(_TABLE)]
 _ENDING: Final = [
     bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(_TABLE)
 ]
+
+
+_TAIL_TAGS: Final = frozenset((PAYLOADS_TAG, PADDING_TAG))
 
 
 def split_message(message_class: type[M], data: bytes) -> tuple[M, list[memoryview]]:
@@ -256,6 +285,7 @@ def split_message(message_class: type[M], data: bytes) -> tuple[M, list[memoryvi
     header = _parse(message_class, data)
     views = [memoryview(payload) for payload in getattr(header, "payloads", ())]
     header.ClearField("payloads")
+    header.ClearField("padding")
     return header, views
 
 
@@ -271,13 +301,13 @@ def _malformed(what: str) -> WireError:
 
 
 def _first_payload(data: bytes) -> int | None:
-    """Offset of the first payload's tag, the end where there is none; None if unusually written."""
+    """Where payloads and padding begin, the end if there are none; None if unusually written."""
     at, end = 0, len(data)
     while at < end:
-        if data[at] == PAYLOADS_TAG:
+        if data[at] in _TAIL_TAGS:
             return at
         tag, at = _varint(data, at)
-        if tag == PAYLOADS_TAG:
+        if tag in _TAIL_TAGS:
             return None
         match tag & 7:
             case 0:
@@ -299,12 +329,14 @@ def _payloads_from(data: bytes, at: int) -> list[memoryview] | None:
     view, end = memoryview(data), len(data)
     payloads = []
     while at < end:
-        if data[at] != PAYLOADS_TAG:
+        tag = data[at]
+        if tag not in _TAIL_TAGS:
             return None
         length, at = _varint(data, at + 1)
         if at + length > end:
             raise _malformed("list of payloads: it ends early")
-        payloads.append(view[at : at + length])
+        if tag == PAYLOADS_TAG:
+            payloads.append(view[at : at + length])
         at += length
     return payloads
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import gradwire_engine.ops  # noqa: F401 - declares the operators
+from gradwire.memory import retain_memory
 from gradwire.wire import SERVICE
 from gradwire_server import __version__
 from gradwire_server.limits import Admission
@@ -142,6 +143,8 @@ def serve(settings: Settings) -> None:
     Raises:
         OSError: if the address cannot be listened on.
     """
+    if settings.retained_bytes:
+        retain_memory(settings.retained_bytes, one_arena=True)
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Graphs are free of cycles, so that the collector finds next to nothing; run at its usual
     # rate it would go through every node again and again, at a third of the cost of recording.

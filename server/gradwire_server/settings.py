@@ -35,6 +35,12 @@ class Settings(BaseSettings):
         30.0, ge=0, description="Time for accepted sequences to finish at shutdown."
     )
 
+    retained_bytes: int = Field(
+        512 * MIB,
+        ge=0,
+        description="Freed memory kept for the next large tensors, with glibc; 0: none.",
+    )
+
     threads: int = Field(
         0, ge=0, description="Threads for heavy sequences; 0: one a processor core."
     )

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from gradwire import current, embedded, lease, wire
+from gradwire import current, embedded, lease, memory, wire
 from gradwire.aio.session import Session
 from gradwire.aio.transport import unary
 from gradwire.connecting import nobody_at, pairs_of, request_for
@@ -79,6 +79,7 @@ def connect(
     """
 
     async def opening() -> Session:
+        memory.retain_as_told()
         is_embedded = address is None
         target = await asyncio.to_thread(embedded.acquire) if address is None else address
         all_options = [*CHANNEL_OPTIONS, *options]

@@ -293,48 +293,56 @@ class Limits(_message.Message):
     def __init__(self, max_message_bytes: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_tensor_elements: _Optional[int] = ..., max_rank: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_session_tensors: _Optional[int] = ..., max_session_nodes: _Optional[int] = ..., max_sequence_flops: _Optional[int] = ..., max_queued_sequences: _Optional[int] = ..., max_queued_bytes: _Optional[int] = ...) -> None: ...
 
 class RunRequest(_message.Message):
-    __slots__ = ("session_id", "sequence", "payloads")
+    __slots__ = ("session_id", "sequence", "padding", "payloads")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     sequence: Sequence
+    padding: bytes
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., padding: _Optional[bytes] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RunResponse(_message.Message):
-    __slots__ = ("result", "payloads")
+    __slots__ = ("result", "padding", "payloads")
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     result: SequenceResult
+    padding: bytes
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., padding: _Optional[bytes] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RunStreamRequest(_message.Message):
-    __slots__ = ("session_id", "sequence", "cancel", "hook_answer", "payloads")
+    __slots__ = ("session_id", "sequence", "cancel", "hook_answer", "padding", "payloads")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     HOOK_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     sequence: Sequence
     cancel: Cancel
     hook_answer: HookAnswer
+    padding: bytes
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., hook_answer: _Optional[_Union[HookAnswer, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., hook_answer: _Optional[_Union[HookAnswer, _Mapping]] = ..., padding: _Optional[bytes] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RunStreamResponse(_message.Message):
-    __slots__ = ("result", "hook_call", "hook_result", "payloads")
+    __slots__ = ("result", "hook_call", "hook_result", "padding", "payloads")
     RESULT_FIELD_NUMBER: _ClassVar[int]
     HOOK_CALL_FIELD_NUMBER: _ClassVar[int]
     HOOK_RESULT_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     result: SequenceResult
     hook_call: HookCall
     hook_result: HookResult
+    padding: bytes
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., hook_call: _Optional[_Union[HookCall, _Mapping]] = ..., hook_result: _Optional[_Union[HookResult, _Mapping]] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., hook_call: _Optional[_Union[HookCall, _Mapping]] = ..., hook_result: _Optional[_Union[HookResult, _Mapping]] = ..., padding: _Optional[bytes] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("number",)

@@ -48,6 +48,47 @@ def test_what_protobuf_writes_is_split(header: pb.RunStreamRequest, payloads: li
     assert [bytes(view) for view in views] == payloads
 
 
+large_payload_lists = st.lists(
+    st.one_of(st.binary(max_size=9), st.integers(4000, 5000).map(bytes)), max_size=4
+)
+
+
+@given(headers, large_payload_lists)
+def test_padding_is_nothing_but_padding(header: pb.RunStreamRequest, payloads: list[bytes]) -> None:
+    encoded = wire.encode_message(header, payloads)
+    read = pb.RunStreamRequest.FromString(encoded)
+    assert not read.padding.strip(b"\0")
+    read.ClearField("padding")
+    assert read == with_payloads(header, payloads)
+    found, views = wire.split_message(pb.RunStreamRequest, encoded)
+    assert found == header
+    assert [bytes(view) for view in views] == payloads
+
+
+@given(headers, large_payload_lists)
+def test_padding_of_others_is_ignored(header: pb.RunStreamRequest, payloads: list[bytes]) -> None:
+    data = header.SerializeToString()
+    for at, payload in enumerate(payloads):
+        data += pb.RunStreamRequest(padding=b"\x7a" * at, payloads=[payload]).SerializeToString()
+    found, views = wire.split_message(pb.RunStreamRequest, data)
+    assert found == header
+    assert [bytes(view) for view in views] == payloads
+
+
+@pytest.mark.parametrize("length", range(64))
+def test_arrays_lie_in_the_message_where_they_can_be_used(length: int) -> None:
+    arrays = [np.arange(1000.0), np.arange(1001, dtype="c16"), np.arange(5001, dtype="i1")]
+    header = pb.RunRequest(session_id="x" * length)
+    encoded = wire.encode_message(header, map(wire.payload_from_array, arrays))
+    _, views = wire.split_message(pb.RunRequest, encoded)
+    whole = np.frombuffer(encoded, np.uint8)
+    for array, view in zip(arrays, views, strict=True):
+        found = wire.array_from_payload(wire.dtype_to_wire(array.dtype), array.shape, view)
+        assert np.shares_memory(found, whole)
+        assert (found.ctypes.data - whole.ctypes.data) % wire.ALIGNMENT == 0
+        np.testing.assert_array_equal(found, array)
+
+
 def test_payloads_are_views_of_the_message() -> None:
     data = wire.encode_message(pb.RunRequest(session_id="s"), [b"abc", b"defg"])
     _, views = wire.split_message(pb.RunRequest, data)
