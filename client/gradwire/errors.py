@@ -193,6 +193,9 @@ CLASSES: Final[Mapping[str, type[GradwireError]]] = {
     "LIMIT_EXCEEDED": LimitError,
     "QUEUE_FULL": OverloadedError,
     "TOO_MANY_SESSIONS": OverloadedError,
+    "PROGRAM_NOT_FOUND": HandleError,
+    "PROGRAM_NAME_IN_USE": BadValueError,
+    "PROGRAM_SIGNATURE": BadValueError,
 }
 """The class for each reason of the contract."""
 

@@ -33,6 +33,10 @@ KEEP_ALIVE: Final = f"/{SERVICE}/KeepAlive"
 RUN: Final = f"/{SERVICE}/Run"
 RUN_STREAM: Final = f"/{SERVICE}/RunStream"
 GET_GRAPH: Final = f"/{SERVICE}/GetGraph"
+CREATE_PROGRAM: Final = f"/{SERVICE}/CreateProgram"
+LIST_PROGRAMS: Final = f"/{SERVICE}/ListPrograms"
+DELETE_PROGRAM: Final = f"/{SERVICE}/DeleteProgram"
+EXPLAIN_PROGRAM: Final = f"/{SERVICE}/ExplainProgram"
 LIST_OPERATORS: Final = f"/{SERVICE}/ListOperators"
 
 PAYLOADS_TAG: Final = 15 << 3 | 2

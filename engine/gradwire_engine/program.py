@@ -8,6 +8,7 @@ from typing import Any
 
 from gradwire_engine.autograd import grad
 from gradwire_engine.context import current, grad_mode
+from gradwire_engine.errors import EngineError
 from gradwire_engine.operator import Operator
 from gradwire_engine.tensor import Tensor
 
@@ -79,22 +80,30 @@ class Program:
         """Run the calls under the current context, one by one; they are recorded as any are.
 
         Raises:
-            EngineError: what a call or `grad` refuses.
+            EngineError: what a call or `grad` refuses; its metadata has the index of the
+                instruction as `program_step`.
         """
         held: list[Any] = [*inputs, *([None] * (self.registers - self.inputs))]
-        for each in self.instructions:
-            match each:
-                case Instruction():
-                    if each.records or not current.context.grad_enabled:
-                        made = _call(each, held)
-                    else:
-                        with grad_mode(False):
-                            made = _call(each, held)
-                case Gradient():
-                    made = _differentiate(each, held)
+        for at, each in enumerate(self.instructions):
+            try:
+                made = _run(each, held)
+            except EngineError as error:
+                error.metadata.setdefault("program_step", str(at))
+                raise
             for register, result in zip(each.results, made, strict=False):
                 held[register] = result
         return [None if register is None else held[register] for register in self.outputs]
+
+
+def _run(instruction: Instruction | Gradient, held: Sequence[Any]) -> Sequence[Tensor | None]:
+    match instruction:
+        case Gradient():
+            return _differentiate(instruction, held)
+        case Instruction(records=False) if current.context.grad_enabled:
+            with grad_mode(False):
+                return _call(instruction, held)
+        case Instruction():
+            return _call(instruction, held)
 
 
 def _call(instruction: Instruction, held: Sequence[Any]) -> Sequence[Any]:

@@ -208,6 +208,9 @@ def makes(step: pb.Step) -> tuple[Sequence[int], bool]:
         case "checkpoint":
             first = step.checkpoint.output
             return range(first, first + len(step.checkpoint.program.outputs)), False
+        case "call_program":
+            # How many outputs it has, the program knows, and it may not be there.
+            return ((step.call_program.output,), True) if step.call_program.output else ((), False)
         case "jvp":
             first = step.jvp.output
             return range(first, first + len(step.jvp.outputs)), False

@@ -21,6 +21,7 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.program import Program
 from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
+from gradwire_server.calls import call_program_step
 from gradwire_server.derivatives import (
     backward_step,
     checkpoint_step,
@@ -332,6 +333,14 @@ class Execution:
         with grad_mode(creates_graph):
             return program.run(given)
 
+    def tell_progress(self, done: int, count: int, values: Sequence[float]) -> None:
+        """Tell the client how far the step that runs has got, if there is a stream for it."""
+        if self.line is not None:
+            progress = pb.Progress(
+                number=self.number, step=self._position, done=done, count=count, values=values
+            )
+            self.line.send(pb.RunStreamResponse(progress=progress).SerializeToString())
+
     def may_call_client(self) -> None:
         """Leave the place where waiting would hold up others, if a hook may need to wait."""
         if self._workspace.hooks.waiting and self.line is not None and not self._sleeps:
@@ -491,6 +500,7 @@ class Execution:
 
     def _release(self, message: pb.Release) -> None:
         self._workspace.release(message.tensors[:])
+        self._workspace.programs.drop(message.programs)
 
     def _requires_grad(self, message: pb.RequiresGrad) -> None:
         tensor = self._workspace.tensor(message.tensor, "requires_grad.tensor")
@@ -604,4 +614,5 @@ _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "get_saved": lambda run, message: get_saved(run.workspace, message),
     "custom_function": custom_function_step,
     "checkpoint": checkpoint_step,
+    "call_program": call_program_step,
 }

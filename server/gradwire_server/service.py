@@ -19,6 +19,7 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import SERVICE, WireError, split_message
 from gradwire_engine.context import use
 from gradwire_server import __version__
+from gradwire_server.calls import explain
 from gradwire_server.encode import Answer
 from gradwire_server.errors import (
     ServiceError,
@@ -35,15 +36,19 @@ from gradwire_server.outbox import Outbox, Outcome, answer_of
 from gradwire_server.pages import make_token, page_size, read_number
 from gradwire_server.session import Host, Session, Work
 from gradwire_server.sessions import Sessions
+from gradwire_server.workspace import Workspace
 
-FEATURES: tuple[str, ...] = ()
+FEATURES: tuple[str, ...] = ("programs",)
 """Optional abilities of this server, as `CreateSessionResponse.features`."""
 
 _MAX_DISPLAY_NAME = 200
+_PROGRAM_INLINE = 100
+"""Programs of fewer steps are checked on the event loop."""
 _HANDLES_INLINE = 1000
 """Sessions of together up to this many handles are described on the event loop."""
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
 
 
 class AutogradService:
@@ -65,6 +70,10 @@ class AutogradService:
             "ListSessions": self._unary(pb.ListSessionsRequest, self.list_sessions),
             "DeleteSession": self._unary(pb.DeleteSessionRequest, self.delete_session),
             "KeepAlive": self._unary(pb.KeepAliveRequest, self.keep_alive),
+            "CreateProgram": self._unary(pb.CreateProgramRequest, self.create_program),
+            "ListPrograms": self._unary(pb.ListProgramsRequest, self.list_programs),
+            "DeleteProgram": self._unary(pb.DeleteProgramRequest, self.delete_program),
+            "ExplainProgram": self._unary(pb.ExplainProgramRequest, self.explain_program),
             "GetGraph": self._unary(pb.GetGraphRequest, self.get_graph),
             "ListOperators": self._unary(pb.ListOperatorsRequest, self.list_operators),
             "Run": self.run,
@@ -182,15 +191,79 @@ class AutogradService:
         Raises:
             ServiceError: SESSION_NOT_FOUND, and what `read_graph` raises.
         """
+
+        def read(workspace: Workspace) -> pb.GetGraphResponse:
+            return read_graph(workspace, request)
+
+        return await self._between(request.session_id, read, lambda found: found.is_small)
+
+    async def create_program(self, request: pb.CreateProgramRequest) -> pb.CreateProgramResponse:
+        """Keep a program in a session.
+
+        Raises:
+            ServiceError: SESSION_NOT_FOUND, and what `Programs.create` raises.
+        """
+        session_id = request.session_id
+        request.ClearField("session_id")
+
+        def create(workspace: Workspace) -> pb.CreateProgramResponse:
+            stored = workspace.programs.create(workspace, request)
+            return pb.CreateProgramResponse(program=stored.describe())
+
+        is_short = len(request.program.steps) < _PROGRAM_INLINE
+        return await self._between(session_id, create, lambda _: is_short)
+
+    async def list_programs(self, request: pb.ListProgramsRequest) -> pb.ListProgramsResponse:
+        """One page of a session's programs.
+
+        Raises:
+            ServiceError: SESSION_NOT_FOUND, BAD_VALUE, BAD_PAGE_TOKEN.
+        """
         session = self._sessions.find(request.session_id)
+        return session.workspace.programs.page(request)
+
+    async def delete_program(self, request: pb.DeleteProgramRequest) -> pb.DeleteProgramResponse:
+        """Drop a program, between sequences.
+
+        Raises:
+            ServiceError: SESSION_NOT_FOUND, PROGRAM_NOT_FOUND.
+        """
+
+        def delete(workspace: Workspace) -> pb.DeleteProgramResponse:
+            programs = workspace.programs
+            programs.drop((programs.find(request.program, "program").id,))
+            return pb.DeleteProgramResponse()
+
+        return await self._between(request.session_id, delete, lambda _: True)
+
+    async def explain_program(self, request: pb.ExplainProgramRequest) -> pb.ExplainProgramResponse:
+        """Tell how a program is run.
+
+        Raises:
+            ServiceError: SESSION_NOT_FOUND, PROGRAM_NOT_FOUND, and what `explain` raises.
+        """
+
+        def tell(workspace: Workspace) -> pb.ExplainProgramResponse:
+            return pb.ExplainProgramResponse(text=explain(workspace, request))
+
+        return await self._between(request.session_id, tell, lambda _: False)
+
+    async def _between(
+        self,
+        session_id: str,
+        function: Callable[[Workspace], Response],
+        light: Callable[[Workspace], bool],
+    ) -> Response:
+        """Call a function between the sequences of a session, within its context."""
+        session = self._sessions.find(session_id)
         session.renew()
         workspace = session.workspace
 
-        def read() -> pb.GetGraphResponse:
+        def call() -> Response:
             with use(workspace.context):
-                return read_graph(workspace, request)
+                return function(workspace)
 
-        return await session.call(read, lambda: workspace.is_small)
+        return await session.call(call, lambda: light(workspace))
 
     async def list_operators(self, request: pb.ListOperatorsRequest) -> pb.ListOperatorsResponse:
         """One page of the operators.

@@ -85,6 +85,10 @@ class Settings(BaseSettings):
     max_pending_bytes: int = Field(
         GIB, ge=1, description="Bytes of requests of all sessions that wait or run."
     )
+    max_programs: int = Field(1000, ge=0, description="Programs of one session.")
+    max_program_bytes: int = Field(
+        64 * MIB, ge=0, description="Bytes of the messages of one session's programs."
+    )
     replay_sequences: int = Field(
         1024, ge=1, description="Answers of one session that are kept until acknowledged."
     )

@@ -19,6 +19,7 @@ from gradwire_server.errors import ServiceError
 from gradwire_server.hooks import ClientHooks
 from gradwire_server.limits import exceeded
 from gradwire_server.settings import Settings
+from gradwire_server.stored import Programs
 from gradwire_server.walks import Readings, SeenNodes
 
 ABSENT: Final = "absent"
@@ -49,6 +50,7 @@ class Workspace:
         hooks: of the client.
         readings: graphs of which a client has some pages.
         seen: nodes that clients were told of.
+        programs: that the client keeps here.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class Workspace:
         "grad_bytes",
         "hooks",
         "nodes_bound",
+        "programs",
         "readings",
         "seen",
         "settings",
@@ -75,6 +78,7 @@ class Workspace:
         self.hooks = ClientHooks()
         self.readings = Readings()
         self.seen = SeenNodes()
+        self.programs = Programs(settings)
         self.work = 0
         self.bytes_bound = 0
         self.nodes_bound = 0
@@ -207,6 +211,7 @@ class Workspace:
         self.hooks.clear()
         self.readings.clear()
         self.seen.clear()
+        self.programs.clear()
 
     @property
     def is_small(self) -> bool:
@@ -271,7 +276,7 @@ class Workspace:
     def audit(self) -> None:
         """Count what is really held: by handles, their gradients, and the graph behind them."""
         held = _Held()
-        for tensor in list(self.tensors.values()):
+        for tensor in (*self.tensors.values(), *self.programs.bound()):
             held.add_tensor(tensor)
         held.follow_graph()
         self.bytes_bound = held.bytes

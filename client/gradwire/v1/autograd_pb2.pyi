@@ -99,6 +99,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
     ERROR_REASON_QUEUE_FULL: _ClassVar[ErrorReason]
     ERROR_REASON_TOO_MANY_SESSIONS: _ClassVar[ErrorReason]
+    ERROR_REASON_PROGRAM_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_PROGRAM_NAME_IN_USE: _ClassVar[ErrorReason]
+    ERROR_REASON_PROGRAM_SIGNATURE: _ClassVar[ErrorReason]
 GRAD_MODE_UNSPECIFIED: GradMode
 GRAD_MODE_NO_GRAD: GradMode
 GRAD_MODE_INFERENCE: GradMode
@@ -175,6 +178,9 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason
 ERROR_REASON_QUEUE_FULL: ErrorReason
 ERROR_REASON_TOO_MANY_SESSIONS: ErrorReason
+ERROR_REASON_PROGRAM_NOT_FOUND: ErrorReason
+ERROR_REASON_PROGRAM_NAME_IN_USE: ErrorReason
+ERROR_REASON_PROGRAM_SIGNATURE: ErrorReason
 
 class CreateSessionRequest(_message.Message):
     __slots__ = ("ttl", "display_name", "seed")
@@ -269,7 +275,7 @@ class Session(_message.Message):
     def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., last_number: _Optional[int] = ..., tensor_count: _Optional[int] = ..., tensor_bytes: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_steps", "max_tensor_elements", "max_rank", "max_session_bytes", "max_session_tensors", "max_session_nodes", "max_sequence_flops", "max_queued_sequences", "max_queued_bytes")
+    __slots__ = ("max_message_bytes", "max_steps", "max_tensor_elements", "max_rank", "max_session_bytes", "max_session_tensors", "max_session_nodes", "max_sequence_flops", "max_queued_sequences", "max_queued_bytes", "max_programs", "max_program_bytes")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MAX_TENSOR_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -280,6 +286,8 @@ class Limits(_message.Message):
     MAX_SEQUENCE_FLOPS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROGRAMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROGRAM_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_steps: int
     max_tensor_elements: int
@@ -290,7 +298,9 @@ class Limits(_message.Message):
     max_sequence_flops: int
     max_queued_sequences: int
     max_queued_bytes: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_tensor_elements: _Optional[int] = ..., max_rank: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_session_tensors: _Optional[int] = ..., max_session_nodes: _Optional[int] = ..., max_sequence_flops: _Optional[int] = ..., max_queued_sequences: _Optional[int] = ..., max_queued_bytes: _Optional[int] = ...) -> None: ...
+    max_programs: int
+    max_program_bytes: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_tensor_elements: _Optional[int] = ..., max_rank: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_session_tensors: _Optional[int] = ..., max_session_nodes: _Optional[int] = ..., max_sequence_flops: _Optional[int] = ..., max_queued_sequences: _Optional[int] = ..., max_queued_bytes: _Optional[int] = ..., max_programs: _Optional[int] = ..., max_program_bytes: _Optional[int] = ...) -> None: ...
 
 class RunRequest(_message.Message):
     __slots__ = ("session_id", "sequence", "padding", "payloads")
@@ -331,18 +341,20 @@ class RunStreamRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., hook_answer: _Optional[_Union[HookAnswer, _Mapping]] = ..., padding: _Optional[bytes] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RunStreamResponse(_message.Message):
-    __slots__ = ("result", "hook_call", "hook_result", "padding", "payloads")
+    __slots__ = ("result", "hook_call", "hook_result", "progress", "padding", "payloads")
     RESULT_FIELD_NUMBER: _ClassVar[int]
     HOOK_CALL_FIELD_NUMBER: _ClassVar[int]
     HOOK_RESULT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     result: SequenceResult
     hook_call: HookCall
     hook_result: HookResult
+    progress: Progress
     padding: bytes
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., hook_call: _Optional[_Union[HookCall, _Mapping]] = ..., hook_result: _Optional[_Union[HookResult, _Mapping]] = ..., padding: _Optional[bytes] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, result: _Optional[_Union[SequenceResult, _Mapping]] = ..., hook_call: _Optional[_Union[HookCall, _Mapping]] = ..., hook_result: _Optional[_Union[HookResult, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., padding: _Optional[bytes] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("number",)
@@ -387,7 +399,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "custom_function", "checkpoint", "get_saved", "jvp", "grad_mode")
+    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "custom_function", "checkpoint", "get_saved", "jvp", "call_program", "grad_mode")
     OP_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
@@ -404,6 +416,7 @@ class Step(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     GET_SAVED_FIELD_NUMBER: _ClassVar[int]
     JVP_FIELD_NUMBER: _ClassVar[int]
+    CALL_PROGRAM_FIELD_NUMBER: _ClassVar[int]
     GRAD_MODE_FIELD_NUMBER: _ClassVar[int]
     op: Op
     put: Put
@@ -421,8 +434,9 @@ class Step(_message.Message):
     checkpoint: Checkpoint
     get_saved: GetSaved
     jvp: Jvp
+    call_program: CallProgram
     grad_mode: GradMode
-    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
+    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., call_program: _Optional[_Union[CallProgram, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
 
 class Op(_message.Message):
     __slots__ = ("name", "inputs", "output", "attributes")
@@ -635,10 +649,12 @@ class TensorInfo(_message.Message):
     def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ..., is_leaf: _Optional[bool] = ..., retains_grad: _Optional[bool] = ..., version: _Optional[int] = ..., grad_fn: _Optional[_Union[NodeRef, _Mapping]] = ..., strides: _Optional[_Iterable[int]] = ..., is_inference: _Optional[bool] = ..., is_view: _Optional[bool] = ..., base: _Optional[int] = ...) -> None: ...
 
 class Release(_message.Message):
-    __slots__ = ("tensors",)
+    __slots__ = ("tensors", "programs")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
+    PROGRAMS_FIELD_NUMBER: _ClassVar[int]
     tensors: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, tensors: _Optional[_Iterable[int]] = ...) -> None: ...
+    programs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., programs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RequiresGrad(_message.Message):
     __slots__ = ("tensor", "value")
@@ -679,6 +695,172 @@ class Program(_message.Message):
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     outputs: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, inputs: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., outputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class CreateProgramRequest(_message.Message):
+    __slots__ = ("session_id", "name", "program", "input_types", "bindings", "grads", "request_id")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TYPES_FIELD_NUMBER: _ClassVar[int]
+    BINDINGS_FIELD_NUMBER: _ClassVar[int]
+    GRADS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    name: str
+    program: Program
+    input_types: _containers.RepeatedCompositeFieldContainer[InputType]
+    bindings: _containers.RepeatedCompositeFieldContainer[Binding]
+    grads: _containers.RepeatedCompositeFieldContainer[LeftGrad]
+    request_id: str
+    def __init__(self, session_id: _Optional[str] = ..., name: _Optional[str] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., input_types: _Optional[_Iterable[_Union[InputType, _Mapping]]] = ..., bindings: _Optional[_Iterable[_Union[Binding, _Mapping]]] = ..., grads: _Optional[_Iterable[_Union[LeftGrad, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class InputType(_message.Message):
+    __slots__ = ("dtype", "shape", "requires_grad")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_GRAD_FIELD_NUMBER: _ClassVar[int]
+    dtype: Dtype
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    requires_grad: bool
+    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ...) -> None: ...
+
+class Binding(_message.Message):
+    __slots__ = ("input", "tensor")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    input: int
+    tensor: int
+    def __init__(self, input: _Optional[int] = ..., tensor: _Optional[int] = ...) -> None: ...
+
+class LeftGrad(_message.Message):
+    __slots__ = ("input", "grad")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    GRAD_FIELD_NUMBER: _ClassVar[int]
+    input: int
+    grad: int
+    def __init__(self, input: _Optional[int] = ..., grad: _Optional[int] = ...) -> None: ...
+
+class CreateProgramResponse(_message.Message):
+    __slots__ = ("program",)
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    program: StoredProgram
+    def __init__(self, program: _Optional[_Union[StoredProgram, _Mapping]] = ...) -> None: ...
+
+class StoredProgram(_message.Message):
+    __slots__ = ("id", "name", "create_time", "input_count", "bound_count", "output_count", "step_count", "run_count", "input_types")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BOUND_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RUN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TYPES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    create_time: _timestamp_pb2.Timestamp
+    input_count: int
+    bound_count: int
+    output_count: int
+    step_count: int
+    run_count: int
+    input_types: _containers.RepeatedCompositeFieldContainer[InputType]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., input_count: _Optional[int] = ..., bound_count: _Optional[int] = ..., output_count: _Optional[int] = ..., step_count: _Optional[int] = ..., run_count: _Optional[int] = ..., input_types: _Optional[_Iterable[_Union[InputType, _Mapping]]] = ...) -> None: ...
+
+class ListProgramsRequest(_message.Message):
+    __slots__ = ("session_id", "page_size", "page_token")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, session_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListProgramsResponse(_message.Message):
+    __slots__ = ("programs", "next_page_token")
+    PROGRAMS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    programs: _containers.RepeatedCompositeFieldContainer[StoredProgram]
+    next_page_token: str
+    def __init__(self, programs: _Optional[_Iterable[_Union[StoredProgram, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DeleteProgramRequest(_message.Message):
+    __slots__ = ("session_id", "program")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    program: str
+    def __init__(self, session_id: _Optional[str] = ..., program: _Optional[str] = ...) -> None: ...
+
+class DeleteProgramResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExplainProgramRequest(_message.Message):
+    __slots__ = ("session_id", "program", "inputs")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    program: str
+    inputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session_id: _Optional[str] = ..., program: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ExplainProgramResponse(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class CallProgram(_message.Message):
+    __slots__ = ("program", "inputs", "output", "skip_absent", "repeat")
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    SKIP_ABSENT_FIELD_NUMBER: _ClassVar[int]
+    REPEAT_FIELD_NUMBER: _ClassVar[int]
+    program: str
+    inputs: _containers.RepeatedScalarFieldContainer[int]
+    output: int
+    skip_absent: bool
+    repeat: Repeat
+    def __init__(self, program: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., skip_absent: _Optional[bool] = ..., repeat: _Optional[_Union[Repeat, _Mapping]] = ...) -> None: ...
+
+class Repeat(_message.Message):
+    __slots__ = ("count", "stacked", "feedback", "progress")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    STACKED_FIELD_NUMBER: _ClassVar[int]
+    FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    stacked: _containers.RepeatedScalarFieldContainer[int]
+    feedback: _containers.RepeatedCompositeFieldContainer[Feedback]
+    progress: bool
+    def __init__(self, count: _Optional[int] = ..., stacked: _Optional[_Iterable[int]] = ..., feedback: _Optional[_Iterable[_Union[Feedback, _Mapping]]] = ..., progress: _Optional[bool] = ...) -> None: ...
+
+class Feedback(_message.Message):
+    __slots__ = ("output", "input")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    output: int
+    input: int
+    def __init__(self, output: _Optional[int] = ..., input: _Optional[int] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("number", "step", "done", "count", "values")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    step: int
+    done: int
+    count: int
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, number: _Optional[int] = ..., step: _Optional[int] = ..., done: _Optional[int] = ..., count: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class CustomFunction(_message.Message):
     __slots__ = ("name", "inputs", "outputs", "saved", "backward", "once_differentiable")

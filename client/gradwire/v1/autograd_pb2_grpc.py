@@ -84,6 +84,26 @@ class AutogradServiceStub:
                 request_serializer=gradwire_dot_v1_dot_autograd__pb2.GetGraphRequest.SerializeToString,
                 response_deserializer=gradwire_dot_v1_dot_autograd__pb2.GetGraphResponse.FromString,
                 _registered_method=True)
+        self.CreateProgram = channel.unary_unary(
+                '/gradwire.v1.AutogradService/CreateProgram',
+                request_serializer=gradwire_dot_v1_dot_autograd__pb2.CreateProgramRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_autograd__pb2.CreateProgramResponse.FromString,
+                _registered_method=True)
+        self.ListPrograms = channel.unary_unary(
+                '/gradwire.v1.AutogradService/ListPrograms',
+                request_serializer=gradwire_dot_v1_dot_autograd__pb2.ListProgramsRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_autograd__pb2.ListProgramsResponse.FromString,
+                _registered_method=True)
+        self.DeleteProgram = channel.unary_unary(
+                '/gradwire.v1.AutogradService/DeleteProgram',
+                request_serializer=gradwire_dot_v1_dot_autograd__pb2.DeleteProgramRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_autograd__pb2.DeleteProgramResponse.FromString,
+                _registered_method=True)
+        self.ExplainProgram = channel.unary_unary(
+                '/gradwire.v1.AutogradService/ExplainProgram',
+                request_serializer=gradwire_dot_v1_dot_autograd__pb2.ExplainProgramRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_autograd__pb2.ExplainProgramResponse.FromString,
+                _registered_method=True)
         self.ListOperators = channel.unary_unary(
                 '/gradwire.v1.AutogradService/ListOperators',
                 request_serializer=gradwire_dot_v1_dot_autograd__pb2.ListOperatorsRequest.SerializeToString,
@@ -167,6 +187,36 @@ class AutogradServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateProgram(self, request, context):
+        """Keeps a program in a session, to be called with a CallProgram step: a function, a model with its
+        parameters, a whole training step. The same request again, while the program is there, gives the
+        same program, so a client may repeat it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrograms(self, request, context):
+        """Lists the programs of a session, oldest first, in pages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteProgram(self, request, context):
+        """Drops a program, and its hold on the tensors bound to it. Graphs that calls have left live on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainProgram(self, request, context):
+        """Tells how the server runs a program on given tensors, without running it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListOperators(self, request, context):
         """Lists the operators that this server runs, with their schemas, in pages.
         """
@@ -216,6 +266,26 @@ def add_AutogradServiceServicer_to_server(servicer, server):
                     servicer.GetGraph,
                     request_deserializer=gradwire_dot_v1_dot_autograd__pb2.GetGraphRequest.FromString,
                     response_serializer=gradwire_dot_v1_dot_autograd__pb2.GetGraphResponse.SerializeToString,
+            ),
+            'CreateProgram': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateProgram,
+                    request_deserializer=gradwire_dot_v1_dot_autograd__pb2.CreateProgramRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_autograd__pb2.CreateProgramResponse.SerializeToString,
+            ),
+            'ListPrograms': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrograms,
+                    request_deserializer=gradwire_dot_v1_dot_autograd__pb2.ListProgramsRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_autograd__pb2.ListProgramsResponse.SerializeToString,
+            ),
+            'DeleteProgram': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProgram,
+                    request_deserializer=gradwire_dot_v1_dot_autograd__pb2.DeleteProgramRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_autograd__pb2.DeleteProgramResponse.SerializeToString,
+            ),
+            'ExplainProgram': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainProgram,
+                    request_deserializer=gradwire_dot_v1_dot_autograd__pb2.ExplainProgramRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_autograd__pb2.ExplainProgramResponse.SerializeToString,
             ),
             'ListOperators': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOperators,
@@ -449,6 +519,114 @@ class AutogradService:
             '/gradwire.v1.AutogradService/GetGraph',
             gradwire_dot_v1_dot_autograd__pb2.GetGraphRequest.SerializeToString,
             gradwire_dot_v1_dot_autograd__pb2.GetGraphResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateProgram(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.AutogradService/CreateProgram',
+            gradwire_dot_v1_dot_autograd__pb2.CreateProgramRequest.SerializeToString,
+            gradwire_dot_v1_dot_autograd__pb2.CreateProgramResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrograms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.AutogradService/ListPrograms',
+            gradwire_dot_v1_dot_autograd__pb2.ListProgramsRequest.SerializeToString,
+            gradwire_dot_v1_dot_autograd__pb2.ListProgramsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteProgram(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.AutogradService/DeleteProgram',
+            gradwire_dot_v1_dot_autograd__pb2.DeleteProgramRequest.SerializeToString,
+            gradwire_dot_v1_dot_autograd__pb2.DeleteProgramResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainProgram(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.AutogradService/ExplainProgram',
+            gradwire_dot_v1_dot_autograd__pb2.ExplainProgramRequest.SerializeToString,
+            gradwire_dot_v1_dot_autograd__pb2.ExplainProgramResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -82,6 +82,17 @@ class AutogradServiceStub:
     """
     GetGraph: _grpc.UnaryUnaryMultiCallable[_autograd_pb2.GetGraphRequest, _autograd_pb2.GetGraphResponse]
     """Reads the graph behind tensors or nodes, newest node first, in pages."""
+    CreateProgram: _grpc.UnaryUnaryMultiCallable[_autograd_pb2.CreateProgramRequest, _autograd_pb2.CreateProgramResponse]
+    """Keeps a program in a session, to be called with a CallProgram step: a function, a model with its
+    parameters, a whole training step. The same request again, while the program is there, gives the
+    same program, so a client may repeat it.
+    """
+    ListPrograms: _grpc.UnaryUnaryMultiCallable[_autograd_pb2.ListProgramsRequest, _autograd_pb2.ListProgramsResponse]
+    """Lists the programs of a session, oldest first, in pages."""
+    DeleteProgram: _grpc.UnaryUnaryMultiCallable[_autograd_pb2.DeleteProgramRequest, _autograd_pb2.DeleteProgramResponse]
+    """Drops a program, and its hold on the tensors bound to it. Graphs that calls have left live on."""
+    ExplainProgram: _grpc.UnaryUnaryMultiCallable[_autograd_pb2.ExplainProgramRequest, _autograd_pb2.ExplainProgramResponse]
+    """Tells how the server runs a program on given tensors, without running it."""
     ListOperators: _grpc.UnaryUnaryMultiCallable[_autograd_pb2.ListOperatorsRequest, _autograd_pb2.ListOperatorsResponse]
     """Lists the operators that this server runs, with their schemas, in pages."""
 
@@ -127,6 +138,17 @@ class AutogradServiceAsyncStub(AutogradServiceStub):
     """
     GetGraph: _aio.UnaryUnaryMultiCallable[_autograd_pb2.GetGraphRequest, _autograd_pb2.GetGraphResponse]  # type: ignore[assignment]
     """Reads the graph behind tensors or nodes, newest node first, in pages."""
+    CreateProgram: _aio.UnaryUnaryMultiCallable[_autograd_pb2.CreateProgramRequest, _autograd_pb2.CreateProgramResponse]  # type: ignore[assignment]
+    """Keeps a program in a session, to be called with a CallProgram step: a function, a model with its
+    parameters, a whole training step. The same request again, while the program is there, gives the
+    same program, so a client may repeat it.
+    """
+    ListPrograms: _aio.UnaryUnaryMultiCallable[_autograd_pb2.ListProgramsRequest, _autograd_pb2.ListProgramsResponse]  # type: ignore[assignment]
+    """Lists the programs of a session, oldest first, in pages."""
+    DeleteProgram: _aio.UnaryUnaryMultiCallable[_autograd_pb2.DeleteProgramRequest, _autograd_pb2.DeleteProgramResponse]  # type: ignore[assignment]
+    """Drops a program, and its hold on the tensors bound to it. Graphs that calls have left live on."""
+    ExplainProgram: _aio.UnaryUnaryMultiCallable[_autograd_pb2.ExplainProgramRequest, _autograd_pb2.ExplainProgramResponse]  # type: ignore[assignment]
+    """Tells how the server runs a program on given tensors, without running it."""
     ListOperators: _aio.UnaryUnaryMultiCallable[_autograd_pb2.ListOperatorsRequest, _autograd_pb2.ListOperatorsResponse]  # type: ignore[assignment]
     """Lists the operators that this server runs, with their schemas, in pages."""
 
@@ -217,6 +239,41 @@ class AutogradServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_autograd_pb2.GetGraphResponse, _abc.Awaitable[_autograd_pb2.GetGraphResponse]]:
         """Reads the graph behind tensors or nodes, newest node first, in pages."""
+
+    @_abc_1.abstractmethod
+    def CreateProgram(
+        self,
+        request: _autograd_pb2.CreateProgramRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_autograd_pb2.CreateProgramResponse, _abc.Awaitable[_autograd_pb2.CreateProgramResponse]]:
+        """Keeps a program in a session, to be called with a CallProgram step: a function, a model with its
+        parameters, a whole training step. The same request again, while the program is there, gives the
+        same program, so a client may repeat it.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPrograms(
+        self,
+        request: _autograd_pb2.ListProgramsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_autograd_pb2.ListProgramsResponse, _abc.Awaitable[_autograd_pb2.ListProgramsResponse]]:
+        """Lists the programs of a session, oldest first, in pages."""
+
+    @_abc_1.abstractmethod
+    def DeleteProgram(
+        self,
+        request: _autograd_pb2.DeleteProgramRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_autograd_pb2.DeleteProgramResponse, _abc.Awaitable[_autograd_pb2.DeleteProgramResponse]]:
+        """Drops a program, and its hold on the tensors bound to it. Graphs that calls have left live on."""
+
+    @_abc_1.abstractmethod
+    def ExplainProgram(
+        self,
+        request: _autograd_pb2.ExplainProgramRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_autograd_pb2.ExplainProgramResponse, _abc.Awaitable[_autograd_pb2.ExplainProgramResponse]]:
+        """Tells how the server runs a program on given tensors, without running it."""
 
     @_abc_1.abstractmethod
     def ListOperators(
