@@ -22,9 +22,9 @@ GENERATED: Final = ROOT / "client" / "gradwire" / "operators"
 
 HAND_WRITTEN: Final = frozenset(
     """
-    arange chunk embedding eye full full_like index linspace manual_seed max max.dim min
-    min.dim one_hot ones ones_like rand rand_like randint randn randn_like slice split
-    split_with_sizes std to unbind var zeros zeros_like
+    arange chunk embedding eye full full_like index linspace manual_seed max max.dim median
+    median.dim min min.dim nanmedian nanmedian.dim one_hot ones ones_like rand rand_like randint
+    randn randn_like slice split split_with_sizes std to unbind var zeros zeros_like
     """.split()
 )
 """Operators that the SDK offers through functions written by hand."""
@@ -99,7 +99,7 @@ def annotation(op: Operator, argument: Argument) -> str:
         kind = "Sequence[Tensor | None]" if argument.optional else "Sequence[Tensor]"
         return "Sequence[Tensor | None]" if op.name.startswith("index_put") else kind
     if argument.is_tensor:
-        numbers = argument.name in NUMBERS_TOO
+        numbers = argument.name in NUMBERS_TOO or argument.name in (op.numbers or ())
         kind = "Tensor | Number" if numbers else "Tensor"
     else:
         kind = (LISTS if argument.is_list else SCALARS)[argument.type][0]
@@ -175,10 +175,38 @@ def body(op: Operator, rename: dict[str, str], method: bool) -> Iterator[str]:
     call = f'"{op.name}", ({names}{comma}), ({given}{comma})' + (", attributes" if plain else "")
     if op.mutates:
         yield f"return record_in_place({call})"
+    elif op.schema.results == ("[]",):
+        raise NotImplementedError(f"{op.name} has as many results as it likes: write it by hand")
     elif len(op.schema.results) == 1:
         yield f"return record({call})"
     else:
-        raise NotImplementedError(f"{op.name} has several results: write it by hand")
+        call += "" if plain else ", ()"
+        yield f"return {result_type(op)}(*record_many({call}, {len(op.schema.results)}))"
+
+
+def result_type(op: Operator) -> str:
+    """The type of what an operator gives: a tensor, or a named tuple of several."""
+    if len(op.schema.results) == 1:
+        return "Tensor"
+    words = op.name.replace(".", "_").split("_")
+    return "".join(word.capitalize() for word in words)
+
+
+def result_types() -> str:
+    """The source of the named tuples of operators with several results."""
+    several = [op for op in offered() if len(op.schema.results) > 1]
+    made = [
+        f'class {result_type(op)}(NamedTuple):\n    """What `{op.name}` gives."""\n\n'
+        + "\n".join(f"    {name}: Tensor" for name in op.schema.results)
+        for op in several
+    ]
+    return (
+        HEADER.format(docstring="Named tuples: the results of operators that have several.")
+        + "from typing import TYPE_CHECKING, NamedTuple\n\n"
+        + "if TYPE_CHECKING:\n    from gradwire.tensors import Tensor\n\n\n"
+        + "\n\n\n".join(made)
+        + "\n"
+    )
 
 
 def definition(op: Operator, *, method: bool) -> str:
@@ -191,7 +219,7 @@ def definition(op: Operator, *, method: bool) -> str:
     summary = f'"""Run the operator `{op.name}`' + (
         " on this tensor, in place." if op.mutates else "."
     )
-    lines = [f"def {name}({signature}) -> Tensor:", f"    {summary}", ""]
+    lines = [f"def {name}({signature}) -> {result_type(op)}:", f"    {summary}", ""]
     lines += [f"    {line}" for line in body(op, rename, method)]
     return "\n".join(lines)
 
@@ -242,7 +270,8 @@ def imports(made: Iterable[str], shared: str = "") -> str:
     converters = [name for _, name in (*SCALARS.values(), *LISTS.values()) if needs(f"{name}(")]
     converters += ["to_size"] if needs("to_size(") else []
     converters += ["Number"] if needs("Number") else []
-    recorders = [name for name in ("record", "record_in_place") if needs(f"{name}(")]
+    recorders = [name for name in ("record", "record_in_place", "record_many") if needs(f"{name}(")]
+    types = [result_type(op) for op in offered() if needs(f"{result_type(op)}(*")]
     recorders += ["TensorList"] if needs("TensorList(") else []
     if not source:
         return shared
@@ -256,6 +285,8 @@ def imports(made: Iterable[str], shared: str = "") -> str:
     if needs("DtypeLike"):
         lines.append("from gradwire.dtypes import DtypeLike")
     lines.append(shared)
+    if types:
+        lines.append(f"from gradwire.operators.results import {', '.join(sorted(types))}")
     if recorders:
         lines.append(f"from gradwire.record import {', '.join(sorted(recorders))}")
     if needs("Attribute]"):
@@ -266,7 +297,7 @@ def imports(made: Iterable[str], shared: str = "") -> str:
 
 def generate() -> dict[str, str]:
     """The generated files: source by name."""
-    files = {"methods.py": methods()}
+    files = {"methods.py": methods(), "results.py": result_types()}
     known: dict[str, str] = {}
     for place, (name, docstring) in MODULES.items():
         if any(place in op.places for op in offered()):

@@ -57,7 +57,7 @@ from gradwire.memory import retain_memory
 from gradwire.modes import is_grad_enabled, is_inference_mode_enabled
 from gradwire.operators import functions
 from gradwire.operators.functions import *  # noqa: F403 (the names are those of its __all__)
-from gradwire.overloads import chunk, max, min, split, std, unbind, var
+from gradwire.overloads import chunk, max, median, min, nanmedian, split, std, unbind, var
 from gradwire.session import Session
 
 bool = dtypes.bool_
@@ -119,7 +119,9 @@ __all__ = [
     "long",
     "manual_seed",
     "max",
+    "median",
     "min",
+    "nanmedian",
     "nn",
     "no_grad",
     "ones",

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _SELF = ("self",)
 
 
-class Extremum(NamedTuple):
-    """Extreme values along a dimension, and where they stand."""
+class Chosen(NamedTuple):
+    """Values chosen along a dimension, and where they stand."""
 
     values: "Tensor"
     indices: "Tensor"
@@ -29,7 +29,7 @@ def max(input: "Tensor") -> "Tensor": ...
 @overload
 def max(input: "Tensor", dim: "Tensor") -> "Tensor": ...
 @overload
-def max(input: "Tensor", dim: int, keepdim: bool = False) -> Extremum: ...
+def max(input: "Tensor", dim: int, keepdim: bool = False) -> Chosen: ...
 @overload
 def max(input: "Tensor", *, other: "Tensor") -> "Tensor": ...
 def max(
@@ -38,13 +38,13 @@ def max(
     keepdim: bool = False,
     *,
     other: "Tensor | None" = None,
-) -> "Tensor | Extremum":
+) -> "Tensor | Chosen":
     """The largest element; `max(x, dim)` along a dimension; `max(x, y)` element by element."""
     if isinstance(dim, _tensors.Tensor):
         return functions.maximum(input, dim)
     if other is not None:
         return functions.maximum(input, other)
-    return _extremum("max", input, dim, keepdim)
+    return _chosen("max", input, dim, keepdim)
 
 
 @overload
@@ -52,7 +52,7 @@ def min(input: "Tensor") -> "Tensor": ...
 @overload
 def min(input: "Tensor", dim: "Tensor") -> "Tensor": ...
 @overload
-def min(input: "Tensor", dim: int, keepdim: bool = False) -> Extremum: ...
+def min(input: "Tensor", dim: int, keepdim: bool = False) -> Chosen: ...
 @overload
 def min(input: "Tensor", *, other: "Tensor") -> "Tensor": ...
 def min(
@@ -61,22 +61,40 @@ def min(
     keepdim: bool = False,
     *,
     other: "Tensor | None" = None,
-) -> "Tensor | Extremum":
+) -> "Tensor | Chosen":
     """The smallest element; `min(x, dim)` along a dimension; `min(x, y)` element by element."""
     if isinstance(dim, _tensors.Tensor):
         return functions.minimum(input, dim)
     if other is not None:
         return functions.minimum(input, other)
-    return _extremum("min", input, dim, keepdim)
+    return _chosen("min", input, dim, keepdim)
 
 
-def _extremum(name: str, input: object, dim: object, keepdim: bool) -> "Tensor | Extremum":
+@overload
+def median(input: "Tensor") -> "Tensor": ...
+@overload
+def median(input: "Tensor", dim: int, keepdim: bool = False) -> Chosen: ...
+def median(input: "Tensor", dim: int | None = None, keepdim: bool = False) -> "Tensor | Chosen":
+    """The median, of an even number of elements the lower one; with `dim`, along a dimension."""
+    return _chosen("median", input, dim, keepdim)
+
+
+@overload
+def nanmedian(input: "Tensor") -> "Tensor": ...
+@overload
+def nanmedian(input: "Tensor", dim: int, keepdim: bool = False) -> Chosen: ...
+def nanmedian(input: "Tensor", dim: int | None = None, keepdim: bool = False) -> "Tensor | Chosen":
+    """The median of what is not NaN, as `median`."""
+    return _chosen("nanmedian", input, dim, keepdim)
+
+
+def _chosen(name: str, input: object, dim: object, keepdim: bool) -> "Tensor | Chosen":
     if dim is None:
         return record(name, _SELF, (input,))
     attributes: list[Attribute] = [("dim", arguments.to_int(name, "dim", dim))]
     if keepdim:
         attributes.append(("keepdim", True))
-    return Extremum(*record_many(f"{name}.dim", _SELF, (input,), attributes, 2))
+    return Chosen(*record_many(f"{name}.dim", _SELF, (input,), attributes, 2))
 
 
 def var(
@@ -217,24 +235,40 @@ class Overloads(Methods):
     @overload
     def max(self, dim: "Tensor") -> "Tensor": ...
     @overload
-    def max(self, dim: int, keepdim: bool = False) -> Extremum: ...
-    def max(self, dim: "int | Tensor | None" = None, keepdim: bool = False) -> "Tensor | Extremum":
+    def max(self, dim: int, keepdim: bool = False) -> Chosen: ...
+    def max(self, dim: "int | Tensor | None" = None, keepdim: bool = False) -> "Tensor | Chosen":
         """The largest element; along a dimension; or element by element with another tensor."""
         if isinstance(dim, _tensors.Tensor):
             return record("maximum", ("self", "other"), (self, dim))
-        return _extremum("max", self, dim, keepdim)
+        return _chosen("max", self, dim, keepdim)
 
     @overload
     def min(self) -> "Tensor": ...
     @overload
     def min(self, dim: "Tensor") -> "Tensor": ...
     @overload
-    def min(self, dim: int, keepdim: bool = False) -> Extremum: ...
-    def min(self, dim: "int | Tensor | None" = None, keepdim: bool = False) -> "Tensor | Extremum":
+    def min(self, dim: int, keepdim: bool = False) -> Chosen: ...
+    def min(self, dim: "int | Tensor | None" = None, keepdim: bool = False) -> "Tensor | Chosen":
         """The smallest element; along a dimension; or element by element with another tensor."""
         if isinstance(dim, _tensors.Tensor):
             return record("minimum", ("self", "other"), (self, dim))
-        return _extremum("min", self, dim, keepdim)
+        return _chosen("min", self, dim, keepdim)
+
+    @overload
+    def median(self) -> "Tensor": ...
+    @overload
+    def median(self, dim: int, keepdim: bool = False) -> Chosen: ...
+    def median(self, dim: int | None = None, keepdim: bool = False) -> "Tensor | Chosen":
+        """The median, as `gradwire.median`."""
+        return _chosen("median", self, dim, keepdim)
+
+    @overload
+    def nanmedian(self) -> "Tensor": ...
+    @overload
+    def nanmedian(self, dim: int, keepdim: bool = False) -> Chosen: ...
+    def nanmedian(self, dim: int | None = None, keepdim: bool = False) -> "Tensor | Chosen":
+        """The median of what is not NaN, as `gradwire.nanmedian`."""
+        return _chosen("nanmedian", self, dim, keepdim)
 
     def var(
         self,

@@ -60,7 +60,7 @@ class InPlaceOperator(Operator):
             shape=base._shape,
             flops=base._flops,
             edges_for_numbers=base._edges_for_numbers,
-            numbers=base._numbers,
+            numbers=base.numbers,
             places=tuple(place for place in base.places if place == "Tensor"),
         )
         self.base = base

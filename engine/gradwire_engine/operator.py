@@ -108,7 +108,7 @@ class Operator:
         self._shape = shape
         self._flops = flops
         self._edges_for_numbers = edges_for_numbers
-        self._numbers = numbers
+        self.numbers = numbers
         self._prepare = self._preparation()
         self._single = len(schema.results) == 1 and schema.results != ("[]",)
         self._defaults = tuple(a.default for a in schema.arguments)
@@ -189,8 +189,8 @@ class Operator:
         """Whether a plain number may stand for the tensor argument at this position."""
         if not isinstance(value, (bool, int, float, complex)) or (self.mutates and position == 0):
             return False
-        if self._numbers is not None:
-            return self.schema.arguments[position].name in self._numbers
+        if self.numbers is not None:
+            return self.schema.arguments[position].name in self.numbers
         return self._promotion in ("promote", "float")
 
     def _require_takes_no_tensor(self) -> None:

@@ -128,6 +128,10 @@ def _condition_first(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return name, (condition, self, other), kwargs
 
 
+def _by_dimension_if_given(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    return (f"{name}.dim" if len(args) > 1 or kwargs else name), args, kwargs
+
+
 def _by_dimension(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     return f"{name}.dim", args, kwargs
 
@@ -183,6 +187,8 @@ CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     "where": _condition_first,
     "max-reduction_with_dim": _by_dimension,
     "min-reduction_with_dim": _by_dimension,
+    "median": _by_dimension_if_given,
+    "nanmedian": _by_dimension_if_given,
     "split-list_args": _with_sizes,
     "var": _unbiased,
     "var-unbiased": _unbiased,

@@ -40,6 +40,8 @@ NOT_IN_DATABASE = {
     "rand": "as rand_like",
     "max.dim": "as max, samples with a dimension",
     "min.dim": "as min, samples with a dimension",
+    "median.dim": "as median, samples with a dimension",
+    "nanmedian.dim": "as nanmedian, samples with a dimension",
     "detach": "tests of the engine",
 }
 
@@ -70,6 +72,7 @@ DIFFERENT_DEFAULTS = {
     ("prod", "dim"): ONE_SCHEMA,
     ("squeeze", "dim"): ONE_SCHEMA,
     ("_to_copy", "dtype"): "torch's also moves to another device",
+    ("scatter", "reduce"): ONE_SCHEMA,
     ("norm", "p"): "the default of torch.norm",
     ("norm", "dim"): ONE_SCHEMA,
     ("mse_loss", "reduction"): "a word, as in nn.functional",
@@ -81,6 +84,8 @@ DIFFERENT_ARGUMENTS = {
     "_nll_loss2d": "a kernel of nll_loss",
     "nll_loss_backward": "needs no total weight",
     "cross_entropy": "nn.functional's arguments; torch's own kernel has numbers for words",
+    "sort": "the order of torch.sort, in which stable comes last",
+    "argsort": "the order of torch.argsort, in which stable comes last",
     "select_backward": "its tensor is self, as everywhere here",
     "slice_backward": "its tensor is self, as everywhere here",
 }

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from gradwire.arguments import Number, to_bool, to_dtype, to_int, to_ints, to_number, to_str
 from gradwire.dtypes import DtypeLike
-from gradwire.record import TensorList, record
+from gradwire.operators.results import Cummax, Cummin, Kthvalue, Mode, Sort, Topk
+from gradwire.record import TensorList, record, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "any",
     "argmax",
     "argmin",
+    "argsort",
     "baddbmm",
     "bitwise_and",
     "bitwise_not",
@@ -38,6 +40,10 @@ __all__ = [
     "clone",
     "conj",
     "cos",
+    "cummax",
+    "cummin",
+    "cumprod",
+    "cumsum",
     "detach",
     "div",
     "dot",
@@ -46,19 +52,29 @@ __all__ = [
     "exp",
     "expm1",
     "flatten",
+    "flip",
+    "fliplr",
+    "flipud",
     "floor",
     "gather",
     "ge",
     "gt",
     "imag",
+    "index_add",
+    "index_copy",
+    "index_fill",
     "index_put",
+    "index_reduce",
+    "index_select",
     "isfinite",
     "isinf",
     "isnan",
+    "kthvalue",
     "le",
     "log",
     "log1p",
     "log_softmax",
+    "logcumsumexp",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -66,11 +82,15 @@ __all__ = [
     "logsumexp",
     "lt",
     "masked_fill",
+    "masked_scatter",
+    "masked_select",
     "matmul",
     "maximum",
     "mean",
     "minimum",
     "mm",
+    "mode",
+    "msort",
     "mul",
     "mv",
     "narrow",
@@ -81,19 +101,26 @@ __all__ = [
     "permute",
     "pow",
     "prod",
+    "put",
     "real",
     "reciprocal",
     "relu",
+    "repeat_interleave",
     "reshape",
+    "roll",
+    "rot90",
     "rsqrt",
     "rsub",
+    "scatter",
     "scatter_add",
+    "scatter_reduce",
     "select",
     "sgn",
     "sigmoid",
     "sign",
     "sin",
     "softmax",
+    "sort",
     "sqrt",
     "square",
     "squeeze",
@@ -101,7 +128,11 @@ __all__ = [
     "sub",
     "sum",
     "t",
+    "take",
+    "take_along_dim",
     "tanh",
+    "tile",
+    "topk",
     "transpose",
     "trunc",
     "unsqueeze",
@@ -232,6 +263,22 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
     return record("argmin", ("self",), (input,), attributes)
 
 
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """Run the operator `argsort`.
+
+    Schema: argsort(Tensor self, int dim=-1, bool descending=False, bool stable=False) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim != -1:
+        attributes.append(("dim", to_int("argsort", "dim", dim)))
+    if descending is not False:
+        attributes.append(("descending", to_bool("argsort", "descending", descending)))
+    if stable is not False:
+        attributes.append(("stable", to_bool("argsort", "stable", stable)))
+    return record("argsort", ("self",), (input,), attributes)
+
+
 def baddbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
 ) -> Tensor:
@@ -341,6 +388,46 @@ def cos(input: Tensor) -> Tensor:
     return record("cos", ("self",), (input,))
 
 
+def cummax(input: Tensor, dim: int) -> Cummax:
+    """Run the operator `cummax`.
+
+    Schema: cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)
+    """
+    attributes: list[Attribute] = [("dim", to_int("cummax", "dim", dim))]
+    return Cummax(*record_many("cummax", ("self",), (input,), attributes, 2))
+
+
+def cummin(input: Tensor, dim: int) -> Cummin:
+    """Run the operator `cummin`.
+
+    Schema: cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)
+    """
+    attributes: list[Attribute] = [("dim", to_int("cummin", "dim", dim))]
+    return Cummin(*record_many("cummin", ("self",), (input,), attributes, 2))
+
+
+def cumprod(input: Tensor, dim: int, *, dtype: DtypeLike | None = None) -> Tensor:
+    """Run the operator `cumprod`.
+
+    Schema: cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("cumprod", "dim", dim))]
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("cumprod", "dtype", dtype)))
+    return record("cumprod", ("self",), (input,), attributes)
+
+
+def cumsum(input: Tensor, dim: int, *, dtype: DtypeLike | None = None) -> Tensor:
+    """Run the operator `cumsum`.
+
+    Schema: cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("cumsum", "dim", dim))]
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("cumsum", "dtype", dtype)))
+    return record("cumsum", ("self",), (input,), attributes)
+
+
 def detach(input: Tensor) -> Tensor:
     """Run the operator `detach`.
 
@@ -413,6 +500,31 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return record("flatten", ("self",), (input,), attributes)
 
 
+def flip(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+    """Run the operator `flip`.
+
+    Schema: flip(Tensor self, int[] dims) -> Tensor
+    """
+    attributes: list[Attribute] = [("dims", to_ints("flip", "dims", dims))]
+    return record("flip", ("self",), (input,), attributes)
+
+
+def fliplr(input: Tensor) -> Tensor:
+    """Run the operator `fliplr`.
+
+    Schema: fliplr(Tensor self) -> Tensor
+    """
+    return record("fliplr", ("self",), (input,))
+
+
+def flipud(input: Tensor) -> Tensor:
+    """Run the operator `flipud`.
+
+    Schema: flipud(Tensor self) -> Tensor
+    """
+    return record("flipud", ("self",), (input,))
+
+
 def floor(input: Tensor) -> Tensor:
     """Run the operator `floor`.
 
@@ -454,6 +566,38 @@ def imag(input: Tensor) -> Tensor:
     return record("imag", ("self",), (input,))
 
 
+def index_add(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1
+) -> Tensor:
+    """Run the operator `index_add`.
+
+    Schema: index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) ->
+        Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("index_add", "dim", dim))]
+    if alpha != 1:
+        attributes.append(("alpha", to_number("index_add", "alpha", alpha)))
+    return record("index_add", ("self", "index", "source"), (input, index, source), attributes)
+
+
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """Run the operator `index_copy`.
+
+    Schema: index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("index_copy", "dim", dim))]
+    return record("index_copy", ("self", "index", "source"), (input, index, source), attributes)
+
+
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
+    """Run the operator `index_fill`.
+
+    Schema: index_fill(Tensor self, int dim, Tensor index, Tensor value) -> Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("index_fill", "dim", dim))]
+    return record("index_fill", ("self", "index", "value"), (input, index, value), attributes)
+
+
 def index_put(
     input: Tensor,
     indices: Sequence[Tensor | None],
@@ -469,6 +613,38 @@ def index_put(
     if accumulate is not False:
         attributes.append(("accumulate", to_bool("index_put", "accumulate", accumulate)))
     return record("index_put", ("self", "values"), (input, values), attributes)
+
+
+def index_reduce(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    source: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+) -> Tensor:
+    """Run the operator `index_reduce`.
+
+    Schema: index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *,
+        bool include_self=True) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("dim", to_int("index_reduce", "dim", dim)),
+        ("reduce", to_str("index_reduce", "reduce", reduce)),
+    ]
+    if include_self is not True:
+        attributes.append(("include_self", to_bool("index_reduce", "include_self", include_self)))
+    return record("index_reduce", ("self", "index", "source"), (input, index, source), attributes)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Run the operator `index_select`.
+
+    Schema: index_select(Tensor self, int dim, Tensor index) -> Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("index_select", "dim", dim))]
+    return record("index_select", ("self", "index"), (input, index), attributes)
 
 
 def isfinite(input: Tensor) -> Tensor:
@@ -493,6 +669,20 @@ def isnan(input: Tensor) -> Tensor:
     Schema: isnan(Tensor self) -> Tensor
     """
     return record("isnan", ("self",), (input,))
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Kthvalue:
+    """Run the operator `kthvalue`.
+
+    Schema: kthvalue(Tensor self, int k, int dim=-1, bool keepdim=False) -> (Tensor values,
+        Tensor indices)
+    """
+    attributes: list[Attribute] = [("k", to_int("kthvalue", "k", k))]
+    if dim != -1:
+        attributes.append(("dim", to_int("kthvalue", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("kthvalue", "keepdim", keepdim)))
+    return Kthvalue(*record_many("kthvalue", ("self",), (input,), attributes, 2))
 
 
 def le(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -528,6 +718,15 @@ def log_softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tens
     if dtype is not None:
         attributes.append(("dtype", to_dtype("log_softmax", "dtype", dtype)))
     return record("log_softmax", ("self",), (input,), attributes)
+
+
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """Run the operator `logcumsumexp`.
+
+    Schema: logcumsumexp(Tensor self, int dim) -> Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("logcumsumexp", "dim", dim))]
+    return record("logcumsumexp", ("self",), (input,), attributes)
 
 
 def logical_and(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -591,6 +790,22 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
     return record("masked_fill", ("self", "mask", "value"), (input, mask, value))
 
 
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """Run the operator `masked_scatter`.
+
+    Schema: masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor
+    """
+    return record("masked_scatter", ("self", "mask", "source"), (input, mask, source))
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """Run the operator `masked_select`.
+
+    Schema: masked_select(Tensor self, Tensor mask) -> Tensor
+    """
+    return record("masked_select", ("self", "mask"), (input, mask))
+
+
 def matmul(input: Tensor, other: Tensor | Number) -> Tensor:
     """Run the operator `matmul`.
 
@@ -643,6 +858,28 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     Schema: mm(Tensor self, Tensor mat2) -> Tensor
     """
     return record("mm", ("self", "mat2"), (input, mat2))
+
+
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Mode:
+    """Run the operator `mode`.
+
+    Schema: mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor
+        indices)
+    """
+    attributes: list[Attribute] = []
+    if dim != -1:
+        attributes.append(("dim", to_int("mode", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("mode", "keepdim", keepdim)))
+    return Mode(*record_many("mode", ("self",), (input,), attributes, 2))
+
+
+def msort(input: Tensor) -> Tensor:
+    """Run the operator `msort`.
+
+    Schema: msort(Tensor self) -> Tensor
+    """
+    return record("msort", ("self",), (input,))
 
 
 def mul(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -753,6 +990,17 @@ def prod(
     return record("prod", ("self",), (input,), attributes)
 
 
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """Run the operator `put`.
+
+    Schema: put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if accumulate is not False:
+        attributes.append(("accumulate", to_bool("put", "accumulate", accumulate)))
+    return record("put", ("self", "index", "source"), (input, index, source), attributes)
+
+
 def real(input: Tensor) -> Tensor:
     """Run the operator `real`.
 
@@ -777,6 +1025,26 @@ def relu(input: Tensor) -> Tensor:
     return record("relu", ("self",), (input,))
 
 
+def repeat_interleave(
+    input: Tensor,
+    repeats: Tensor | Number,
+    dim: int | None = None,
+    *,
+    output_size: int | None = None,
+) -> Tensor:
+    """Run the operator `repeat_interleave`.
+
+    Schema: repeat_interleave(Tensor self, Tensor repeats, int? dim=None, *, int?
+        output_size=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_int("repeat_interleave", "dim", dim)))
+    if output_size is not None:
+        attributes.append(("output_size", to_int("repeat_interleave", "output_size", output_size)))
+    return record("repeat_interleave", ("self", "repeats"), (input, repeats), attributes)
+
+
 def reshape(input: Tensor, shape: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
     """Run the operator `reshape`.
 
@@ -784,6 +1052,36 @@ def reshape(input: Tensor, shape: SupportsIndex | Sequence[SupportsIndex]) -> Te
     """
     attributes: list[Attribute] = [("shape", to_ints("reshape", "shape", shape))]
     return record("reshape", ("self",), (input,), attributes)
+
+
+def roll(
+    input: Tensor,
+    shifts: SupportsIndex | Sequence[SupportsIndex],
+    dims: SupportsIndex | Sequence[SupportsIndex] = (),
+) -> Tensor:
+    """Run the operator `roll`.
+
+    Schema: roll(Tensor self, int[] shifts, int[] dims=[]) -> Tensor
+    """
+    attributes: list[Attribute] = [("shifts", to_ints("roll", "shifts", shifts))]
+    if dims != ():
+        attributes.append(("dims", to_ints("roll", "dims", dims)))
+    return record("roll", ("self",), (input,), attributes)
+
+
+def rot90(
+    input: Tensor, k: int = 1, dims: SupportsIndex | Sequence[SupportsIndex] = (0, 1)
+) -> Tensor:
+    """Run the operator `rot90`.
+
+    Schema: rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if k != 1:
+        attributes.append(("k", to_int("rot90", "k", k)))
+    if dims != (0, 1):
+        attributes.append(("dims", to_ints("rot90", "dims", dims)))
+    return record("rot90", ("self",), (input,), attributes)
 
 
 def rsqrt(input: Tensor) -> Tensor:
@@ -805,6 +1103,20 @@ def rsub(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
     return record("rsub", ("self", "other"), (input, other), attributes)
 
 
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Tensor | Number, *, reduce: str | None = None
+) -> Tensor:
+    """Run the operator `scatter`.
+
+    Schema: scatter(Tensor self, int dim, Tensor index, Tensor src, *, str? reduce=None) ->
+        Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("scatter", "dim", dim))]
+    if reduce is not None:
+        attributes.append(("reduce", to_str("scatter", "reduce", reduce)))
+    return record("scatter", ("self", "index", "src"), (input, index, src), attributes)
+
+
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """Run the operator `scatter_add`.
 
@@ -812,6 +1124,23 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """
     attributes: list[Attribute] = [("dim", to_int("scatter_add", "dim", dim))]
     return record("scatter_add", ("self", "index", "src"), (input, index, src), attributes)
+
+
+def scatter_reduce(
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """Run the operator `scatter_reduce`.
+
+    Schema: scatter_reduce(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool
+        include_self=True) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("dim", to_int("scatter_reduce", "dim", dim)),
+        ("reduce", to_str("scatter_reduce", "reduce", reduce)),
+    ]
+    if include_self is not True:
+        attributes.append(("include_self", to_bool("scatter_reduce", "include_self", include_self)))
+    return record("scatter_reduce", ("self", "index", "src"), (input, index, src), attributes)
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
@@ -867,6 +1196,24 @@ def softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
     if dtype is not None:
         attributes.append(("dtype", to_dtype("softmax", "dtype", dtype)))
     return record("softmax", ("self",), (input,), attributes)
+
+
+def sort(
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None
+) -> Sort:
+    """Run the operator `sort`.
+
+    Schema: sort(Tensor self, int dim=-1, bool descending=False, bool? stable=None) -> (Tensor
+        values, Tensor indices)
+    """
+    attributes: list[Attribute] = []
+    if dim != -1:
+        attributes.append(("dim", to_int("sort", "dim", dim)))
+    if descending is not False:
+        attributes.append(("descending", to_bool("sort", "descending", descending)))
+    if stable is not None:
+        attributes.append(("stable", to_bool("sort", "stable", stable)))
+    return Sort(*record_many("sort", ("self",), (input,), attributes, 2))
 
 
 def sqrt(input: Tensor) -> Tensor:
@@ -948,12 +1295,56 @@ def t(input: Tensor) -> Tensor:
     return record("t", ("self",), (input,))
 
 
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Run the operator `take`.
+
+    Schema: take(Tensor self, Tensor index) -> Tensor
+    """
+    return record("take", ("self", "index"), (input, index))
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """Run the operator `take_along_dim`.
+
+    Schema: take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_int("take_along_dim", "dim", dim)))
+    return record("take_along_dim", ("self", "indices"), (input, indices), attributes)
+
+
 def tanh(input: Tensor) -> Tensor:
     """Run the operator `tanh`.
 
     Schema: tanh(Tensor self) -> Tensor
     """
     return record("tanh", ("self",), (input,))
+
+
+def tile(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+    """Run the operator `tile`.
+
+    Schema: tile(Tensor self, int[] dims) -> Tensor
+    """
+    attributes: list[Attribute] = [("dims", to_ints("tile", "dims", dims))]
+    return record("tile", ("self",), (input,), attributes)
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Topk:
+    """Run the operator `topk`.
+
+    Schema: topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) ->
+        (Tensor values, Tensor indices)
+    """
+    attributes: list[Attribute] = [("k", to_int("topk", "k", k))]
+    if dim != -1:
+        attributes.append(("dim", to_int("topk", "dim", dim)))
+    if largest is not True:
+        attributes.append(("largest", to_bool("topk", "largest", largest)))
+    if sorted is not True:
+        attributes.append(("sorted", to_bool("topk", "sorted", sorted)))
+    return Topk(*record_many("topk", ("self",), (input,), attributes, 2))
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -1001,7 +1392,7 @@ def view_as_real(input: Tensor) -> Tensor:
     return record("view_as_real", ("self",), (input,))
 
 
-def where(condition: Tensor, input: Tensor, other: Tensor | Number) -> Tensor:
+def where(condition: Tensor, input: Tensor | Number, other: Tensor | Number) -> Tensor:
     """Run the operator `where`.
 
     Schema: where(Tensor condition, Tensor self, Tensor other) -> Tensor

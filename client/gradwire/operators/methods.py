@@ -19,7 +19,8 @@ from gradwire.arguments import (
     to_str,
 )
 from gradwire.dtypes import DtypeLike
-from gradwire.record import TensorList, record, record_in_place
+from gradwire.operators.results import Cummax, Cummin, Kthvalue, Mode, Sort, Topk
+from gradwire.record import TensorList, record, record_in_place, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -171,6 +172,21 @@ class Methods:
             attributes.append(("keepdim", to_bool("argmin", "keepdim", keepdim)))
         return record("argmin", ("self",), (self,), attributes)
 
+    def argsort(self, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+        """Run the operator `argsort`.
+
+        Schema: argsort(Tensor self, int dim=-1, bool descending=False, bool stable=False) ->
+            Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim != -1:
+            attributes.append(("dim", to_int("argsort", "dim", dim)))
+        if descending is not False:
+            attributes.append(("descending", to_bool("argsort", "descending", descending)))
+        if stable is not False:
+            attributes.append(("stable", to_bool("argsort", "stable", stable)))
+        return record("argsort", ("self",), (self,), attributes)
+
     def baddbmm(
         self, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
     ) -> Tensor:
@@ -316,6 +332,62 @@ class Methods:
         """
         return record_in_place("cos_", ("self",), (self,))
 
+    def cummax(self, dim: int) -> Cummax:
+        """Run the operator `cummax`.
+
+        Schema: cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)
+        """
+        attributes: list[Attribute] = [("dim", to_int("cummax", "dim", dim))]
+        return Cummax(*record_many("cummax", ("self",), (self,), attributes, 2))
+
+    def cummin(self, dim: int) -> Cummin:
+        """Run the operator `cummin`.
+
+        Schema: cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)
+        """
+        attributes: list[Attribute] = [("dim", to_int("cummin", "dim", dim))]
+        return Cummin(*record_many("cummin", ("self",), (self,), attributes, 2))
+
+    def cumprod(self, dim: int, *, dtype: DtypeLike | None = None) -> Tensor:
+        """Run the operator `cumprod`.
+
+        Schema: cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("cumprod", "dim", dim))]
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("cumprod", "dtype", dtype)))
+        return record("cumprod", ("self",), (self,), attributes)
+
+    def cumprod_(self, dim: int, *, dtype: DtypeLike | None = None) -> Tensor:
+        """Run the operator `cumprod_` on this tensor, in place.
+
+        Schema: cumprod_(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("cumprod_", "dim", dim))]
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("cumprod_", "dtype", dtype)))
+        return record_in_place("cumprod_", ("self",), (self,), attributes)
+
+    def cumsum(self, dim: int, *, dtype: DtypeLike | None = None) -> Tensor:
+        """Run the operator `cumsum`.
+
+        Schema: cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("cumsum", "dim", dim))]
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("cumsum", "dtype", dtype)))
+        return record("cumsum", ("self",), (self,), attributes)
+
+    def cumsum_(self, dim: int, *, dtype: DtypeLike | None = None) -> Tensor:
+        """Run the operator `cumsum_` on this tensor, in place.
+
+        Schema: cumsum_(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("cumsum_", "dim", dim))]
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("cumsum_", "dtype", dtype)))
+        return record_in_place("cumsum_", ("self",), (self,), attributes)
+
     def detach(self) -> Tensor:
         """Run the operator `detach`.
 
@@ -440,6 +512,28 @@ class Methods:
             attributes.append(("end_dim", to_int("flatten", "end_dim", end_dim)))
         return record("flatten", ("self",), (self,), attributes)
 
+    def flip(self, *dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+        """Run the operator `flip`.
+
+        Schema: flip(Tensor self, int[] dims) -> Tensor
+        """
+        attributes: list[Attribute] = [("dims", to_size("flip", "dims", dims))]
+        return record("flip", ("self",), (self,), attributes)
+
+    def fliplr(self) -> Tensor:
+        """Run the operator `fliplr`.
+
+        Schema: fliplr(Tensor self) -> Tensor
+        """
+        return record("fliplr", ("self",), (self,))
+
+    def flipud(self) -> Tensor:
+        """Run the operator `flipud`.
+
+        Schema: flipud(Tensor self) -> Tensor
+        """
+        return record("flipud", ("self",), (self,))
+
     def floor(self) -> Tensor:
         """Run the operator `floor`.
 
@@ -490,6 +584,66 @@ class Methods:
         """
         return record_in_place("gt_", ("self", "other"), (self, other))
 
+    def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
+        """Run the operator `index_add`.
+
+        Schema: index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) ->
+            Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("index_add", "dim", dim))]
+        if alpha != 1:
+            attributes.append(("alpha", to_number("index_add", "alpha", alpha)))
+        return record("index_add", ("self", "index", "source"), (self, index, source), attributes)
+
+    def index_add_(self, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
+        """Run the operator `index_add_` on this tensor, in place.
+
+        Schema: index_add_(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1)
+            -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("index_add_", "dim", dim))]
+        if alpha != 1:
+            attributes.append(("alpha", to_number("index_add_", "alpha", alpha)))
+        return record_in_place(
+            "index_add_", ("self", "index", "source"), (self, index, source), attributes
+        )
+
+    def index_copy(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
+        """Run the operator `index_copy`.
+
+        Schema: index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("index_copy", "dim", dim))]
+        return record("index_copy", ("self", "index", "source"), (self, index, source), attributes)
+
+    def index_copy_(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
+        """Run the operator `index_copy_` on this tensor, in place.
+
+        Schema: index_copy_(Tensor self, int dim, Tensor index, Tensor source) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("index_copy_", "dim", dim))]
+        return record_in_place(
+            "index_copy_", ("self", "index", "source"), (self, index, source), attributes
+        )
+
+    def index_fill(self, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
+        """Run the operator `index_fill`.
+
+        Schema: index_fill(Tensor self, int dim, Tensor index, Tensor value) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("index_fill", "dim", dim))]
+        return record("index_fill", ("self", "index", "value"), (self, index, value), attributes)
+
+    def index_fill_(self, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
+        """Run the operator `index_fill_` on this tensor, in place.
+
+        Schema: index_fill_(Tensor self, int dim, Tensor index, Tensor value) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("index_fill_", "dim", dim))]
+        return record_in_place(
+            "index_fill_", ("self", "index", "value"), (self, index, value), attributes
+        )
+
     def index_put(
         self, indices: Sequence[Tensor | None], values: Tensor | Number, accumulate: bool = False
     ) -> Tensor:
@@ -516,6 +670,54 @@ class Methods:
             attributes.append(("accumulate", to_bool("index_put_", "accumulate", accumulate)))
         return record_in_place("index_put_", ("self", "values"), (self, values), attributes)
 
+    def index_reduce(
+        self, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+    ) -> Tensor:
+        """Run the operator `index_reduce`.
+
+        Schema: index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *,
+            bool include_self=True) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dim", to_int("index_reduce", "dim", dim)),
+            ("reduce", to_str("index_reduce", "reduce", reduce)),
+        ]
+        if include_self is not True:
+            attributes.append(
+                ("include_self", to_bool("index_reduce", "include_self", include_self))
+            )
+        return record(
+            "index_reduce", ("self", "index", "source"), (self, index, source), attributes
+        )
+
+    def index_reduce_(
+        self, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+    ) -> Tensor:
+        """Run the operator `index_reduce_` on this tensor, in place.
+
+        Schema: index_reduce_(Tensor self, int dim, Tensor index, Tensor source, str reduce, *,
+            bool include_self=True) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dim", to_int("index_reduce_", "dim", dim)),
+            ("reduce", to_str("index_reduce_", "reduce", reduce)),
+        ]
+        if include_self is not True:
+            attributes.append(
+                ("include_self", to_bool("index_reduce_", "include_self", include_self))
+            )
+        return record_in_place(
+            "index_reduce_", ("self", "index", "source"), (self, index, source), attributes
+        )
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Run the operator `index_select`.
+
+        Schema: index_select(Tensor self, int dim, Tensor index) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("index_select", "dim", dim))]
+        return record("index_select", ("self", "index"), (self, index), attributes)
+
     def isfinite(self) -> Tensor:
         """Run the operator `isfinite`.
 
@@ -536,6 +738,19 @@ class Methods:
         Schema: isnan(Tensor self) -> Tensor
         """
         return record("isnan", ("self",), (self,))
+
+    def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> Kthvalue:
+        """Run the operator `kthvalue`.
+
+        Schema: kthvalue(Tensor self, int k, int dim=-1, bool keepdim=False) -> (Tensor values,
+            Tensor indices)
+        """
+        attributes: list[Attribute] = [("k", to_int("kthvalue", "k", k))]
+        if dim != -1:
+            attributes.append(("dim", to_int("kthvalue", "dim", dim)))
+        if keepdim is not False:
+            attributes.append(("keepdim", to_bool("kthvalue", "keepdim", keepdim)))
+        return Kthvalue(*record_many("kthvalue", ("self",), (self,), attributes, 2))
 
     def le(self, other: Tensor | Number) -> Tensor:
         """Run the operator `le`.
@@ -588,6 +803,14 @@ class Methods:
         if dtype is not None:
             attributes.append(("dtype", to_dtype("log_softmax", "dtype", dtype)))
         return record("log_softmax", ("self",), (self,), attributes)
+
+    def logcumsumexp(self, dim: int) -> Tensor:
+        """Run the operator `logcumsumexp`.
+
+        Schema: logcumsumexp(Tensor self, int dim) -> Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("logcumsumexp", "dim", dim))]
+        return record("logcumsumexp", ("self",), (self,), attributes)
 
     def logical_and(self, other: Tensor | Number) -> Tensor:
         """Run the operator `logical_and`.
@@ -685,6 +908,27 @@ class Methods:
         """
         return record_in_place("masked_fill_", ("self", "mask", "value"), (self, mask, value))
 
+    def masked_scatter(self, mask: Tensor, source: Tensor) -> Tensor:
+        """Run the operator `masked_scatter`.
+
+        Schema: masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor
+        """
+        return record("masked_scatter", ("self", "mask", "source"), (self, mask, source))
+
+    def masked_scatter_(self, mask: Tensor, source: Tensor) -> Tensor:
+        """Run the operator `masked_scatter_` on this tensor, in place.
+
+        Schema: masked_scatter_(Tensor self, Tensor mask, Tensor source) -> Tensor
+        """
+        return record_in_place("masked_scatter_", ("self", "mask", "source"), (self, mask, source))
+
+    def masked_select(self, mask: Tensor) -> Tensor:
+        """Run the operator `masked_select`.
+
+        Schema: masked_select(Tensor self, Tensor mask) -> Tensor
+        """
+        return record("masked_select", ("self", "mask"), (self, mask))
+
     def matmul(self, other: Tensor | Number) -> Tensor:
         """Run the operator `matmul`.
 
@@ -733,6 +977,26 @@ class Methods:
         Schema: mm(Tensor self, Tensor mat2) -> Tensor
         """
         return record("mm", ("self", "mat2"), (self, mat2))
+
+    def mode(self, dim: int = -1, keepdim: bool = False) -> Mode:
+        """Run the operator `mode`.
+
+        Schema: mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor
+            indices)
+        """
+        attributes: list[Attribute] = []
+        if dim != -1:
+            attributes.append(("dim", to_int("mode", "dim", dim)))
+        if keepdim is not False:
+            attributes.append(("keepdim", to_bool("mode", "keepdim", keepdim)))
+        return Mode(*record_many("mode", ("self",), (self,), attributes, 2))
+
+    def msort(self) -> Tensor:
+        """Run the operator `msort`.
+
+        Schema: msort(Tensor self) -> Tensor
+        """
+        return record("msort", ("self",), (self,))
 
     def mul(self, other: Tensor | Number) -> Tensor:
         """Run the operator `mul`.
@@ -860,6 +1124,28 @@ class Methods:
             attributes.append(("dtype", to_dtype("prod", "dtype", dtype)))
         return record("prod", ("self",), (self,), attributes)
 
+    def put(self, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+        """Run the operator `put`.
+
+        Schema: put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if accumulate is not False:
+            attributes.append(("accumulate", to_bool("put", "accumulate", accumulate)))
+        return record("put", ("self", "index", "source"), (self, index, source), attributes)
+
+    def put_(self, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+        """Run the operator `put_` on this tensor, in place.
+
+        Schema: put_(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if accumulate is not False:
+            attributes.append(("accumulate", to_bool("put_", "accumulate", accumulate)))
+        return record_in_place(
+            "put_", ("self", "index", "source"), (self, index, source), attributes
+        )
+
     def reciprocal(self) -> Tensor:
         """Run the operator `reciprocal`.
 
@@ -888,6 +1174,31 @@ class Methods:
         """
         return record_in_place("relu_", ("self",), (self,))
 
+    def repeat(self, *repeats: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+        """Run the operator `repeat`.
+
+        Schema: repeat(Tensor self, int[] repeats) -> Tensor
+        """
+        attributes: list[Attribute] = [("repeats", to_size("repeat", "repeats", repeats))]
+        return record("repeat", ("self",), (self,), attributes)
+
+    def repeat_interleave(
+        self, repeats: Tensor | Number, dim: int | None = None, *, output_size: int | None = None
+    ) -> Tensor:
+        """Run the operator `repeat_interleave`.
+
+        Schema: repeat_interleave(Tensor self, Tensor repeats, int? dim=None, *, int?
+            output_size=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_int("repeat_interleave", "dim", dim)))
+        if output_size is not None:
+            attributes.append(
+                ("output_size", to_int("repeat_interleave", "output_size", output_size))
+            )
+        return record("repeat_interleave", ("self", "repeats"), (self, repeats), attributes)
+
     def reshape(self, *shape: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
         """Run the operator `reshape`.
 
@@ -895,6 +1206,32 @@ class Methods:
         """
         attributes: list[Attribute] = [("shape", to_size("reshape", "shape", shape))]
         return record("reshape", ("self",), (self,), attributes)
+
+    def roll(
+        self,
+        shifts: SupportsIndex | Sequence[SupportsIndex],
+        dims: SupportsIndex | Sequence[SupportsIndex] = (),
+    ) -> Tensor:
+        """Run the operator `roll`.
+
+        Schema: roll(Tensor self, int[] shifts, int[] dims=[]) -> Tensor
+        """
+        attributes: list[Attribute] = [("shifts", to_ints("roll", "shifts", shifts))]
+        if dims != ():
+            attributes.append(("dims", to_ints("roll", "dims", dims)))
+        return record("roll", ("self",), (self,), attributes)
+
+    def rot90(self, k: int = 1, dims: SupportsIndex | Sequence[SupportsIndex] = (0, 1)) -> Tensor:
+        """Run the operator `rot90`.
+
+        Schema: rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if k != 1:
+            attributes.append(("k", to_int("rot90", "k", k)))
+        if dims != (0, 1):
+            attributes.append(("dims", to_ints("rot90", "dims", dims)))
+        return record("rot90", ("self",), (self,), attributes)
 
     def rsqrt(self) -> Tensor:
         """Run the operator `rsqrt`.
@@ -909,6 +1246,32 @@ class Methods:
         Schema: rsqrt_(Tensor self) -> Tensor
         """
         return record_in_place("rsqrt_", ("self",), (self,))
+
+    def scatter(
+        self, dim: int, index: Tensor, src: Tensor | Number, *, reduce: str | None = None
+    ) -> Tensor:
+        """Run the operator `scatter`.
+
+        Schema: scatter(Tensor self, int dim, Tensor index, Tensor src, *, str? reduce=None) ->
+            Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("scatter", "dim", dim))]
+        if reduce is not None:
+            attributes.append(("reduce", to_str("scatter", "reduce", reduce)))
+        return record("scatter", ("self", "index", "src"), (self, index, src), attributes)
+
+    def scatter_(
+        self, dim: int, index: Tensor, src: Tensor | Number, *, reduce: str | None = None
+    ) -> Tensor:
+        """Run the operator `scatter_` on this tensor, in place.
+
+        Schema: scatter_(Tensor self, int dim, Tensor index, Tensor src, *, str? reduce=None) ->
+            Tensor
+        """
+        attributes: list[Attribute] = [("dim", to_int("scatter_", "dim", dim))]
+        if reduce is not None:
+            attributes.append(("reduce", to_str("scatter_", "reduce", reduce)))
+        return record_in_place("scatter_", ("self", "index", "src"), (self, index, src), attributes)
 
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         """Run the operator `scatter_add`.
@@ -926,6 +1289,44 @@ class Methods:
         attributes: list[Attribute] = [("dim", to_int("scatter_add_", "dim", dim))]
         return record_in_place(
             "scatter_add_", ("self", "index", "src"), (self, index, src), attributes
+        )
+
+    def scatter_reduce(
+        self, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+    ) -> Tensor:
+        """Run the operator `scatter_reduce`.
+
+        Schema: scatter_reduce(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool
+            include_self=True) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dim", to_int("scatter_reduce", "dim", dim)),
+            ("reduce", to_str("scatter_reduce", "reduce", reduce)),
+        ]
+        if include_self is not True:
+            attributes.append(
+                ("include_self", to_bool("scatter_reduce", "include_self", include_self))
+            )
+        return record("scatter_reduce", ("self", "index", "src"), (self, index, src), attributes)
+
+    def scatter_reduce_(
+        self, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+    ) -> Tensor:
+        """Run the operator `scatter_reduce_` on this tensor, in place.
+
+        Schema: scatter_reduce_(Tensor self, int dim, Tensor index, Tensor src, str reduce, *,
+            bool include_self=True) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dim", to_int("scatter_reduce_", "dim", dim)),
+            ("reduce", to_str("scatter_reduce_", "reduce", reduce)),
+        ]
+        if include_self is not True:
+            attributes.append(
+                ("include_self", to_bool("scatter_reduce_", "include_self", include_self))
+            )
+        return record_in_place(
+            "scatter_reduce_", ("self", "index", "src"), (self, index, src), attributes
         )
 
     def select(self, dim: int, index: int) -> Tensor:
@@ -1004,6 +1405,21 @@ class Methods:
         if dtype is not None:
             attributes.append(("dtype", to_dtype("softmax", "dtype", dtype)))
         return record("softmax", ("self",), (self,), attributes)
+
+    def sort(self, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Sort:
+        """Run the operator `sort`.
+
+        Schema: sort(Tensor self, int dim=-1, bool descending=False, bool? stable=None) -> (Tensor
+            values, Tensor indices)
+        """
+        attributes: list[Attribute] = []
+        if dim != -1:
+            attributes.append(("dim", to_int("sort", "dim", dim)))
+        if descending is not False:
+            attributes.append(("descending", to_bool("sort", "descending", descending)))
+        if stable is not None:
+            attributes.append(("stable", to_bool("sort", "stable", stable)))
+        return Sort(*record_many("sort", ("self",), (self,), attributes, 2))
 
     def sqrt(self) -> Tensor:
         """Run the operator `sqrt`.
@@ -1108,6 +1524,23 @@ class Methods:
         """
         return record_in_place("t_", ("self",), (self,))
 
+    def take(self, index: Tensor) -> Tensor:
+        """Run the operator `take`.
+
+        Schema: take(Tensor self, Tensor index) -> Tensor
+        """
+        return record("take", ("self", "index"), (self, index))
+
+    def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
+        """Run the operator `take_along_dim`.
+
+        Schema: take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_int("take_along_dim", "dim", dim)))
+        return record("take_along_dim", ("self", "indices"), (self, indices), attributes)
+
     def tanh(self) -> Tensor:
         """Run the operator `tanh`.
 
@@ -1121,6 +1554,29 @@ class Methods:
         Schema: tanh_(Tensor self) -> Tensor
         """
         return record_in_place("tanh_", ("self",), (self,))
+
+    def tile(self, *dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+        """Run the operator `tile`.
+
+        Schema: tile(Tensor self, int[] dims) -> Tensor
+        """
+        attributes: list[Attribute] = [("dims", to_size("tile", "dims", dims))]
+        return record("tile", ("self",), (self,), attributes)
+
+    def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Topk:
+        """Run the operator `topk`.
+
+        Schema: topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) ->
+            (Tensor values, Tensor indices)
+        """
+        attributes: list[Attribute] = [("k", to_int("topk", "k", k))]
+        if dim != -1:
+            attributes.append(("dim", to_int("topk", "dim", dim)))
+        if largest is not True:
+            attributes.append(("largest", to_bool("topk", "largest", largest)))
+        if sorted is not True:
+            attributes.append(("sorted", to_bool("topk", "sorted", sorted)))
+        return Topk(*record_many("topk", ("self",), (self,), attributes, 2))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Run the operator `transpose`.

@@ -1,4 +1,4 @@
-"""Reading and writing by index: gather, scatter, indexing by tensors, embedding."""
+"""Reading and writing by tensors of indices: `x[i]`, `x[i] = y`, embedding, one_hot."""
 
 from __future__ import annotations
 
@@ -6,128 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from gradwire_engine.declare import linear, nondiff
 from gradwire_engine.errors import EngineError
-from gradwire_engine.ops import dims
-
-# Below this many rows the sparse product's set-up costs more than it saves.
-_SPARSE_ROWS = 64
-
-
-def _require_index(index: np.ndarray, op: str) -> None:
-    if index.dtype.kind not in "iu":
-        raise EngineError(
-            "DTYPE_MISMATCH",
-            f"{op}: index must be an integer tensor, not {index.dtype}",
-            argument="index",
-            dtype=index.dtype,
-        )
-
-
-def _require_in_range(index: np.ndarray, size: int, op: str, argument: str = "index") -> None:
-    if index.size and (int(index.min()) < 0 or int(index.max()) >= size):
-        wrong = next(int(each) for each in index.flat if not 0 <= each < size)
-        raise EngineError(
-            "INDEX_OUT_OF_RANGE",
-            f"{op}: index {wrong} is out of range for size {size}",
-            argument=argument,
-            index=wrong,
-            size=size,
-        )
-
-
-def _grid(index: np.ndarray, axis: int) -> tuple[Any, ...]:
-    """The open grid that reads or writes element (i, j, ...) at index along `axis`."""
-    grid: list[Any] = list(np.ogrid[tuple(slice(size) for size in index.shape)])
-    grid[axis] = index
-    return tuple(grid)
-
-
-def _check_gather(self: np.ndarray, dim: int, index: np.ndarray, op: str) -> int:
-    _require_index(index, op)
-    axis = dims.one(dim, self.ndim)
-    # A 0-d tensor stands for one of a single element; an empty index fits whatever its rank.
-    shape, index_shape = self.shape or (1,), index.shape or (1,)
-    fits = index.size == 0 or (
-        len(shape) == len(index_shape)
-        and all(
-            have <= size
-            for i, (have, size) in enumerate(zip(index_shape, shape, strict=True))
-            if i != axis
-        )
-    )
-    if not fits:
-        raise EngineError(
-            "SHAPE_MISMATCH",
-            f"{op}: index of shape {index.shape} does not fit a tensor of shape {self.shape}; "
-            "apart "
-            f"from dimension {dim} no size may be larger",
-            argument="index",
-            shape=self.shape,
-            index_shape=index.shape,
-        )
-    _require_in_range(index, self.shape[axis] if self.ndim else 1, op)
-    return axis
-
-
-def _gather(self: np.ndarray, dim: int, index: np.ndarray) -> np.ndarray:
-    axis = _check_gather(self, dim, index, "gather")
-    if index.size == 0 or not index.ndim:
-        return np.asarray(self.reshape(-1)[index])
-    return np.asarray(self.reshape(self.shape or (1,))[_grid(index, axis)])
-
-
-linear(
-    "gather(Tensor self, int dim, Tensor index) -> Tensor",
-    _gather,
-    {
-        "self": lambda F, g, self_shape, dim, index: F.scatter_add(
-            F.zeros(self_shape, dtype=g.dtype), dim, index, g
-        )
-    },
-)
-
-
-def _scatter_add(self: np.ndarray, dim: int, index: np.ndarray, src: np.ndarray) -> np.ndarray:
-    axis = _check_gather(self, dim, index, "scatter_add")
-    if self.dtype != src.dtype:
-        raise EngineError(
-            "DTYPE_MISMATCH",
-            f"scatter_add: src is {src.dtype} and the tensor {self.dtype}; convert with to()",
-            argument="src",
-            dtypes=f"{self.dtype}, {src.dtype}",
-        )
-    out = self.copy()
-    if index.size == 0:
-        return out
-    if (src.ndim or 1) != (index.ndim or 1) or any(
-        a > b for a, b in zip(index.shape, src.shape, strict=False)
-    ):
-        raise EngineError(
-            "SHAPE_MISMATCH",
-            f"scatter_add: src of shape {src.shape} is smaller than index of shape {index.shape}",
-            argument="src",
-            shape=src.shape,
-            index_shape=index.shape,
-        )
-    if not index.ndim:
-        index = index.reshape(1)
-    part = src.reshape(src.shape or (1,))[tuple(slice(size) for size in index.shape)]
-    np.add.at(out.reshape(self.shape or (1,)), _grid(index, axis), part)
-    return out
-
-
-linear(
-    "scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
-    _scatter_add,
-    {
-        "self": lambda F, g: g,
-        "src": lambda F, g, dim, index: F.gather(g, dim, index),
-    },
-    in_place=True,
-)
+from gradwire_engine.ops.accumulation import add_at, add_rows
+from gradwire_engine.ops.index_checks import require_in_range, require_index
 
 
 def _key(self: np.ndarray, indices: Sequence[np.ndarray | None], op: str) -> tuple[Any, ...]:
@@ -153,7 +36,7 @@ def _key(self: np.ndarray, indices: Sequence[np.ndarray | None], op: str) -> tup
             key.extend(index.nonzero())
             taken += index.ndim
             continue
-        _require_index(index, op)
+        require_index(index, op)
         if taken >= self.ndim:
             raise EngineError(
                 "INDEX_OUT_OF_RANGE",
@@ -224,7 +107,7 @@ def _index_put(
     out = self.copy()
     key = _key(self, indices, "index_put")
     if accumulate:
-        np.add.at(out, key, values)
+        add_at(out, key, values)
     else:
         out[key] = values
     return out
@@ -270,8 +153,8 @@ def _embedding(weight: np.ndarray, indices: np.ndarray, padding_idx: int = -1) -
             argument="weight",
             shape=weight.shape,
         )
-    _require_index(indices, "embedding")
-    _require_in_range(indices, weight.shape[0], "embedding", "indices")
+    require_index(indices, "embedding")
+    require_in_range(indices, weight.shape[0], "embedding", "indices")
     return np.asarray(weight[indices])
 
 
@@ -282,22 +165,16 @@ def _embedding_shape(weight: np.ndarray, indices: np.ndarray, *rest: Any) -> tup
 def _embedding_backward(
     grad: np.ndarray, indices: np.ndarray, num_weights: int, padding_idx: int
 ) -> np.ndarray:
-    """Sum rows by index: a sparse transposed product, many times faster than np.add.at."""
+    """Sum rows by index."""
     features = grad.shape[-1]
     flat = indices.reshape(-1)
     rows = grad.reshape(len(flat), features)
     if padding_idx >= 0:
         kept = flat != padding_idx
         rows, flat = rows[kept], flat[kept]
-    if len(flat) < _SPARSE_ROWS or rows.dtype.kind == "c":
-        out = np.zeros((num_weights, features), grad.dtype)
-        np.add.at(out, flat, rows)
-        return out
-    ones = np.ones(len(flat), rows.dtype)
-    choose = sparse.csr_array(
-        (ones, flat, np.arange(len(flat) + 1)), shape=(len(flat), num_weights)
-    )
-    return np.asarray(choose.T @ rows)
+    out = np.zeros((num_weights, features), grad.dtype)
+    add_rows(out, flat, rows)
+    return out
 
 
 linear(
@@ -340,9 +217,9 @@ def _one_hot(self: np.ndarray, num_classes: int = -1) -> np.ndarray:
 
 
 def _one_hot_shape(self: np.ndarray, num_classes: int = -1) -> tuple[int, ...]:
-    _require_index(self, "one_hot")
+    require_index(self, "one_hot")
     classes = num_classes if num_classes >= 0 else int(self.max()) + 1 if self.size else 0
-    _require_in_range(self, classes, "one_hot", "self")
+    require_in_range(self, classes, "one_hot", "self")
     return (*self.shape, classes)
 
 

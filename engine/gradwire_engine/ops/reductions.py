@@ -11,6 +11,7 @@ from gradwire_engine.context import current
 from gradwire_engine.declare import composite, general, linear, nondiff
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
+from gradwire_engine.ops.cumulative import exclusive_cumprod
 from gradwire_engine.tensor import Tensor
 
 # NumPy types `keepdims` as a literal, which a variable is not.
@@ -253,15 +254,11 @@ def _product_of_others(F: Any, g: Any, self: Any, result: Any, dim: int | None) 
 
 def _others(F: Any, line: Any) -> Any:
     """For each element along the last dimension the product of the others."""
-    n = line.shape[-1]
-    if n == 0:
+    if line.shape[-1] == 0:
         return line
-    before = [F.ones_like(F.select(line, -1, 0))]
-    after = [F.ones_like(F.select(line, -1, 0))]
-    for i in range(n - 1):
-        before.append(before[-1] * F.select(line, -1, i))
-        after.append(after[-1] * F.select(line, -1, n - 1 - i))
-    return F.stack(before, -1) * F.stack(after[::-1], -1)
+    before = exclusive_cumprod(F, line, -1)
+    after = F.flip(exclusive_cumprod(F, F.flip(line, (-1,)), -1), (-1,))
+    return before * after
 
 
 general(

@@ -46,8 +46,7 @@ def offered() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "place"), offered())
 def test_every_operator_is_at_its_places(name: str, place: str) -> None:
-    python_name = name.partition(".")[0] if name.split(".")[0] in ("max", "min") else name
-    python_name = python_name.rpartition(".")[2]
+    python_name = name.removesuffix(".dim").rpartition(".")[2]
     python_name = {"split_with_sizes": "split"}.get(python_name, python_name)
     assert callable(getattr(PLACES[place], python_name))
 
