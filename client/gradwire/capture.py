@@ -67,7 +67,8 @@ class Capture:
         """Note an operator; the handle of its first result."""
         output = self._next if outputs else 0
         self._next += outputs
-        self._entries.append((name, inputs, output, outputs, attributes, grad_mode, None, 0))
+        # A program is not under hooks; the step that runs it is.
+        self._entries.append((name, inputs, output, outputs, attributes, int(grad_mode), None, 0))
         return output
 
     def tensor(self, *args: Any, **kwargs: Any) -> "Tensor":

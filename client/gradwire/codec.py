@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gradwire import dtypes, wire
 from gradwire.dtypes import dtype
+from gradwire.modes import UnderHooks
 from gradwire.recorder import AttributeValue, Batch, Handles, OpEntry
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import varint
@@ -75,6 +76,7 @@ _SEQUENCE: Final = b"\x12"  # RunStreamRequest.sequence
 _STEPS: Final = b"\x12"  # Sequence.steps
 _STEP_OP: Final = b"\x0a"  # Step.op
 _STEP_GRAD_MODE: Final = b"\x78"  # Step.grad_mode
+_STEP_SAVED_HOOKS: Final = b"\xa8\x01"  # Step.saved_hooks
 _OP_NAME: Final = b"\x0a"  # Op.name
 _OP_INPUTS: Final = b"\x12"  # Op.inputs, packed
 _OP_OUTPUT: Final = b"\x18"  # Op.output
@@ -126,7 +128,9 @@ def encode_op(entry: OpEntry) -> bytes:
             content += message.SerializeToString()
         op += _OP_ATTRIBUTES + varint(len(content)) + content
     step = _STEP_OP + varint(len(op)) + op
-    if grad_mode:
+    if isinstance(grad_mode, UnderHooks):
+        step += _STEP_SAVED_HOOKS + varint(grad_mode.hooks)
+    elif grad_mode:
         step += _STEP_GRAD_MODE + varint(grad_mode)
     return _STEPS + varint(len(step)) + step
 

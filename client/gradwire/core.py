@@ -4,6 +4,7 @@ What needs an answer is written once, as coroutines over the few methods in whic
 session that blocks runs them to their end (`finish`); one of an event loop awaits them.
 """
 
+import itertools
 import threading
 import time
 import weakref
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar
 
 from google.protobuf.message import Message
 
-from gradwire import anomaly, creation, current, hooks, lease, wire
+from gradwire import anomaly, creation, current, hooks, lease, saved_hooks, wire
 from gradwire.codec import Fetched, decode_fetched, encode_request, step_index
 from gradwire.dtypes import DtypeLike
 from gradwire.errors import (
@@ -30,7 +31,7 @@ from gradwire.errors import (
 from gradwire.location import Mark, locate
 from gradwire.modes import stamped
 from gradwire.pipeline import HookMessage, Pipeline, Request, Traffic
-from gradwire.recorder import FLUSH_BYTES, Attribute, Recorder, mark_of, outputs_of
+from gradwire.recorder import FLUSH_BYTES, Attribute, Batch, Recorder, mark_of, outputs_of
 from gradwire.transport import Metadata, Retry
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Array, M
@@ -149,7 +150,9 @@ class SessionCore(ABC):
         # Functions of the user that run in the midst of a backward; see gradwire.hooks.
         self.hooks: dict[int, hooks.Hook] = {}
         self.hooks_there: set[int] = set()
-        self.last_hook = 0
+        self.hook_numbers = itertools.count(1)
+        # Numbers of saved-tensor hooks that the server knows of.
+        self.saved_hooks: set[int] = set()
         self.hook_recorder = hooks.make_recorder()
         self._hooks_running = 0
         self.node_metadata: dict[int, dict[str, object]] = {}
@@ -336,6 +339,35 @@ class SessionCore(ABC):
         if self.hooks or anomaly.is_anomaly_enabled():
             self.wait_for_backward()
 
+    def announce_hooks(self, batch: Batch) -> None:
+        """Let a batch begin with the saved-tensor hooks that it needs and the server lacks."""
+        saved_hooks.announce(self, batch)
+
+    def leave_saved_hooks(self, number: int, *, wait: bool) -> None:
+        """End the saved-tensor hooks of that number, after what was recorded under them.
+
+        Args:
+            wait: Until that ran, where waiting is fine.
+        """
+        if self._closed:
+            return
+        if (hook := self._hook_here()) is not None:
+            if number in self.saved_hooks or number in saved_hooks.scopes_of(hook.recorder.entries):
+                self.wait_for_backward()
+        else:
+            with self._lock:
+                if number in saved_hooks.scopes_of(self.recorder.entries):
+                    self._flush()
+        if number not in self.saved_hooks:
+            return
+        self.saved_hooks.discard(number)
+        try:
+            if wait:
+                self.wait_for_backward()
+        finally:
+            # In a sequence of its own, for steps after one that failed do not run.
+            self.step(pb.Step(remove_hook=pb.RemoveHook(hook=number)))
+
     async def ask(self, *steps: pb.Step) -> list[Fetched]:
         """Record steps, send all that is recorded, and wait: one round trip.
 
@@ -507,6 +539,7 @@ class SessionCore(ABC):
         batch = self.recorder.take()
         if batch is None:
             return None
+        self.announce_hooks(batch)
         number = self._last_number + 1
         try:
             detect = anomaly.is_anomaly_enabled()
@@ -571,6 +604,9 @@ class SessionCore(ABC):
             error = error.at(locate(mark_of(request.hook_entries[int(in_hook)])))
         else:
             error = error.at(locate(found))
+        if error.metadata.get("hook_call") == str(request.hook_call):
+            # What this answer was to make has not been made.
+            self.hooks.pop(request.unpack_hook, None)
         for entry in request.entries[at:]:
             for handle in outputs_of(entry):
                 self._failed[handle] = found

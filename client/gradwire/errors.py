@@ -187,6 +187,8 @@ CLASSES: Final[Mapping[str, type[GradwireError]]] = {
     "HOOK_SHAPE": AutogradError,
     "HOOK_NO_GRAD": AutogradError,
     "HOOK_NON_LEAF": AutogradError,
+    "HOOK_IN_PLACE": AutogradError,
+    "HOOKS_DISABLED": AutogradError,
     "HOOK_FAILED": AutogradError,
     "BAD_GRAD_ASSIGNMENT": AutogradError,
     "MESSAGE_TOO_LARGE": LimitError,

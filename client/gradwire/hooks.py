@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gradwire.core import SessionCore
     from gradwire.tensors import Tensor
 
-_MOST_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 1 << 20
 """Gradients up to this size come with the call; larger ones only if the function reads them."""
 
 _FIRST_HANDLE: Final = 1 << 40
@@ -46,12 +46,16 @@ class Hook:
         kind: When it runs.
         function: The user's.
         leaf: For a post-accumulate hook the tensor, while the program has it.
+        unpack: Of a pack hook, the function that goes with it.
+        packed: Of an unpack hook, what the other one returned.
     """
 
     number: int
     kind: int
     function: Callable[..., Any]
     leaf: "weakref.ref[Tensor] | None" = None
+    unpack: Callable[[Any], Any] | None = None
+    packed: object = None
 
 
 class RemovableHandle:
@@ -107,10 +111,9 @@ def register(
     """
     if not callable(function):
         raise TypeError(f"a hook must be callable, not {type(function).__name__}")
-    session.last_hook += 1
-    message.hook = session.last_hook
-    message.max_value_bytes = _MOST_BYTES
-    program = _program_of(session, function) if message.kind == pb.HOOK_KIND_TENSOR else None
+    message.hook = next(session.hook_numbers)
+    message.max_value_bytes = MOST_BYTES
+    program = program_of(session, function) if message.kind == pb.HOOK_KIND_TENSOR else None
     if program is not None:
         message.program.CopyFrom(program)
         session.hooks_there.add(message.hook)
@@ -123,7 +126,7 @@ def register(
     return RemovableHandle(session, message.hook)
 
 
-def _program_of(session: "SessionCore", function: Callable[..., Any]) -> pb.Program | None:
+def program_of(session: "SessionCore", function: Callable[..., Any]) -> pb.Program | None:
     """What the server can run in place of the function; None if the function must run here."""
     if not is_pure(function):
         return None
@@ -188,11 +191,17 @@ class HookRun:
             self._answer(pb.HookAnswer(call=call.call))
             return
         token = _running.set(self)
+        # Hooks are not under those of whoever happens to wait.
+        around = modes.set_saved_hooks(0)
         try:
+            answer = pb.HookAnswer(call=call.call)
             with current.chosen(session), modes.set_grad_enabled(call.create_graph):
-                replacements = await self._call_function(hook)
-            answer = pb.HookAnswer(call=call.call, replacements=replacements)
-            self._answer(answer)
+                if hook.kind == pb.HOOK_KIND_PACK:
+                    answer.unpack_hook = await self._pack(hook)
+                else:
+                    answer.replacements.extend(await self._call_function(hook))
+            if not self._answer(answer):
+                session.hooks.pop(answer.unpack_hook, None)
         except Exception as error:
             request = session.request_of(call.number)
             if request is not None:
@@ -206,9 +215,11 @@ class HookRun:
             self._abandon()
             raise
         finally:
+            modes.set_saved_hooks(around)
             _running.reset(token)
-            # Gradients that were read meanwhile are not final.
-            session.note_hook_ran(call.create_graph)
+            if hook.kind != pb.HOOK_KIND_PACK:
+                # Gradients that were read meanwhile are not final.
+                session.note_hook_ran(call.create_graph)
 
     async def ask(self, steps: Sequence[pb.Step]) -> list[Fetched]:
         """Run what the function has recorded, and these steps; what the fetches answer.
@@ -235,6 +246,15 @@ class HookRun:
         except wire.WireError as error:
             raise from_wire_error(error) from None
 
+    async def _pack(self, hook: Hook) -> int:
+        """Call the function of a pack hook, and keep what it returns; the number for that."""
+        arguments = tuple(self._tensors(hook))
+        packed = await self.session.call_hook(hook.function, arguments)
+        number = next(self.session.hook_numbers)
+        assert hook.unpack is not None, "pack hooks come with the other one"
+        self.session.hooks[number] = Hook(number, pb.HOOK_KIND_UNPACK, hook.unpack, packed=packed)
+        return number
+
     async def _call_function(self, hook: Hook) -> list[int]:
         """Call the function; the handles of what it puts in place of the gradients."""
         call = self._call
@@ -248,11 +268,15 @@ class HookRun:
                 arguments = (tuple(tensors[:count]), tuple(tensors[count:]))
             case pb.HOOK_KIND_ALL:
                 arguments = (tensors,)
+            case pb.HOOK_KIND_UNPACK:
+                arguments = (hook.packed,)
             case _:
                 arguments = (tensors[0],)
         # The list must not keep alive what only the function is to hold.
         del tensors
         answer = await self.session.call_hook(hook.function, arguments)
+        if hook.kind == pb.HOOK_KIND_UNPACK:
+            return [self._handle_of(answer, "an unpack hook must return a tensor")]
         if answer is None or not count:
             return []
         given = answer if isinstance(answer, (tuple, list)) else (answer,)
@@ -293,12 +317,13 @@ class HookRun:
             made.append(tensor)
         return made
 
-    def _handle_of(self, answer: object) -> int:
+    def _handle_of(
+        self,
+        answer: object,
+        due: str = "a hook must return None, or a tensor in place of each gradient",
+    ) -> int:
         if not isinstance(answer, _tensors.Tensor):
-            raise TypeError(
-                "a hook must return None, or a tensor in place of each gradient, not "
-                f"{type(answer).__name__}"
-            )
+            raise TypeError(f"{due}, not {type(answer).__name__}")
         if answer._session is not self.session:
             raise refused(
                 "BAD_VALUE",
@@ -316,11 +341,14 @@ class HookRun:
         batch = self.recorder.take()
         if batch is None:
             batch = Batch([], [], [])
+        session.announce_hooks(batch)
         made = [*answer.gradients, *(each for entry in batch.entries for each in outputs_of(entry))]
         request = session.request_of(self._call.number)
         if request is not None:
             request.hook_entries = batch.entries
             request.hook_handles = made
+            request.hook_call = answer.call
+            request.unpack_hook = answer.unpack_hook
         sent = session.answer_hook(
             codec.encode_hook_answer(session.id, answer, batch), self._connection
         )

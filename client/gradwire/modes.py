@@ -1,6 +1,7 @@
 """Whether steps are recorded in the graph: no_grad, enable_grad, set_grad_enabled, inference_mode.
 
-A mode is noted with each step that runs under it, so switching costs no message.
+A mode is noted with each step that runs under it, so switching costs no message. So is the number
+of the saved-tensor hooks that are in force.
 """
 
 import functools
@@ -28,6 +29,30 @@ class _Int(int):
 # so, as in PyTorch.
 _ENABLED_IN_INFERENCE: Final = _Int(_INFERENCE)
 
+
+class UnderHooks(int):
+    """The `GradMode` of operators whose saved tensors go through hooks; true, although it is 0.
+
+    Attributes:
+        hooks: their number.
+    """
+
+    hooks: int
+
+    def __new__(cls, hooks: int) -> "UnderHooks":  # noqa: D102
+        made = super().__new__(cls, _RECORDED)
+        made.hooks = hooks
+        return made
+
+    def __bool__(self) -> bool:
+        return True
+
+
+_saved_hooks: Final[ContextVar[int]] = ContextVar("gradwire_saved_hooks", default=0)
+
+saved_hooks: Final = _saved_hooks.get
+"""The number of the saved-tensor hooks in force; 0 for none."""
+
 _mode: Final[ContextVar[int]] = ContextVar("gradwire_grad_mode", default=_RECORDED)
 
 grad_mode: Final = _mode.get
@@ -50,7 +75,24 @@ def stamped(step: pb.Step) -> pb.Step:
     mode = grad_mode()
     if mode:
         step.grad_mode = mode  # type: ignore[assignment]
+    hooks = saved_hooks()
+    if hooks:
+        step.saved_hooks = hooks
     return step
+
+
+def set_saved_hooks(number: int) -> int:
+    """Put saved-tensor hooks in force, 0 for none; the number of those before."""
+    before = _saved_hooks.get()
+    _saved_hooks.set(number)
+    if _mode.get() == _RECORDED:
+        _mode.set(_recorded())
+    return before
+
+
+def _recorded() -> int:
+    hooks = _saved_hooks.get()
+    return UnderHooks(hooks) if hooks else _RECORDED
 
 
 class _GradMode:
@@ -76,7 +118,7 @@ class _GradMode:
         if inference:
             _mode.set(_ENABLED_IN_INFERENCE if self._enabled else _INFERENCE)
         else:
-            _mode.set(_RECORDED if self._enabled else _NO_GRAD)
+            _mode.set(_recorded() if self._enabled else _NO_GRAD)
 
     def __exit__(
         self,

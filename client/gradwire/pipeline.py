@@ -32,6 +32,8 @@ class Request:
         hook_error: What a hook of its backward raised.
         hook_entries: The steps that a hook recorded last, to find the user's line if one fails.
         hook_handles: What the last answer of a hook was to make.
+        hook_call: The call that it answered.
+        unpack_hook: The hook that it was to make, if that was a call of PACK.
     """
 
     number: int
@@ -46,6 +48,8 @@ class Request:
     hook_error: Exception | None = None
     hook_entries: list[Entry] = field(default_factory=list)
     hook_handles: list[int] = field(default_factory=list)
+    hook_call: int = 0
+    unpack_hook: int = 0
 
 
 @dataclass(slots=True)

@@ -25,9 +25,24 @@ _HARMLESS: Final = frozenset(
 
 _MODULES: Final = frozenset({"nn", "functional", "linalg", "special"})
 
-_NAMES: Final[frozenset[str]] = _MODULES | {
-    name for name in vars(methods.Methods) if not name.startswith("_") and not name.endswith("_")
-}
+_CONVERSIONS: Final = frozenset("to half float double short int long bool cfloat cdouble".split())
+
+_DTYPES: Final = frozenset(
+    """
+    uint8 int8 int16 int32 int64 float16 float32 float64 complex64 complex128
+    """.split()
+)
+
+_NAMES: Final[frozenset[str]] = (
+    _MODULES
+    | _CONVERSIONS
+    | _DTYPES
+    | {
+        name
+        for name in vars(methods.Methods)
+        if not name.startswith("_") and not name.endswith("_")
+    }
+)
 """Attributes that may be looked up: operators, by which a tensor is not changed."""
 
 

@@ -18,6 +18,7 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.hooks import Hooks, run_all, run_tensor_hooks
 from gradwire_engine.interpret import RAW, TRACED, Interpreter, fit
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
+from gradwire_engine.saved_hooks import unpacked
 from gradwire_engine.tensor import Tensor
 
 
@@ -162,6 +163,8 @@ class _Pass:
                 gradient = self._run_prehooks(node, hooks, gradient)
             if hooks.post:
                 collected = []
+            if hooks.packed:
+                saved = unpacked(saved)
         for counter, expected in node.versions:
             if counter[0] != expected:
                 raise saved_modified(node)

@@ -11,11 +11,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwire_engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from gradwire_engine.saved_hooks import SavedHooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Context:
         check: called between nodes of a backward; raises to stop it.
         detect_anomaly: a backward checks what each rule gives for NaN.
         running: the backward pass that runs, for hooks; None outside of one.
+        saved_hooks: what tensors that are kept for backward go through; None for nothing.
         generator: source of `rand`, `randn` and `dropout`.
         next_id: gives the next number of a node; numbers rise in order of recording.
     """
@@ -50,6 +54,7 @@ class Context:
         "limits",
         "next_id",
         "running",
+        "saved_hooks",
     )
 
     def __init__(
@@ -66,6 +71,7 @@ class Context:
         self.check = check
         self.detect_anomaly = False
         self.running: Any = None
+        self.saved_hooks: SavedHooks | None = None
         self.generator = np.random.default_rng(seed)
         self.next_id: Callable[[], int] = itertools.count(1).__next__
 

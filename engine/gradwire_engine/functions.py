@@ -15,6 +15,7 @@ from gradwire_engine.interpret import TRACED
 from gradwire_engine.node import Edge, Node
 from gradwire_engine.operator import Operator
 from gradwire_engine.program import Program
+from gradwire_engine.saved_hooks import mark_packed, pack
 from gradwire_engine.schema import parse_schema
 from gradwire_engine.tensor import Tensor
 
@@ -128,7 +129,16 @@ def _attach(
             at or next((("output", i) for i, each in enumerate(outputs) if each is tensor), None)
         )
     call = _Call(name, backward, tuple([e.shape for e in inputs]), types, tuple(origins))
-    values = (call, *[each.data for each in kept])
+    hooks = current.context.saved_hooks
+    values = (
+        call,
+        *[
+            each.data
+            if hooks is None
+            else pack(each, hooks, is_result=any(each is output for output in outputs))
+            for each in kept
+        ],
+    )
     rules: Any = tuple([_JointRule(index) for index in range(len(inputs))])
     op = Operator(
         parse_schema(f"{name}(Tensor self) -> Tensor"), "general", np.positive, grad_fn=name
@@ -143,6 +153,8 @@ def _attach(
         [(each.version, each.version[0]) for each in kept],
         types,
     )
+    if hooks is not None and kept:
+        mark_packed(node)
     for nr, each in enumerate(outputs):
         if each.data.dtype.kind in "fc":
             each.view = None

@@ -46,6 +46,7 @@ class Hooks:
         pre: before the node runs.
         post: after it ran.
         post_accumulate: after a gradient was added to the leaf's `.grad`.
+        packed: the node keeps values that saved-tensor hooks have packed.
     """
 
     tensor: dict[int, dict[int, TensorHook]] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Hooks:
     pre: dict[int, PreHook] = field(default_factory=dict)
     post: dict[int, PostHook] = field(default_factory=dict)
     post_accumulate: dict[int, Callable[[Tensor], None]] = field(default_factory=dict)
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,10 +100,18 @@ class InPlaceOperator(Operator):
             kept.edge = target.gradient_edge()
             before = [kept, *args[1:]]
         version = 0 if target.is_inference else target.version[0]
+        undo = None if context.saved_hooks is None else target.data.copy()
         target.write(values, self.name)
         if record:
             edge = target.edge
-            node = self._record(context, before, template, (target,))
+            try:
+                node = self._record(context, before, template, (target,))
+            except Exception:
+                if undo is not None:
+                    # A saved-tensor hook failed, so this has not happened.
+                    np.copyto(target.data, undo)
+                    target.version[0] = version
+                raise
             if any(_saves(node, position) for position in sharing):
                 # What was saved is what has just been overwritten, so no backward can use it.
                 node.versions.append((target.version, version))

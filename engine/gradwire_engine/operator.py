@@ -18,6 +18,7 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import TRACED
 from gradwire_engine.node import Node
 from gradwire_engine.rules import Rule
+from gradwire_engine.saved_hooks import pack_saved
 from gradwire_engine.schema import Schema, missing, unexpected
 from gradwire_engine.tensor import NO_VERSION, Tensor, ViewStep
 
@@ -449,6 +450,8 @@ class Operator:
         node = Node(
             self, template, context.next_id(), tuple(edges), rules, saved, versions, outputs
         )
+        if context.saved_hooks is not None:
+            pack_saved(node, args, results, context.saved_hooks)
         for nr, (_, dtype) in enumerate(outputs):
             if dtype.kind in "fc":
                 results[nr].edge = (node, nr)

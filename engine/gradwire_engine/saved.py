@@ -14,16 +14,17 @@ from gradwire_engine.backward import graph_freed, saved_modified
 from gradwire_engine.errors import EngineError
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
 from gradwire_engine.rules import Param, Rule
+from gradwire_engine.saved_hooks import Packed
 from gradwire_engine.tensor import Tensor
 
 
-def saved_arrays(node: AnyNode) -> dict[str, np.ndarray]:
-    """The tensors that a node keeps, as arrays; none once they were released."""
-    found: dict[str, np.ndarray] = {}
+def saved_arrays(node: AnyNode) -> dict[str, np.ndarray | Packed]:
+    """The tensors that a node keeps, as arrays, or packed; none once they were released."""
+    found: dict[str, np.ndarray | Packed] = {}
     for _, values, index, kind, name in _params(node):
         if kind in (Param.ARGUMENT, Param.RESULT) and values is not None:
             value = values[index]
-            if isinstance(value, np.ndarray):
+            if isinstance(value, (np.ndarray, Packed)):
                 found.setdefault(_name(kind, name), value)
     return found
 
@@ -45,7 +46,7 @@ def saved_attributes(node: AnyNode) -> dict[str, Any]:
             case Param.PLAIN:
                 value = node.template[position]  # type: ignore[union-attr]
             case Param.ARGUMENT | Param.RESULT:
-                if attribute in tensors or isinstance(value, (np.ndarray, tuple)):
+                if attribute in tensors or isinstance(value, (np.ndarray, Packed, tuple)):
                     continue
                 given = None if kind == Param.RESULT else node.template[position]  # type: ignore[union-attr]
                 if given is None and _is_released(node):
@@ -97,9 +98,12 @@ def _restored(node: Node, name: str) -> Tensor | None:
     for rule, values, index, kind, param in _params(node):
         if values is None or _name(kind, param) != name:
             continue
-        if not isinstance(values[index], np.ndarray):
+        held = values[index]
+        if isinstance(held, Packed):
+            values = (*values[:index], held.open(), *values[index + 1 :])
+        elif not isinstance(held, np.ndarray):
             continue
-        if kind == Param.ARGUMENT:
+        elif kind == Param.ARGUMENT:
             edge = _edge_of(node, rule.params[index][0][1])
             if edge is not None and isinstance(edge[0], AccumulateGrad):
                 return edge[0].variable

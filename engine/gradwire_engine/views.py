@@ -172,6 +172,8 @@ def rebase(tensor: Tensor, view: View, inner: Node, context: Context) -> None:
         inner.versions,
         ((base.data.shape, base.data.dtype),),
     )
+    # Of a node just recorded these say no more than that it keeps packed values.
+    node.hooks = inner.hooks
     before = base.edge
     base.edge = (node, 0)
     base.keep_retaining(before)

@@ -41,6 +41,7 @@ from gradwire_server.graph_steps import (
 )
 from gradwire_server.hooks import Call, Line
 from gradwire_server.limits import exceeded, message_too_large
+from gradwire_server.saved_hooks import PackHook
 from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
 
 Steps = Sequence[pb.Step]
@@ -176,6 +177,7 @@ class Execution:
         context.detect_anomaly = self._anomalies
         hooks = self._workspace.hooks
         hooks.running = self
+        packs = hooks.packs
         run_op = self._op_with_origin if self._anomalies else self._op
         end = min(self.deadline, math.inf if until is None else until)
         steps = self._steps
@@ -188,7 +190,9 @@ class Execution:
                     step = steps[self._position]
                     kind = step.WhichOneof("kind")
                     mode = step.grad_mode
-                    if mode:
+                    if packs and step.saved_hooks in packs:
+                        self._run_under(packs[step.saved_hooks], kind, step)
+                    elif mode:
                         self._run_in_mode(mode, kind, step)
                     elif kind == "op":
                         run_op(step.op)
@@ -202,6 +206,8 @@ class Execution:
             return False
         except Exception as error:
             failure = failure_of(error)
+            # What was worked on is not to live as long as the failure, which handles may hold.
+            failure.__traceback__ = failure.__context__ = None
             if self._anomalies:
                 add_origin(self._workspace, failure)
             self.failure = self._placed(failure)
@@ -234,6 +240,24 @@ class Execution:
         finally:
             context.grad_enabled = True
             context.inference = False
+
+    def _run_under(self, hook: PackHook, kind: str | None, step: pb.Step) -> None:
+        """Run a step whose saved tensors go through a hook."""
+        if hook.program is None:
+            self.may_call_client()
+            # The client may run steps in the midst of this one.
+            self.settle()
+        context = self._workspace.context
+        context.saved_hooks = hook.pair
+        try:
+            if step.grad_mode:
+                self._run_in_mode(step.grad_mode, kind, step)
+            elif kind == "op" and self._anomalies:
+                self._op_with_origin(step.op)
+            else:
+                self._run_kind(kind, step)
+        finally:
+            context.saved_hooks = None
 
     def check(self) -> None:
         """Raise if the sequence was stopped or its time is up."""
@@ -300,6 +324,7 @@ class Execution:
         around = (self._steps, self._payloads, self._position, self._builder)
         # Recording is on between steps, whatever the mode of the step that is run around this.
         enabled, context.grad_enabled = context.grad_enabled, True
+        saved_hooks, context.saved_hooks = context.saved_hooks, None
         builder = AnswerBuilder(self.number)
         self._steps, self._payloads, self._position, self._builder = steps, payloads, 0, builder
         try:
@@ -314,7 +339,7 @@ class Execution:
             return builder, failure
         finally:
             self._steps, self._payloads, self._position, self._builder = around
-            context.grad_enabled = enabled
+            context.grad_enabled, context.saved_hooks = enabled, saved_hooks
             context.check, hooks.running = self.check, self
 
     def run_program(
@@ -536,6 +561,11 @@ class Execution:
         with _At("set_grad.grad"):
             tensor.set_grad(gradient)
 
+    def _get_saved(self, message: pb.GetSaved) -> None:
+        # What a client packed, the client must unpack.
+        self.may_call_client()
+        get_saved(self._workspace, message)
+
     def settle(self) -> None:
         """Take the values that were fetched as they are now: the next step may change them."""
         self._builder.settle()
@@ -611,7 +641,7 @@ _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "set_grad": Execution._set_grad,
     "register_hook": lambda run, message: register_hook(run.workspace, message),
     "remove_hook": lambda run, message: run.workspace.hooks.remove(message.hook),
-    "get_saved": lambda run, message: get_saved(run.workspace, message),
+    "get_saved": Execution._get_saved,
     "custom_function": custom_function_step,
     "checkpoint": checkpoint_step,
     "call_program": call_program_step,

@@ -16,6 +16,7 @@ from gradwire_server.errors import ServiceError, failure_of, malformed
 from gradwire_server.graph import nodes_by_id
 from gradwire_server.hooks import ClientHook
 from gradwire_server.programs import program_of
+from gradwire_server.saved_hooks import register_pack_hook
 from gradwire_server.workspace import ABSENT, Workspace
 
 
@@ -70,6 +71,9 @@ def register_hook(workspace: Workspace, message: pb.RegisterHook) -> None:
             field="register_hook.hook",
             metadata={"hook": message.hook},
         )
+    if message.kind == pb.HOOK_KIND_PACK:
+        register_pack_hook(workspace, message)
+        return
     kind = message.WhichOneof("target")
     field = f"register_hook.{kind}"
     target: Any

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire_engine import hooks
@@ -29,6 +29,7 @@ from gradwire_server.errors import ServiceError, malformed
 
 if TYPE_CHECKING:
     from gradwire_server.execute import Execution
+    from gradwire_server.saved_hooks import PackHook, UnpackHook
 
 Gradients = Sequence[Any]
 """Arrays in a plain backward, tensors under create_graph; None where there is none."""
@@ -128,38 +129,53 @@ class ClientHooks:
     Attributes:
         running: the execution that a hook is to ask its client through.
         waiting: how many of the live hooks are run by the client.
-        ended: numbers of hooks whose tensor or node is gone, to be told to the client.
+        ended: numbers of hooks that are gone with their tensor or node, and of removed ones of kind
+            PACK, to be told to the client.
+        packs: those of kind PACK, which live until they are removed.
     """
 
-    __slots__ = ("_live", "ended", "running", "waiting")
+    __slots__ = ("_live", "ended", "packs", "running", "waiting")
 
     def __init__(self) -> None:
-        self._live: dict[int, weakref.ref[ClientHook]] = {}
+        self._live: dict[int, weakref.ref[ClientHook | UnpackHook]] = {}
+        self.packs: dict[int, PackHook] = {}
         self.running: Execution | None = None
         self.waiting = 0
         self.ended: list[int] = []
 
-    def add(self, hook: ClientHook) -> None:
+    def add(self, hook: ClientHook | UnpackHook) -> None:
         """Note a hook, which lives as long as what it is registered on."""
         waits = hook.program is None
         self._live[hook.number] = weakref.ref(hook, partial(self._forget, hook.number, waits))
         self.waiting += waits
 
     def remove(self, number: int) -> None:
-        """Remove a hook; fine if it is not there."""
-        reference = self._live.pop(number, None)
+        """Remove a hook; fine if it is not there, or ends with its node alone (UNPACK)."""
+        pack = self.packs.pop(number, None)
+        if pack is not None:
+            self.ended.append(number)
+            self.waiting -= pack.program is None
+            return
+        reference = self._live.get(number)
         hook = None if reference is None else reference()
-        if hook is not None:
+        if isinstance(hook, ClientHook):
+            del self._live[number]
             self.waiting -= hook.program is None
             for handle in hook.handles:
                 handle.remove()
 
+    def add_pack(self, hook: PackHook) -> None:
+        """Note a hook of kind PACK."""
+        self.packs[hook.number] = hook
+        self.waiting += hook.program is None
+
     def __contains__(self, number: int) -> bool:
-        return number in self._live
+        return number in self._live or number in self.packs
 
     def clear(self) -> None:
         """Forget all hooks."""
         self._live.clear()
+        self.packs.clear()
         self.waiting = 0
 
     def _forget(self, number: int, waits: bool, reference: weakref.ref[ClientHook]) -> None:
@@ -242,13 +258,32 @@ class ClientHook:
         if self.program is not None:
             answers = execution.run_program(self.program, tensors, traced)
         else:
-            question = _Question(self, tensors, replaceable, without_value, traced)
-            answers = question.put_to_client(execution)
+            question = Question(self, tensors, replaceable, without_value, traced)
+            answers = question.put_to_client(execution).replacements
         return [each if each is None or traced else each.data for each in answers]
 
 
+class Asker(Protocol):
+    """A hook that asks its client."""
+
+    number: int
+    max_value_bytes: int
+
+
+class Reply(NamedTuple):
+    """What a client's hook made of a call.
+
+    Attributes:
+        replacements: None where a gradient stays.
+        unpack_hook: of a call of PACK, the number to ask for the tensor by; or 0.
+    """
+
+    replacements: list[Tensor | None]
+    unpack_hook: int
+
+
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
     """What a client's hook is asked: gradients on their way.
 
     Attributes:
@@ -258,14 +293,14 @@ class _Question:
         creates_graph: the backward is recorded.
     """
 
-    hook: ClientHook
-    gradients: list[Tensor | None]
+    hook: Asker
+    gradients: Sequence[Tensor | None]
     replaceable: int
     without_value: int
     creates_graph: bool
 
-    def put_to_client(self, execution: Execution) -> list[Tensor | None]:
-        """Ask, run the steps that the client wants to see run, and return its replacements.
+    def put_to_client(self, execution: Execution) -> Reply:
+        """Ask, run the steps that the client wants to see run, and return its reply.
 
         Raises:
             ServiceError: HOOK_FAILED, HOOK_SHAPE, or why the sequence must end.
@@ -284,7 +319,11 @@ class _Question:
                 builder, failure = execution.run_aside(answer[0].steps, answer[1])
                 call.send(builder.hook_result(call.number, failure))
                 answer = self._next_answer(call, execution)
-            return self._replacements(*answer, execution)
+            replacements = self._replacements(*answer, execution)
+            return Reply(replacements, answer[0].unpack_hook)
+        except ServiceError as failure:
+            failure.metadata["hook_call"] = str(call.number)
+            raise
         finally:
             execution.pause = around
             line.close(call)
@@ -384,10 +423,10 @@ class _Question:
         ]
 
 
-def _no_line(hook: ClientHook) -> ServiceError:
+def _no_line(hook: Asker) -> ServiceError:
     return ServiceError(
         "HOOK_FAILED",
-        f"the backward met hook {hook.number}, whose function is the client's, but Run cannot "
+        f"the sequence met hook {hook.number}, whose function is the client's, but Run cannot "
         "carry the call; send the sequence through RunStream, or remove the hook",
         metadata={"hook": hook.number},
     )

@@ -14,6 +14,7 @@ import numpy as np
 from gradwire_engine.context import Context
 from gradwire_engine.context import Limits as EngineLimits
 from gradwire_engine.node import AccumulateGrad, AnyNode
+from gradwire_engine.saved_hooks import Packed
 from gradwire_engine.tensor import Tensor
 from gradwire_server.errors import ServiceError
 from gradwire_server.hooks import ClientHooks
@@ -389,6 +390,9 @@ class _Held:
     def _add_saved(self, value: Any) -> None:
         if isinstance(value, np.ndarray):
             self.add_array(value)
+        elif isinstance(value, Packed):
+            if isinstance(value.held, Tensor):
+                self.add_array(value.held.data)
         elif isinstance(value, (list, tuple)):
             for each in value:
                 self._add_saved(each)

@@ -400,6 +400,7 @@ THERE: list[Callable[[Any], Any]] = [
     lambda g: gw.tanh(g).abs() ** 2,
     lambda g: gw.nn.functional.relu(g - 1),
     lambda g: g[0:2].square(),
+    lambda g: g.to(gw.float64).float(),
 ]
 HERE: list[Callable[[Any], Any]] = [
     lambda g: None,

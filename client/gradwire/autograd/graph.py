@@ -1,4 +1,4 @@
-"""`gw.autograd.graph`: places in the graph, and hooks on several tensors."""
+"""`gw.autograd.graph`: places in the graph, hooks on several tensors and on saved ones."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -8,12 +8,21 @@ from gradwire import tensors as _tensors
 from gradwire.arguments import wrong_type
 from gradwire.errors import refused
 from gradwire.node import Node, read_pages
+from gradwire.saved_hooks import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
-__all__ = ["GradientEdge", "Node", "get_gradient_edge", "register_multi_grad_hook"]
+__all__ = [
+    "GradientEdge",
+    "Node",
+    "disable_saved_tensors_hooks",
+    "get_gradient_edge",
+    "register_multi_grad_hook",
+    "save_on_cpu",
+    "saved_tensors_hooks",
+]
 
 
 class GradientEdge(NamedTuple):

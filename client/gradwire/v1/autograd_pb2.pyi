@@ -42,6 +42,8 @@ class HookKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HOOK_KIND_POST_ACCUMULATE: _ClassVar[HookKind]
     HOOK_KIND_ALL: _ClassVar[HookKind]
     HOOK_KIND_ANY: _ClassVar[HookKind]
+    HOOK_KIND_PACK: _ClassVar[HookKind]
+    HOOK_KIND_UNPACK: _ClassVar[HookKind]
 
 class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -95,6 +97,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_HOOK_NON_LEAF: _ClassVar[ErrorReason]
     ERROR_REASON_HOOK_FAILED: _ClassVar[ErrorReason]
     ERROR_REASON_ONCE_DIFFERENTIABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_HOOK_IN_PLACE: _ClassVar[ErrorReason]
+    ERROR_REASON_HOOKS_DISABLED: _ClassVar[ErrorReason]
     ERROR_REASON_MESSAGE_TOO_LARGE: _ClassVar[ErrorReason]
     ERROR_REASON_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
     ERROR_REASON_QUEUE_FULL: _ClassVar[ErrorReason]
@@ -124,6 +128,8 @@ HOOK_KIND_NODE_POST: HookKind
 HOOK_KIND_POST_ACCUMULATE: HookKind
 HOOK_KIND_ALL: HookKind
 HOOK_KIND_ANY: HookKind
+HOOK_KIND_PACK: HookKind
+HOOK_KIND_UNPACK: HookKind
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason
 ERROR_REASON_SEQUENCE_GAP: ErrorReason
@@ -174,6 +180,8 @@ ERROR_REASON_HOOK_NO_GRAD: ErrorReason
 ERROR_REASON_HOOK_NON_LEAF: ErrorReason
 ERROR_REASON_HOOK_FAILED: ErrorReason
 ERROR_REASON_ONCE_DIFFERENTIABLE: ErrorReason
+ERROR_REASON_HOOK_IN_PLACE: ErrorReason
+ERROR_REASON_HOOKS_DISABLED: ErrorReason
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason
 ERROR_REASON_QUEUE_FULL: ErrorReason
@@ -399,7 +407,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "custom_function", "checkpoint", "get_saved", "jvp", "call_program", "grad_mode")
+    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "custom_function", "checkpoint", "get_saved", "jvp", "call_program", "grad_mode", "saved_hooks")
     OP_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
@@ -418,6 +426,7 @@ class Step(_message.Message):
     JVP_FIELD_NUMBER: _ClassVar[int]
     CALL_PROGRAM_FIELD_NUMBER: _ClassVar[int]
     GRAD_MODE_FIELD_NUMBER: _ClassVar[int]
+    SAVED_HOOKS_FIELD_NUMBER: _ClassVar[int]
     op: Op
     put: Put
     backward: Backward
@@ -436,7 +445,8 @@ class Step(_message.Message):
     jvp: Jvp
     call_program: CallProgram
     grad_mode: GradMode
-    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., call_program: _Optional[_Union[CallProgram, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ...) -> None: ...
+    saved_hooks: int
+    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., call_program: _Optional[_Union[CallProgram, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ..., saved_hooks: _Optional[int] = ...) -> None: ...
 
 class Op(_message.Message):
     __slots__ = ("name", "inputs", "output", "attributes")
@@ -889,7 +899,7 @@ class Checkpoint(_message.Message):
     def __init__(self, program: _Optional[_Union[Program, _Mapping]] = ..., inputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ...) -> None: ...
 
 class RegisterHook(_message.Message):
-    __slots__ = ("hook", "kind", "tensor", "grad_fn_of", "node", "tensors", "max_value_bytes", "program")
+    __slots__ = ("hook", "kind", "tensor", "grad_fn_of", "node", "tensors", "max_value_bytes", "program", "unpack")
     HOOK_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
@@ -898,6 +908,7 @@ class RegisterHook(_message.Message):
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     MAX_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    UNPACK_FIELD_NUMBER: _ClassVar[int]
     hook: int
     kind: HookKind
     tensor: int
@@ -906,7 +917,8 @@ class RegisterHook(_message.Message):
     tensors: TensorList
     max_value_bytes: int
     program: Program
-    def __init__(self, hook: _Optional[int] = ..., kind: _Optional[_Union[HookKind, str]] = ..., tensor: _Optional[int] = ..., grad_fn_of: _Optional[int] = ..., node: _Optional[int] = ..., tensors: _Optional[_Union[TensorList, _Mapping]] = ..., max_value_bytes: _Optional[int] = ..., program: _Optional[_Union[Program, _Mapping]] = ...) -> None: ...
+    unpack: Program
+    def __init__(self, hook: _Optional[int] = ..., kind: _Optional[_Union[HookKind, str]] = ..., tensor: _Optional[int] = ..., grad_fn_of: _Optional[int] = ..., node: _Optional[int] = ..., tensors: _Optional[_Union[TensorList, _Mapping]] = ..., max_value_bytes: _Optional[int] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., unpack: _Optional[_Union[Program, _Mapping]] = ...) -> None: ...
 
 class RemoveHook(_message.Message):
     __slots__ = ("hook",)
@@ -931,20 +943,22 @@ class HookCall(_message.Message):
     def __init__(self, number: _Optional[int] = ..., hook: _Optional[int] = ..., call: _Optional[int] = ..., gradients: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., replaceable: _Optional[int] = ..., create_graph: _Optional[bool] = ...) -> None: ...
 
 class HookAnswer(_message.Message):
-    __slots__ = ("call", "steps", "gradients", "open", "replacements", "error")
+    __slots__ = ("call", "steps", "gradients", "open", "replacements", "error", "unpack_hook")
     CALL_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     REPLACEMENTS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    UNPACK_HOOK_FIELD_NUMBER: _ClassVar[int]
     call: int
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     gradients: _containers.RepeatedScalarFieldContainer[int]
     open: bool
     replacements: _containers.RepeatedScalarFieldContainer[int]
     error: str
-    def __init__(self, call: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., gradients: _Optional[_Iterable[int]] = ..., open: _Optional[bool] = ..., replacements: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ...) -> None: ...
+    unpack_hook: int
+    def __init__(self, call: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., gradients: _Optional[_Iterable[int]] = ..., open: _Optional[bool] = ..., replacements: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., unpack_hook: _Optional[int] = ...) -> None: ...
 
 class HookResult(_message.Message):
     __slots__ = ("call", "fetched", "error")

@@ -9,6 +9,7 @@ from tests.service.semantics import (
     test_leaves_and_flags,
     test_modes,
     test_numbers,
+    test_saved_hooks,
 )
 from tests.service.semantics.table import reasons
 
@@ -29,6 +30,7 @@ def test_every_reason_of_autograd_is_provoked() -> None:
         test_in_place_and_views,
         test_modes,
         test_numbers,
+        test_saved_hooks,
     )
     provoked = set(reasons(*(section.table for section in sections)))
     assert {name for name in names - provoked if not name.startswith(ELSEWHERE)} == set()
