@@ -38,7 +38,7 @@ from gradwire_server.session import Host, Session, Work
 from gradwire_server.sessions import Sessions
 from gradwire_server.workspace import Workspace
 
-FEATURES: tuple[str, ...] = ("programs",)
+FEATURES: tuple[str, ...] = ("gradcheck", "programs")
 """Optional abilities of this server, as `CreateSessionResponse.features`."""
 
 _MAX_DISPLAY_NAME = 200
