@@ -1,0 +1,22 @@
+"""The server of `tesseract`: its runtime, with the component that it is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from benchmarks.peers.ports import announce, free_port
+
+
+def main(component: str) -> None:
+    os.environ["TESSERACT_API_PATH"] = str(Path(__file__).with_name(f"tesseract_{component}.py"))
+    from tesseract_core.runtime.serve import serve
+
+    port = free_port()
+    announce(port)
+    serve("127.0.0.1", port, 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
