@@ -60,9 +60,9 @@ def main() -> None:
     """Choose rows, run them, report."""
     arguments = _parse()
     if arguments.report:
-        _write_report(PUBLIC)
+        write_report(PUBLIC)
         return
-    rows = _chosen(arguments.only, arguments.quick)
+    rows = chosen(arguments.only, arguments.quick)
     effort = QUICK if arguments.quick else FULL
     folder = SCRATCH / "quick" if arguments.quick else KEPT
     if arguments.resume:
@@ -80,7 +80,7 @@ def main() -> None:
     print(report.targets(rows, found))
     print(f"\n{len(rows)} rows in {(time.monotonic() - start) / 60:.1f} minutes; {folder}")
     if not arguments.quick:
-        _write_report(PUBLIC)
+        write_report(PUBLIC)
 
 
 def _parse() -> argparse.Namespace:
@@ -96,7 +96,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _chosen(only: str, quick: bool) -> list[Row]:
+def chosen(only: str, quick: bool) -> list[Row]:
+    """The rows of these names, patterns or sections; all, if none are given."""
     patterns = only.replace(",", " ").split()
     rows = [
         row
@@ -142,7 +143,7 @@ def _show(row: Row, result: Result) -> None:
         print(f"      {result.absent['all']}", flush=True)
 
 
-def _write_report(places: Places) -> None:
+def write_report(places: Places) -> None:
     """Tables and pictures from all results that are kept."""
     kept = [(row, results.load(row.name, places.results)) for row in ROWS]
     found = {row.name: result for row, result in kept if result is not None}

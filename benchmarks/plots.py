@@ -71,7 +71,7 @@ def growth(
             axes.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
         _format(axes, seconds=all(row.unit == "seconds" for row in rows))
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        _legend(axes)
         _save(figure, path)
 
 
@@ -113,13 +113,18 @@ def rounds(row: Row, result: Result, x: str, path: Path) -> None:
             axes.plot(at, values, "o-", color=_colour(name), label=name, markersize=3.5)
         axes.set(xlabel=x, ylabel="resident memory, MB")
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        _legend(axes)
         _save(figure, path)
 
 
 def _figure() -> tuple[Figure, Any]:
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     return figure, figure.subplots()
+
+
+def _legend(axes: Any) -> None:
+    if axes.lines:
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def _colour(name: str) -> str:

@@ -87,7 +87,7 @@ def load(name: str, folder: Path) -> Result | None:
             for contender, each in contenders.items()
         },
         held["absent"],
-        {contender: each["facts"] for contender, each in contenders.items()},
+        {name: each["facts"] for name, each in contenders.items() if each["facts"]},
     )
 
 

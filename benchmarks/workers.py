@@ -89,14 +89,17 @@ class Worker:
 
     def end(self) -> None:
         """End the process and its servers."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         # The group outlives its first process as long as a server runs.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        stdout.close()
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -106,7 +109,7 @@ class Worker:
             stdin.flush()
             answer: dict[str, Any] = json.loads(self._line(stdout))
         except (BrokenPipeError, EOFError):
-            raise WorkerError(f"its process ended; see {self._log.relative_to(ROOT)}") from None
+            raise WorkerError(f"its process ended; see {self._log.name}") from None
         if "unavailable" in answer:
             raise WorkerError(answer["unavailable"])
         return answer

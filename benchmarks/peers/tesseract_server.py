@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from benchmarks.peers.ports import announce, free_port
@@ -11,11 +12,14 @@ from benchmarks.peers.ports import announce, free_port
 
 def main(component: str) -> None:
     os.environ["TESSERACT_API_PATH"] = str(Path(__file__).with_name(f"tesseract_{component}.py"))
-    from tesseract_core.runtime.serve import serve
+    # It leaves a folder there for each request.
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TESSERACT_OUTPUT_PATH"] = folder
+        from tesseract_core.runtime.serve import serve
 
-    port = free_port()
-    announce(port)
-    serve("127.0.0.1", port, 1)
+        port = free_port()
+        announce(port)
+        serve("127.0.0.1", port, 1)
 
 
 if __name__ == "__main__":
