@@ -6,6 +6,7 @@ For the environments of the peers too: the standard library only, and Linux's /p
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import subprocess
@@ -45,7 +46,7 @@ def start_command(command: Sequence[str], ready: Callable[[str], str | None]) ->
         ServerError: it ended instead.
     """
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    atexit.register(server.terminate)
+    atexit.register(_end, server)
     assert server.stdout is not None
     for line in server.stdout:
         found = ready(line)
@@ -54,6 +55,12 @@ def start_command(command: Sequence[str], ready: Callable[[str], str | None]) ->
             return found, server.pid
         sys.stderr.write(line)
     raise ServerError(f"{' '.join(command)} ended with exit code {server.wait()}")
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    server.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(5)
 
 
 def _drain(stream: IO[str]) -> None:

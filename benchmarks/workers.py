@@ -87,19 +87,23 @@ class Worker:
         """Versions of the packages that it measures."""
         return self._ask(do="versions")
 
+    def hang_up(self) -> None:
+        """Tell the process to end, without waiting for it."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
     def end(self) -> None:
         """End the process and its servers."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            stdin.close()
+        self.hang_up()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         # The group outlives its first process as long as a server runs.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        stdout.close()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -148,6 +152,8 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for worker in self._running.values():
+            worker.hang_up()
         for key in list(self._running):
             self._running.pop(key).end()
 
