@@ -4,6 +4,7 @@ import functools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -211,9 +212,16 @@ def encode_hook_answer(session_id: str, answer: pb.HookAnswer, batch: Batch) -> 
 
 
 def decode_fetched(
-    fetched: Iterable[pb.FetchedTensor], payloads: Sequence[wire.Payload]
+    fetched: Iterable[pb.FetchedTensor],
+    payloads: Sequence[wire.Payload],
+    downloaded: Mapping[int, Array] = MappingProxyType({}),
 ) -> list[Fetched]:
     """What fetch steps answered, in order. Arrays are read-only and may share the message.
+
+    Args:
+        fetched: The answers.
+        payloads: Those of the message.
+        downloaded: Values that were not in the message, by the number of their download.
 
     Raises:
         WireError: a payload does not fit its shape and dtype.
@@ -222,7 +230,13 @@ def decode_fetched(
         Fetched(
             each.tensor,
             each.absent,
-            decode_value(each.value, payloads) if each.HasField("value") else None,
+            (
+                downloaded[each.value.download]
+                if each.value.download
+                else decode_value(each.value, payloads)
+            )
+            if each.HasField("value")
+            else None,
             decode_info(each.info) if each.HasField("info") else None,
         )
         for each in fetched

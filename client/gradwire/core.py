@@ -10,14 +10,14 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar
 
 from google.protobuf.message import Message
 
-from gradwire import anomaly, creation, current, hooks, lease, saved_hooks, wire
+from gradwire import anomaly, creation, current, hooks, lease, saved_hooks, transfer, wire
 from gradwire.codec import Fetched, decode_fetched, encode_request, step_index
 from gradwire.dtypes import DtypeLike
 from gradwire.errors import (
@@ -37,12 +37,16 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Array, M
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gradwire.tensors import Tensor
 
 T = TypeVar("T")
 
 
 class _Stream(Protocol):
+    @property
+    def last_due(self) -> Request | None: ...
     def send(self, request: Request) -> None: ...
     def close(self) -> None: ...
     def forget(self) -> None: ...
@@ -120,7 +124,7 @@ class SessionCore(ABC):
         self.features = frozenset(created.features)
         self.timeout = terms.timeout
         self._metadata = terms.metadata
-        self._retry = terms.retry
+        self.retry = terms.retry
         self._is_embedded = terms.is_embedded
         self._closed = ""
         # Whether to look twice before recording: the session is over, or a hook runs.
@@ -129,6 +133,7 @@ class SessionCore(ABC):
         self._last_used = time.monotonic()
         self._last_number = created.session.last_number
         self._acknowledged = self._last_number
+        self._last_upload = 0
         self._lock = threading.Lock()
         self._failures: deque[_Failure] = deque()
         self._failed: dict[int, Mark | None] = {}
@@ -247,17 +252,7 @@ class SessionCore(ABC):
         hook = self._hook_here()
         largest = self.limits.max_message_bytes - _ROOM_FOR_HEADER
         if 0 < largest < array.nbytes:
-            raise LimitError(
-                f"a tensor of {array.nbytes} bytes does not fit into one message; the server takes "
-                f"up to {self.limits.max_message_bytes} (max_message_bytes)",
-                reason="MESSAGE_TOO_LARGE",
-                code="RESOURCE_EXHAUSTED",
-                metadata={
-                    "limit": "max_message_bytes",
-                    "value": str(array.nbytes),
-                    "maximum": str(self.limits.max_message_bytes),
-                },
-            )
+            return self._put_in_pieces(array, requires_grad)
         payload = wire.payload_from_array(array)
         if hook is not None:
             return self._record_put(hook.recorder, array, bytes(payload), requires_grad)
@@ -273,16 +268,50 @@ class SessionCore(ABC):
                 self._flush()
         return output
 
+    def _put_in_pieces(self, array: Array, requires_grad: bool) -> int:
+        """Upload what does not fit into a message, and record that it becomes a tensor."""
+        if "transfers" not in self.features:
+            raise LimitError(
+                f"a tensor of {array.nbytes} bytes does not fit into one message; the server takes "
+                f"up to {self.limits.max_message_bytes} (max_message_bytes)",
+                reason="MESSAGE_TOO_LARGE",
+                code="RESOURCE_EXHAUSTED",
+                metadata={
+                    "limit": "max_message_bytes",
+                    "value": str(array.nbytes),
+                    "maximum": str(self.limits.max_message_bytes),
+                },
+            )
+        hook = self._hook_here()
+        with self._lock:
+            self._last_upload += 1
+            sent = transfer.Upload(self, self._last_upload, wire.payload_from_array(array))
+            if hook is None:
+                sent.after = self._flush() or self._stream.last_due
+        self._upload(sent)
+        if hook is not None:
+            return self._record_put(hook.recorder, array, None, requires_grad, sent.number)
+        with self._lock:
+            output = self._record_put(self.recorder, array, None, requires_grad, sent.number)
+            self._flush()
+        return output
+
     def _record_put(
-        self, recorder: Recorder, array: Array, payload: wire.Payload, requires_grad: bool
+        self,
+        recorder: Recorder,
+        array: Array,
+        payload: wire.Payload | None,
+        requires_grad: bool,
+        upload: int = 0,
     ) -> int:
         output = recorder.handles()
         put = pb.Put(
             output=output,
             dtype=wire.dtype_to_wire(array.dtype),  # type: ignore[arg-type]
             shape=array.shape,
-            payload=recorder.payload(payload),
+            payload=0 if payload is None else recorder.payload(payload),
             requires_grad=requires_grad,
+            upload=upload,
         )
         recorder.step(stamped(pb.Step(put=put)))
         return output
@@ -379,36 +408,15 @@ class SessionCore(ABC):
         """
         if (hook := self._hook_here()) is not None:
             return await hook.ask(steps)
-        request = await self._ask(steps)
-        if request is None:
-            await self.settle()
-            return []
-        assert request.result is not None
-        try:
-            return decode_fetched(request.result.fetched, request.payloads)
-        except wire.WireError as malformed:
-            raise from_wire_error(malformed) from None
-
-    async def check_gradients(self, message: pb.Gradcheck) -> pb.GradcheckResult:
-        """Let the server compare derivatives; one round trip. Not in the midst of a hook.
-
-        Raises:
-            GradwireError: a step failed that was recorded since the last report.
-        """
-        request = await self._ask((stamped(pb.Step(gradcheck=message)),))
-        assert request is not None and request.result is not None
-        return request.result.gradchecks[0]
-
-    async def _ask(self, steps: Sequence[pb.Step]) -> Request | None:
-        """Record steps, send all that is recorded, and wait; None if there was nothing to send."""
         with self._lock:
             for step in steps:
                 self.recorder.step(step)
             self.unsettled = False
             request = self._flush()
         if request is None:
-            return None
-        await self._answer(request)
+            await self.settle()
+            return []
+        await self.answer_to(request)
         error, request.error = request.error, None
         # Variables are deleted before the frame becomes part of the traceback, lest exception and
         # frame keep each other, and the tensors of the frames between, alive.
@@ -418,7 +426,37 @@ class SessionCore(ABC):
                 raise error from None
         finally:
             del error
-        return request
+        assert request.result is not None
+        return await self.values_in(request.result.fetched, request.payloads)
+
+    async def values_in(
+        self, fetched: Sequence[pb.FetchedTensor], payloads: Sequence[wire.Payload]
+    ) -> list[Fetched]:
+        """What fetches answered; what did not fit into the answer is read now.
+
+        Raises:
+            GradwireError: a value does not fit its description, or cannot be read any more.
+        """
+        downloaded = {}
+        for each in fetched:
+            if number := each.value.download:
+                downloaded[number] = await transfer.download(self, each.value)
+        if downloaded:
+            self._release_downloads(list(downloaded))
+        try:
+            return decode_fetched(fetched, payloads, downloaded)
+        except wire.WireError as malformed:
+            raise from_wire_error(malformed) from None
+
+    def _release_downloads(self, numbers: list[int]) -> None:
+        """Let the server forget values that were read."""
+        step = pb.Step(release=pb.Release(downloads=numbers))
+        if (hook := self._hook_here()) is not None:
+            hook.recorder.step(step)
+            return
+        with self._lock:
+            self.recorder.step(step)
+            self._flush()
 
     async def settle(self, whose: object = None) -> None:
         """Send all that is recorded, and wait until it ran.
@@ -449,11 +487,11 @@ class SessionCore(ABC):
                 "the graph cannot be read while a hook runs, for the session is in the midst of a "
                 "backward; read it before the backward, or after it"
             )
-        for wait in self._retry.waits():
+        for wait in self.retry.waits():
             try:
                 return await self._call(path, request, response, _CALL_TIMEOUT)
             except UnavailableError:
-                await self._sleep(wait)
+                await self.pause(wait)
         return await self._call(path, request, response, _CALL_TIMEOUT)
 
     def exchange(self, *steps: pb.Step) -> list[Fetched]:
@@ -569,6 +607,7 @@ class SessionCore(ABC):
         if detect:
             self._lines.keep(number, batch.entries)
         request = Request(number, data, batch.entries, batch.released, self._owner())
+        request.needs = self._needs()
         self._last_used = time.monotonic()
         self._last_number = number
         self._stream.send(request)
@@ -602,6 +641,10 @@ class SessionCore(ABC):
                 for handle in handles:
                     self._failed.pop(handle, None)
         request.entries = []
+
+    def note_failure(self, whose: object, error: GradwireError) -> None:
+        """Note what is to be reported to an owner who did not wait for it."""
+        self._failures.append(_Failure(whose, error))
 
     def _note_failure(self, request: Request, status: pb.Error) -> None:
         error = from_status(status)
@@ -653,12 +696,16 @@ class SessionCore(ABC):
         """Who recorded what is sent now; None where a session does not tell its users apart."""
         return None
 
+    def _needs(self) -> "asyncio.Task[None] | None":
+        """What must be done before the next request is sent."""
+        return None
+
     def _asker(self) -> object:
         """Who waits now; None likewise."""
         return None
 
     @abstractmethod
-    async def _answer(self, request: Request) -> None:
+    async def answer_to(self, request: Request) -> None:
         """Wait for the answer to a request."""
 
     @abstractmethod
@@ -686,7 +733,21 @@ class SessionCore(ABC):
         """Make a unary call."""
 
     @abstractmethod
-    async def _sleep(self, seconds: float) -> None:
+    def _upload(self, sent: transfer.Upload) -> None:
+        """Send data, or see to it that it is there before what is recorded next is sent."""
+
+    @abstractmethod
+    async def send_pieces(self, pieces: Iterator[bytes], timeout: float) -> bytes:
+        """Make an Upload call; its answer."""
+
+    @abstractmethod
+    async def receive_pieces(
+        self, request: bytes, take: Callable[[bytes], None], timeout: float
+    ) -> None:
+        """Make a Download call, and hand over each piece."""
+
+    @abstractmethod
+    async def pause(self, seconds: float) -> None:
         """Let time pass."""
 
     @abstractmethod

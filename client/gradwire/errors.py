@@ -135,6 +135,10 @@ class OverloadedError(LimitError):
     """The server has no room now; `retry_after` says when to try again."""
 
 
+class TransferError(GradwireError, RuntimeError):
+    """A tensor or a value that travels in pieces did not arrive whole."""
+
+
 class ServerError(GradwireError, RuntimeError):
     """A fault of the server; `metadata["error_id"]` is in its log too."""
 
@@ -191,11 +195,13 @@ CLASSES: Final[Mapping[str, type[GradwireError]]] = {
     "HOOKS_DISABLED": AutogradError,
     "HOOK_FAILED": AutogradError,
     "BAD_GRAD_ASSIGNMENT": AutogradError,
-    "NOTHING_TO_CHECK": BadValueError,
     "MESSAGE_TOO_LARGE": LimitError,
     "LIMIT_EXCEEDED": LimitError,
     "QUEUE_FULL": OverloadedError,
     "TOO_MANY_SESSIONS": OverloadedError,
+    "TRANSFER_NOT_FOUND": TransferError,
+    "TRANSFER_INCOMPLETE": TransferError,
+    "CHECKSUM_MISMATCH": TransferError,
     "PROGRAM_NOT_FOUND": HandleError,
     "PROGRAM_NAME_IN_USE": BadValueError,
     "PROGRAM_SIGNATURE": BadValueError,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from gradwire import codec, current, modes, wire
+from gradwire import codec, current, modes
 from gradwire import tensors as _tensors
 from gradwire.capture import Capture, is_of
-from gradwire.codec import Fetched, decode_fetched, decode_info, decode_value
-from gradwire.errors import GradwireError, SessionError, from_status, from_wire_error, refused
+from gradwire.codec import Fetched, decode_info, decode_value
+from gradwire.errors import GradwireError, SessionError, from_status, refused
 from gradwire.location import locate
 from gradwire.pipeline import HookMessage
 from gradwire.pure import is_pure
@@ -241,10 +241,7 @@ class HookRun:
         result = message.response.hook_result
         if result.HasField("error"):
             raise _located(result.error, entries)
-        try:
-            return decode_fetched(result.fetched, message.payloads)
-        except wire.WireError as error:
-            raise from_wire_error(error) from None
+        return await self.session.values_in(result.fetched, message.payloads)
 
     async def _pack(self, hook: Hook) -> int:
         """Call the function of a pack hook, and keep what it returns; the number for that."""

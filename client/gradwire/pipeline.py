@@ -3,13 +3,16 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gradwire import wire
 from gradwire.codec import decode_response
 from gradwire.errors import GradwireError, from_wire_error
 from gradwire.recorder import Entry
 from gradwire.v1 import autograd_pb2 as pb
+
+if TYPE_CHECKING:
+    import asyncio
 
 _MAX_IN_FLIGHT: Final = 64
 _MAX_BYTES_IN_FLIGHT: Final = 64 << 20
@@ -34,6 +37,7 @@ class Request:
         hook_handles: What the last answer of a hook was to make.
         hook_call: The call that it answered.
         unpack_hook: The hook that it was to make, if that was a call of PACK.
+        needs: What must be done before it is sent; None where nothing must.
     """
 
     number: int
@@ -50,6 +54,12 @@ class Request:
     hook_handles: list[int] = field(default_factory=list)
     hook_call: int = 0
     unpack_hook: int = 0
+    needs: "asyncio.Task[None] | None" = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may be sent."""
+        return self.needs is None or self.needs.done()
 
 
 @dataclass(slots=True)

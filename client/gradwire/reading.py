@@ -216,6 +216,8 @@ def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
     fetch.tensors.extend(handles)
     fetch.values = fetch.info = True
     fetch.max_value_bytes = most_bytes
+    if not most_bytes:
+        fetch.downloads = True
     return step
 
 

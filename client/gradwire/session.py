@@ -1,7 +1,7 @@
 """The session of blocking programs, threads and greenlets."""
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +13,8 @@ from gradwire import tensors as _tensors
 from gradwire.core import SessionCore, T, Terms
 from gradwire.hooks import HookRun
 from gradwire.pipeline import HookMessage, Request
-from gradwire.transport import Stream, unary
+from gradwire.transfer import Upload, upload
+from gradwire.transport import Stream, receive_pieces, send_pieces, unary
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import M
 
@@ -130,7 +131,8 @@ class Session(SessionCore):
         """Run a hook in the thread that reads, while its backward waits."""
         self.finish(self._run_hook(HookRun(self, message, self._stream.connection)))
 
-    async def _answer(self, request: Request) -> None:
+    async def answer_to(self, request: Request) -> None:
+        """Wait for the answer to a request."""
         self._stream.wait(request)
 
     async def _answers(self) -> None:
@@ -139,7 +141,21 @@ class Session(SessionCore):
     async def _unary(self, path: str, request: Message, response: type[M], timeout: float) -> M:
         return unary(self._channel, path, request, response, timeout, self._metadata, self.address)
 
-    async def _sleep(self, seconds: float) -> None:
+    def _upload(self, sent: Upload) -> None:
+        self.finish(upload(self, sent))
+
+    async def send_pieces(self, pieces: Iterator[bytes], timeout: float) -> bytes:
+        """Make an Upload call; its answer."""
+        return send_pieces(self._channel, pieces, timeout, self._metadata, self.address)
+
+    async def receive_pieces(
+        self, request: bytes, take: Callable[[bytes], None], timeout: float
+    ) -> None:
+        """Make a Download call, and hand over each piece."""
+        receive_pieces(self._channel, request, take, timeout, self._metadata, self.address)
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
         time.sleep(seconds)
 
     async def _hang_up(self) -> None:

@@ -146,8 +146,15 @@ class Stream:
 
     def wait_all(self) -> None:
         """Read all answers that are due."""
-        while (last := self._last_unanswered()) is not None:
+        while (last := self.last_due) is not None:
             self.wait(last)
+
+    @property
+    def last_due(self) -> Request | None:
+        """The request whose answer will be the last of those that are due."""
+        with self._sending:
+            due = self._backlog or self._pipeline.unanswered
+            return due[-1] if due else None
 
     @property
     def connection(self) -> object:
@@ -211,11 +218,6 @@ class Stream:
                 elif not self._reconnecting:
                     self._connect()
         return None
-
-    def _last_unanswered(self) -> Request | None:
-        with self._sending:
-            due = self._backlog or self._pipeline.unanswered
-            return due[-1] if due else None
 
     def _read(self) -> None:
         if self._broken is not None:
@@ -333,3 +335,34 @@ def unary(
     except grpc.RpcError as error:
         raise from_call(error, address) from None
     return answer
+
+
+def send_pieces(
+    channel: grpc.Channel, pieces: Iterator[bytes], timeout: float, metadata: Metadata, address: str
+) -> bytes:
+    """One Upload call; its answer, or its failure as an exception of ours."""
+    method: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(wire.UPLOAD)
+    try:
+        return method(pieces, timeout=timeout, metadata=metadata)
+    except grpc.RpcError as error:
+        raise from_call(error, address) from None
+
+
+def receive_pieces(
+    channel: grpc.Channel,
+    request: bytes,
+    take: Callable[[bytes], None],
+    timeout: float,
+    metadata: Metadata,
+    address: str,
+) -> None:
+    """One Download call, each piece handed over; its failure as an exception of ours."""
+    method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(wire.DOWNLOAD)
+    call = method(request, timeout=timeout, metadata=metadata)
+    try:
+        for piece in call:
+            take(piece)
+    except grpc.RpcError as error:
+        raise from_call(error, address) from None
+    finally:
+        call.cancel()

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
@@ -37,6 +38,8 @@ CREATE_PROGRAM: Final = f"/{SERVICE}/CreateProgram"
 LIST_PROGRAMS: Final = f"/{SERVICE}/ListPrograms"
 DELETE_PROGRAM: Final = f"/{SERVICE}/DeleteProgram"
 EXPLAIN_PROGRAM: Final = f"/{SERVICE}/ExplainProgram"
+UPLOAD: Final = f"/{SERVICE}/Upload"
+DOWNLOAD: Final = f"/{SERVICE}/Download"
 LIST_OPERATORS: Final = f"/{SERVICE}/ListOperators"
 
 PAYLOADS_TAG: Final = 15 << 3 | 2
@@ -53,6 +56,10 @@ MAX_RANK: Final = 64
 
 DOMAIN: Final = "gradwire"
 """Domain of every `google.rpc.ErrorInfo` of the service."""
+
+_PIECE: Final = 1 << 20
+_PIECE_HEADER: Final = 512
+"""More than what goes with a piece of a transfer in its message."""
 
 _SMALL: Final = 4096
 """Up to this many bytes a copy costs less than the view that saves it."""
@@ -287,10 +294,34 @@ def split_message(message_class: type[M], data: bytes) -> tuple[M, list[memoryvi
     # Fields may come in any order and numbers may be padded. No writer of ours does either, so
     # leave that to protobuf, copies and all.
     header = _parse(message_class, data)
-    views = [memoryview(payload) for payload in getattr(header, "payloads", ())]
-    header.ClearField("payloads")
+    field = header.DESCRIPTOR.fields_by_number[PAYLOADS_TAG >> 3].name
+    found: bytes | Sequence[bytes] = getattr(header, field)
+    views = [memoryview(each) for each in ([found] if isinstance(found, bytes) else found)]
+    header.ClearField(field)
     header.ClearField("padding")
     return header, views
+
+
+def split_piece(message_class: type[M], data: bytes) -> tuple[M, memoryview]:
+    """The header of a piece of a transfer, and the tensor data that it carries, as a view.
+
+    Raises:
+        WireError: `MALFORMED_REQUEST` where `data` is not such a message.
+    """
+    header, found = split_message(message_class, data)
+    return header, found[-1] if found else memoryview(b"")
+
+
+def checksum(data: Payload) -> int:
+    """CRC-32C of a piece of tensor data, C-contiguous."""
+    # The library does not take memoryviews, but arrays over them.
+    crc: int = google_crc32c.value(np.frombuffer(data, np.uint8))
+    return crc
+
+
+def piece_bytes(max_message_bytes: int) -> int:
+    """Length of a piece of a transfer: 1 MiB, or what fits; 0 stands for no limit of messages."""
+    return min(_PIECE, max_message_bytes - _PIECE_HEADER) if max_message_bytes else _PIECE
 
 
 def _parse(message_class: type[M], data: bytes) -> M:

@@ -122,23 +122,33 @@ class AnswerBuilder:
         """A handle that holds none."""
         self._response.result.fetched.add(tensor=handle, absent=True)
 
-    def add(self, handle: int, tensor: Tensor, *, value: bool, info: bool, base: int = 0) -> None:
-        """A tensor, with its value or metadata or both; for a view a handle of its base."""
+    def add(
+        self,
+        handle: int,
+        tensor: Tensor,
+        *,
+        value: bool,
+        info: bool,
+        base: int = 0,
+        download: int = 0,
+    ) -> None:
+        """A tensor, with its value or metadata or both; for a view a handle of its base.
+
+        The value is in the message, unless a download has it.
+        """
         fetched = self._response.result.fetched.add()
         fetched.tensor = handle
         self.size += HEADER_BYTES
-        if value:
+        if download:
+            set_value(fetched.value, tensor.data, 0)
+            fetched.value.download = download
+        elif value:
             set_value(fetched.value, tensor.data, len(self._payloads))
             self.size += tensor.data.nbytes
             self._payloads.append(payload_from_array(tensor.data))
         if info:
             set_info(fetched.info, tensor)
             fetched.info.base = base
-
-    def add_gradcheck(self, result: pb.GradcheckResult) -> None:
-        """What a gradcheck came to."""
-        self._response.result.gradchecks.append(result)
-        self.size += result.ByteSize()
 
     def settle(self) -> None:
         """Copy the values that are still views."""
@@ -154,8 +164,7 @@ class AnswerBuilder:
 
     def hook_result(self, call: int, failure: ServiceError | None) -> bytes:
         """What the steps of a HookAnswer fetched, as a RunStreamResponse."""
-        found = self._response.result
-        result = pb.HookResult(call=call, fetched=found.fetched, gradchecks=found.gradchecks)
+        result = pb.HookResult(call=call, fetched=self._response.result.fetched)
         if failure is not None:
             result.error.CopyFrom(failure.error())
         return encode_message(pb.RunStreamResponse(hook_result=result), self._payloads)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire.wire import WireError, array_from_payload, dtype_from_wire, payload_at
+from gradwire.wire import Payload, WireError, array_from_payload, dtype_from_wire, payload_at
 from gradwire_engine.context import grad_mode, use
 from gradwire_engine.errors import EngineError
 from gradwire_engine.program import Program
@@ -31,7 +31,6 @@ from gradwire_server.derivatives import (
 )
 from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError, failure_of, internal, malformed
-from gradwire_server.gradchecks import gradcheck_step
 from gradwire_server.graph_steps import (
     Origin,
     add_origin,
@@ -413,7 +412,7 @@ class Execution:
         if workspace.bytes_bound > self._max_bytes or workspace.nodes_bound >= self._max_nodes:
             workspace.require_capacity("op")
         if plan.mutates:
-            self._builder.settle()
+            self.settle()
         try:
             result = plan.call(args, plan.template)
         except EngineError as error:
@@ -458,24 +457,34 @@ class Execution:
         field = "put.dtype"
         try:
             size = abs(elements) * dtype_from_wire(message.dtype).itemsize
-            field = "put.payload"
-            payload = payload_at(self._payloads, message.payload)
-            field = "put.shape" if min(shape, default=0) < 0 else "put.payload"
+            field = "put.upload" if message.upload else "put.payload"
+            payload = self._data_of(message)
+            field = "put.shape" if min(shape, default=0) < 0 else field
             self.spend(elements, field)
-            array = array_from_payload(
-                message.dtype, shape, payload, writable=size <= _COPIED_PUT_BYTES
-            )
-            workspace.require_bytes(size, "put")
+            is_small = size <= _COPIED_PUT_BYTES
+            array = array_from_payload(message.dtype, shape, payload, writable=is_small)
+            if not message.upload:
+                workspace.require_bytes(size, "put")
+            elif not is_small:
+                # Nobody else has this memory.
+                array.flags.writeable = True
             field = "put.requires_grad"
             tensor = Tensor.from_array(array, requires_grad=message.requires_grad)
-        except (WireError, EngineError) as error:
+        except (WireError, EngineError, ServiceError) as error:
             failure = failure_of(error)
-            failure.field = field
+            failure.field = failure.field or field
             raise failure from None
         workspace.tensors[message.output] = tensor
         workspace.bytes_bound += size
         if message.requires_grad:
             workspace.grad_bytes += size
+        if message.upload:
+            workspace.transfers.release((), (message.upload,))
+
+    def _data_of(self, message: pb.Put) -> Payload:
+        if not message.upload:
+            return payload_at(self._payloads, message.payload)
+        return self._workspace.transfers.uploaded(message.upload).data
 
     def spend_on_backward(self, field: str, passes: int = 1) -> None:
         """Count the estimated work of passes through the whole graph."""
@@ -492,22 +501,33 @@ class Execution:
 
     def _fetch(self, message: pb.Fetch) -> None:
         workspace = self._workspace
-        found: list[tuple[int, Tensor | None, bool]] = []
+        transfers = workspace.transfers
+        found: list[tuple[int, Tensor | None, bool, bool]] = []
         size = self._builder.size
         handles = message.tensors[:]
         bound = message.max_value_bytes
+        maximum = workspace.settings.max_message_bytes
+        may_wait = message.downloads and transfers.opens_downloads
+        waiting = 0
         for at, handle in enumerate(handles):
             tensor = workspace.tensors.get(handle)
             if tensor is None:
                 if workspace.blanks.get(handle) != ABSENT:
                     raise workspace.why_not(handle, f"fetch.tensors[{at}]")
-                found.append((handle, None, False))
+                found.append((handle, None, False, False))
                 continue
             nbytes = tensor.data.nbytes
             value = message.values and (not bound or nbytes <= bound)
-            size += HEADER_BYTES + (nbytes if value else 0)
-            found.append((handle, tensor, value))
-        maximum = workspace.settings.max_message_bytes
+            size += HEADER_BYTES
+            waits = value and may_wait and size + nbytes > maximum
+            if waits:
+                waiting += 1
+                transfers.require_room(waiting)
+                if not tensor.data.flags.c_contiguous:
+                    workspace.require_bytes(nbytes, f"fetch.tensors[{at}]")
+            elif value:
+                size += nbytes
+            found.append((handle, tensor, value, waits))
         if size > maximum:
             failure = message_too_large(size, maximum, "the answer to this sequence")
             failure.field = "fetch.tensors"
@@ -517,16 +537,21 @@ class Execution:
         if message.bases:
             self.spend(len(workspace.tensors), "fetch.bases")
             names = {id(tensor): handle for handle, tensor in workspace.tensors.items()}
-        for handle, tensor, value in found:
+        for handle, tensor, value, waits in found:
             if tensor is None:
                 self._builder.add_absent(handle)
                 continue
             base = names.get(id(tensor.view.base), 0) if names and tensor.view is not None else 0
-            self._builder.add(handle, tensor, value=value, info=message.info, base=base)
+            download = transfers.open_download(tensor.data) if waits else 0
+            self._builder.add(
+                handle, tensor, value=value, info=message.info, base=base, download=download
+            )
 
     def _release(self, message: pb.Release) -> None:
         self._workspace.release(message.tensors[:])
         self._workspace.programs.drop(message.programs)
+        if message.downloads or message.uploads:
+            self._workspace.transfers.release(message.downloads[:], message.uploads[:])
 
     def _requires_grad(self, message: pb.RequiresGrad) -> None:
         tensor = self._workspace.tensor(message.tensor, "requires_grad.tensor")
@@ -567,13 +592,10 @@ class Execution:
         self.may_call_client()
         get_saved(self._workspace, message)
 
-    def tell_gradcheck(self, result: pb.GradcheckResult) -> None:
-        """Answer with what a gradcheck came to."""
-        self._builder.add_gradcheck(result)
-
     def settle(self) -> None:
         """Take the values that were fetched as they are now: the next step may change them."""
         self._builder.settle()
+        self._workspace.settle_downloads()
 
     def leave_loop(self) -> None:
         """Go on in a thread, if this is the event loop."""
@@ -650,5 +672,4 @@ _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "custom_function": custom_function_step,
     "checkpoint": checkpoint_step,
     "call_program": call_program_step,
-    "gradcheck": gradcheck_step,
 }

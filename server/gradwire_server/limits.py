@@ -23,6 +23,8 @@ def limits_message(settings: Settings) -> pb.Limits:
         max_sequence_flops=settings.max_sequence_flops,
         max_queued_sequences=settings.max_queued_sequences,
         max_queued_bytes=settings.max_queued_bytes,
+        max_transfers=settings.max_transfers,
+        transfer_seconds=settings.transfer_seconds,
         max_programs=settings.max_programs,
         max_program_bytes=settings.max_program_bytes,
     )

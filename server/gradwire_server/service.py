@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire.wire import SERVICE, WireError, split_message
+from gradwire.wire import SERVICE, WireError, split_message, split_piece
 from gradwire_engine.context import use
 from gradwire_server import __version__
 from gradwire_server.calls import explain
@@ -36,9 +36,10 @@ from gradwire_server.outbox import Outbox, Outcome, answer_of
 from gradwire_server.pages import make_token, page_size, read_number
 from gradwire_server.session import Host, Session, Work
 from gradwire_server.sessions import Sessions
+from gradwire_server.transfers import Upload
 from gradwire_server.workspace import Workspace
 
-FEATURES: tuple[str, ...] = ("gradcheck", "programs")
+FEATURES: tuple[str, ...] = ("programs", "transfers")
 """Optional abilities of this server, as `CreateSessionResponse.features`."""
 
 _MAX_DISPLAY_NAME = 200
@@ -82,6 +83,8 @@ class AutogradService:
             name: grpc.unary_unary_rpc_method_handler(method) for name, method in unary.items()
         }
         handlers["RunStream"] = grpc.stream_stream_rpc_method_handler(self.run_stream)
+        handlers["Upload"] = grpc.stream_unary_rpc_method_handler(self.upload)
+        handlers["Download"] = grpc.unary_stream_rpc_method_handler(self.download)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     def _unary(
@@ -377,6 +380,57 @@ class AutogradService:
             del request, payloads, data
             await outbox.put(outcome)
         raise shutting_down()
+
+    async def upload(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
+        """Take in the pieces of a tensor; how much of it is there when they end."""
+        try:
+            return await self._take_in(requests)
+        except Exception as error:
+            failure = self._failure(error)
+        return await _abort(context, failure)
+
+    async def _take_in(self, requests: AsyncIterator[bytes]) -> bytes:
+        session: Session | None = None
+        upload: Upload | None = None
+        async for data in requests:
+            self._require_size(data)
+            request, piece = split_piece(pb.UploadRequest, data)
+            if session is None or upload is None:
+                session = self._find_for_work(request.session_id)
+                upload = await session.begin_upload(request.upload, request.total_bytes)
+            elif self._ending:
+                raise shutting_down()
+            session.renew()
+            if piece:
+                upload.add(request.offset, piece, request.checksum)
+        if upload is None:
+            raise malformed("the call ended without a request that names its session", "session_id")
+        return pb.UploadResponse(received_bytes=upload.received).SerializeToString()
+
+    async def download(self, data: bytes, context: Context) -> None:
+        """Give out a value in pieces."""
+        try:
+            self._require_size(data)
+            request = _parse(pb.DownloadRequest, data)
+            session = self._sessions.find(request.session_id)
+            transfers = session.workspace.transfers
+            download = transfers.download(request.download)
+            at, end = request.offset, len(download.data)
+            if at > end:
+                raise ServiceError(
+                    "BAD_VALUE",
+                    f"offset {at:,} is behind the end of a value of {end:,} bytes",
+                    field="offset",
+                    metadata={"offset": at, "total_bytes": end},
+                )
+            while at < end:
+                session.renew()
+                message, at = transfers.piece(download, at)
+                await context.write(message)
+            return
+        except Exception as error:
+            failure = self._failure(error)
+        await _abort(context, failure)
 
     def _session_of(self, session: Session | None, session_id: str) -> Session:
         """The session of a stream: named in the first request, at most repeated later."""

@@ -27,6 +27,7 @@ from gradwire_server.limits import Admission, exceeded, queue_full
 from gradwire_server.logs import Logger
 from gradwire_server.replay import Entry, Replay
 from gradwire_server.settings import Settings
+from gradwire_server.transfers import Upload
 from gradwire_server.workspace import Workspace
 
 T = TypeVar("T")
@@ -209,6 +210,8 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._closed: ServiceError | None = None
         self._renewed = self._loop.time()
+        self._expiry: asyncio.TimerHandle | None = None
+        self.workspace.transfers.opens_downloads = not ephemeral
 
     def renew(self) -> None:
         """Begin the lease anew."""
@@ -242,6 +245,8 @@ class Session:
             return
         self._closed = error
         self.stop_all(error)
+        self.workspace.transfers.close()
+        self._watch_transfers()
         if self._running is None:
             self._clear()
 
@@ -352,6 +357,55 @@ class Session:
         self._start(_Call(function, light, waiting))
         return await waiting
 
+    async def begin_upload(self, number: int, total: int) -> Upload:
+        """The upload of that number, begun if it is not there; its memory is counted first.
+
+        Raises:
+            ServiceError: BAD_VALUE, LIMIT_EXCEEDED, QUEUE_FULL; or why the session has ended.
+        """
+        for name, value in (("upload", number), ("total_bytes", total)):
+            if not value:
+                raise ServiceError(
+                    "BAD_VALUE",
+                    f"the first piece of an upload must have its {name}, from 1 upwards",
+                    field=name,
+                    metadata={name: value},
+                )
+        self.renew()
+        workspace, transfers = self.workspace, self.workspace.transfers
+        if (found := transfers.find_upload(number, total)) is not None:
+            return found
+        while not workspace.has_bytes(total):
+            # Only a count tells how much is held, and only while no sequence runs.
+            def count() -> None:
+                workspace.require_bytes(total, "total_bytes")
+
+            if isinstance(self._running, Work) and self._running.execution.pause is not None:
+                count()  # the sequence waits for its client, perhaps for this very upload
+            else:
+                await self.call(count, lambda: workspace.is_small)
+            if (found := transfers.find_upload(number, total)) is not None:
+                return found
+        transfers.require_room()
+        self._host.admission.admit(total)
+        try:
+            upload = transfers.begin_upload(number, total)
+        except BaseException:
+            self._host.admission.release(total)
+            raise
+        self._watch_transfers()
+        return upload
+
+    def _watch_transfers(self) -> None:
+        """Give back what ended uploads took, and see to it that those which stall will end."""
+        transfers = self.workspace.transfers
+        transfers.changed = False
+        left = transfers.expire()
+        self._host.admission.release(transfers.take_freed())
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = None if left is None else self._loop.call_later(left, self._watch_transfers)
+
     def _start(self, job: _Job) -> None:
         if self._running is not None:
             self._queue.append(job)
@@ -403,6 +457,8 @@ class Session:
         if isinstance(job, Work):
             self.last_number = job.number or self.last_number
         self._renewed = self._loop.time()
+        if self.workspace.transfers.changed:
+            self._watch_transfers()
         job.end()
 
     def log_failure(self, error: ServiceError | None) -> None:

@@ -89,6 +89,12 @@ class Settings(BaseSettings):
     max_program_bytes: int = Field(
         64 * MIB, ge=0, description="Bytes of the messages of one session's programs."
     )
+    max_transfers: int = Field(
+        64, ge=1, description="Uploads and downloads of one session that are open at a time."
+    )
+    transfer_seconds: float = Field(
+        60.0, gt=0, description="Time after which an upload or download is dropped if it stalls."
+    )
     replay_sequences: int = Field(
         1024, ge=1, description="Answers of one session that are kept until acknowledged."
     )

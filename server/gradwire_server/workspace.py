@@ -21,6 +21,7 @@ from gradwire_server.hooks import ClientHooks
 from gradwire_server.limits import exceeded
 from gradwire_server.settings import Settings
 from gradwire_server.stored import Programs
+from gradwire_server.transfers import Transfers
 from gradwire_server.walks import Readings, SeenNodes
 
 ABSENT: Final = "absent"
@@ -52,6 +53,7 @@ class Workspace:
         readings: graphs of which a client has some pages.
         seen: nodes that clients were told of.
         programs: that the client keeps here.
+        transfers: tensors and values on their way in pieces.
     """
 
     __slots__ = (
@@ -67,6 +69,7 @@ class Workspace:
         "seen",
         "settings",
         "tensors",
+        "transfers",
         "work",
     )
 
@@ -80,6 +83,7 @@ class Workspace:
         self.readings = Readings()
         self.seen = SeenNodes()
         self.programs = Programs(settings)
+        self.transfers = Transfers(settings)
         self.work = 0
         self.bytes_bound = 0
         self.nodes_bound = 0
@@ -244,6 +248,11 @@ class Workspace:
                     field=field,
                 )
 
+    def has_bytes(self, size: int) -> bool:
+        """Whether the session may surely hold `size` bytes more."""
+        held = self.bytes_bound + self.transfers.upload_bytes
+        return held + size <= self.settings.max_session_bytes
+
     def require_bytes(self, size: int, field: str = "") -> None:
         """Refuse `size` more bytes if the session may not hold them.
 
@@ -251,17 +260,29 @@ class Workspace:
             ServiceError: LIMIT_EXCEEDED.
         """
         maximum = self.settings.max_session_bytes
-        if self.bytes_bound + size > maximum:
+        if not self.has_bytes(size):
             self.audit()
-            if self.bytes_bound + size > maximum:
+            if not self.has_bytes(size):
                 raise exceeded(
                     "max_session_bytes",
-                    self.bytes_bound + size,
+                    self.bytes_bound + self.transfers.upload_bytes + size,
                     maximum,
                     "the session would hold too many bytes; release tensors, or run backward "
                     "without retain_graph",
                     field=field,
                 )
+
+    def settle_downloads(self) -> None:
+        """Take the values that wait to be read as they are now: the next step may change them.
+
+        Raises:
+            ServiceError: LIMIT_EXCEEDED, if the session may not hold the copies.
+        """
+        self.transfers.settle(self._admit_copy)
+
+    def _admit_copy(self, size: int) -> None:
+        self.require_bytes(size)
+        self.bytes_bound += size
 
     def count_backward(self, recorded: bool, kept: bool) -> None:
         """Count what a backward pass left: gradients, and if `recorded` a graph of its own."""
@@ -279,6 +300,8 @@ class Workspace:
         held = _Held()
         for tensor in (*self.tensors.values(), *self.programs.bound()):
             held.add_tensor(tensor)
+        for array in self.transfers.arrays:
+            held.add_array(array)
         held.follow_graph()
         self.bytes_bound = held.bytes
         self.nodes_bound = held.nodes
@@ -305,15 +328,6 @@ class Workspace:
         for tensor in self.tensors.values():
             held.add_tensor(tensor)
         return held.each_node()
-
-
-def work_behind(tensors: Iterable[Tensor]) -> int:
-    """Floating-point operations of computing tensors from their leaves, as their graph tells."""
-    held = _Held()
-    for tensor in tensors:
-        held.add_tensor(tensor)
-    held.follow_graph()
-    return held.work
 
 
 class _SessionContext(Context):

@@ -30,6 +30,9 @@ class Proxy:
         self.refusing = False
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
+        self.forwarded = 0
+        self._faults: list[int] = []
+        self._counting = threading.Lock()
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
 
@@ -39,6 +42,25 @@ class Proxy:
         for each in held:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def cut_after(self, *sizes: int) -> None:
+        """Break every connection when so many bytes have gone on, then after so many more, ..."""
+        with self._counting:
+            self.forwarded = 0
+            self._faults = [sum(sizes[: at + 1]) for at in range(len(sizes))]
+
+    @property
+    def cuts_left(self) -> int:
+        """How many of those breaks are still to come."""
+        return len(self._faults)
+
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self.forwarded += size
+            if not self._faults or self.forwarded < self._faults[0]:
+                return
+            self._faults.pop(0)
+        self.cut()
 
     @contextmanager
     def down(self) -> Iterator[None]:
@@ -72,16 +94,16 @@ class Proxy:
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
         with client, server:
-            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
             back.start()
-            _pump(client, server)
+            self._pump(client, server)
             back.join()
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for each in (source, sink):
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+            while data := source.recv(65536):
+                self._count(len(data))
+                sink.sendall(data)
+        for each in (source, sink):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)

@@ -190,14 +190,11 @@ def test_more_answers_than_the_queue_admits_are_waited_for() -> None:
         assert x.item() == 20.0
 
 
-def test_a_tensor_that_fits_into_no_message_is_refused_where_it_is_made() -> None:
+def test_tensors_that_fit_into_one_message_each_travel_apart() -> None:
     with (
         EmbeddedServer.start(address="127.0.0.1:0", max_message_bytes=1 << 20) as server,
         gw.connect(server.address),
     ):
-        with pytest.raises(gw.errors.LimitError, match="max_message_bytes"):
-            gw.tensor(np.zeros(1 << 18))
-        # Many that fit into one each travel apart.
         parts = [gw.tensor(np.ones(100_000, np.float32)) for _ in range(8)]
         assert gw.stack(parts).sum().item() == 800_000
 

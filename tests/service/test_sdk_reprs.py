@@ -124,8 +124,7 @@ def test_a_tensor_larger_than_a_message_can_be_looked_at() -> None:
     ):
         x = gw.arange(1_000_000)
         assert repr(x) == "tensor([     0,      1,      2,  ..., 999997, 999998, 999999])"
-        with pytest.raises(gw.errors.GradwireError, match="max_message_bytes"):
-            x.numpy()
+        assert x.numpy()[-1] == 999_999
 
 
 def test_printing_reports_what_failed_before() -> None:

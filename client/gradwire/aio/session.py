@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -13,12 +13,14 @@ from google.protobuf.message import Message
 from gradwire import creation, embedded
 from gradwire.aio.owners import OwnersRecorder, owner, serve
 from gradwire.aio.tensors import Tensor
-from gradwire.aio.transport import Stream, is_running, unary
+from gradwire.aio.transport import Stream, is_running, receive_pieces, send_pieces, unary
 from gradwire.core import SessionCore, T, Terms
-from gradwire.errors import SessionError
+from gradwire.errors import GradwireError, SessionError
 from gradwire.hooks import HookRun
+from gradwire.location import Location, locate, mark
 from gradwire.pipeline import HookMessage, Request
 from gradwire.recorder import Recorder
+from gradwire.transfer import Upload, upload
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import M
 
@@ -55,6 +57,8 @@ class Session(SessionCore):
         self._channel = channel
         self._loop = asyncio.get_running_loop()
         self._writer: object = None
+        self._uploading: asyncio.Task[None] | None = None
+        self._uploads: set[asyncio.Task[None]] = set()
         self._hook_tasks: set[asyncio.Task[None]] = set()
         self._stream: Stream = Stream(
             channel,
@@ -213,7 +217,8 @@ class Session(SessionCore):
     def _asker(self) -> object:
         return owner()
 
-    async def _answer(self, request: Request) -> None:
+    async def answer_to(self, request: Request) -> None:
+        """Wait for the answer to a request."""
         try:
             await self._stream.wait(request)
         except asyncio.CancelledError:
@@ -222,17 +227,70 @@ class Session(SessionCore):
 
     async def _answers(self) -> None:
         if (last := self._stream.last_due) is not None:
-            await self._answer(last)
+            await self.answer_to(last)
 
     async def _unary(self, path: str, request: Message, response: type[M], timeout: float) -> M:
         return await unary(
             self._channel, path, request, response, timeout, self._metadata, self.address
         )
 
-    async def _sleep(self, seconds: float) -> None:
+    def _upload(self, sent: Upload) -> None:
+        """Wait in a thread; on an event loop send it in the background, from a copy."""
+        if not is_running(self._loop):
+            self.finish(upload(self, sent))
+            return
+        if self._hook_here() is not None:
+            raise SessionError(
+                "a hook on an event loop cannot send a tensor that is too large for a message; "
+                "make it before the backward, or register a function that is no coroutine"
+            )
+        sent.data = bytes(sent.data)
+        sending = self._send_in_turn(sent, self._uploading, owner(), locate(mark()))
+        self._uploading = self._loop.create_task(sending, name="gradwire-upload")
+        self._uploads.add(self._uploading)
+        self._uploading.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._uploads.discard(task)
+        self._stream.pump()
+
+    async def _send_in_turn(
+        self,
+        sent: Upload,
+        before: asyncio.Task[None] | None,
+        whose: object,
+        location: Location | None,
+    ) -> None:
+        """Send data after what was to be sent before; a failure is its owner's."""
+        if before is not None:
+            await asyncio.wait((before,))
+        try:
+            await upload(self, sent)
+        except GradwireError as error:
+            self.note_failure(whose, error.at(location))
+        finally:
+            sent.data = b""
+
+    def _needs(self) -> asyncio.Task[None] | None:
+        return self._uploading
+
+    async def send_pieces(self, pieces: Iterator[bytes], timeout: float) -> bytes:
+        """Make an Upload call; its answer."""
+        return await send_pieces(self._channel, pieces, timeout, self._metadata, self.address)
+
+    async def receive_pieces(
+        self, request: bytes, take: Callable[[bytes], None], timeout: float
+    ) -> None:
+        """Make a Download call, and hand over each piece."""
+        await receive_pieces(self._channel, request, take, timeout, self._metadata, self.address)
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
         await asyncio.sleep(seconds)
 
     async def _hang_up(self) -> None:
+        for task in self._uploads:
+            task.cancel()
         await self._stream.closed()
         await self._channel.close()
         if self._is_embedded:

@@ -6,7 +6,7 @@ room for it, and goes out from the session's event loop.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 import grpc
@@ -76,9 +76,9 @@ class Stream:
             raise SessionError("the event loop of this session has ended, and it with it")
         self._backlog.append(request)
         if is_running(self._loop):
-            self._pump()
+            self.pump()
         else:
-            self._loop.call_soon_threadsafe(self._pump)
+            self._loop.call_soon_threadsafe(self.pump)
 
     async def wait(self, request: Request) -> None:
         """Wait for the answer to a request.
@@ -91,7 +91,7 @@ class Stream:
         self._check()
         waiter = self._loop.create_future()
         self._waiters.setdefault(request, set()).add(waiter)
-        self._pump()
+        self.pump()
         try:
             await waiter
         finally:
@@ -102,8 +102,14 @@ class Stream:
 
     async def wait_for_room(self) -> None:
         """Wait until nothing queues up here."""
-        while self._backlog and self._pipeline.unanswered:
-            await self.wait(self._pipeline.unanswered[0])
+        while self._backlog:
+            needs = self._backlog[0].needs
+            if needs is not None and not needs.done():
+                await asyncio.wait((needs,))
+            elif self._pipeline.unanswered:
+                await self.wait(self._pipeline.unanswered[0])
+            else:
+                return
 
     def cancel(self, owner: object, request: Request) -> None:
         """Stop what an owner gave up: a request that was waited for, and those before it.
@@ -171,10 +177,13 @@ class Stream:
         if self._broken is not None:
             raise self._broken.with_traceback(None)
 
-    def _pump(self) -> None:
-        """Send what there is room for, on a stream that is open or being opened."""
-        while self._backlog and not self._pipeline.is_crowded(len(self._backlog[0].data)):
-            request = self._backlog.popleft()
+    def pump(self) -> None:
+        """Send what is ready and there is room for, on a stream that is open or being opened."""
+        while self._backlog:
+            request = self._backlog[0]
+            if not request.is_ready or self._pipeline.is_crowded(len(request.data)):
+                break
+            self._backlog.popleft()
             self._pipeline.add(request)
             if self._outgoing is not None:
                 for message in self._pipeline.messages(request):
@@ -252,7 +261,7 @@ class Stream:
             if not waiter.done():
                 waiter.set_result(None)
         if self._backlog:
-            self._pump()
+            self.pump()
 
     def _fail(self, failure: GradwireError) -> None:
         for waiting in self._waiters.values():
@@ -306,3 +315,44 @@ async def unary(
     except grpc.aio.AioRpcError as error:
         raise from_call(error, address) from None
     return answer
+
+
+async def send_pieces(
+    channel: grpc.aio.Channel,
+    pieces: Iterator[bytes],
+    timeout: float,
+    metadata: Metadata,
+    address: str,
+) -> bytes:
+    """One Upload call; its answer, or its failure as an exception of ours."""
+    method: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(wire.UPLOAD)
+
+    async def each() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    try:
+        answer: bytes = await method(each(), timeout=timeout, metadata=metadata)
+    except grpc.aio.AioRpcError as error:
+        raise from_call(error, address) from None
+    return answer
+
+
+async def receive_pieces(
+    channel: grpc.aio.Channel,
+    request: bytes,
+    take: Callable[[bytes], None],
+    timeout: float,
+    metadata: Metadata,
+    address: str,
+) -> None:
+    """One Download call, each piece handed over; its failure as an exception of ours."""
+    method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(wire.DOWNLOAD)
+    call = method(request, timeout=timeout, metadata=metadata)
+    try:
+        async for piece in call:
+            take(piece)
+    except grpc.aio.AioRpcError as error:
+        raise from_call(error, address) from None
+    finally:
+        call.cancel()

@@ -33,12 +33,6 @@ class Dtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_COMPLEX64: _ClassVar[Dtype]
     DTYPE_COMPLEX128: _ClassVar[Dtype]
 
-class DerivativeMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    DERIVATIVE_MODE_UNSPECIFIED: _ClassVar[DerivativeMode]
-    DERIVATIVE_MODE_REVERSE: _ClassVar[DerivativeMode]
-    DERIVATIVE_MODE_FORWARD: _ClassVar[DerivativeMode]
-
 class HookKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     HOOK_KIND_UNSPECIFIED: _ClassVar[HookKind]
@@ -105,11 +99,13 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_ONCE_DIFFERENTIABLE: _ClassVar[ErrorReason]
     ERROR_REASON_HOOK_IN_PLACE: _ClassVar[ErrorReason]
     ERROR_REASON_HOOKS_DISABLED: _ClassVar[ErrorReason]
-    ERROR_REASON_NOTHING_TO_CHECK: _ClassVar[ErrorReason]
     ERROR_REASON_MESSAGE_TOO_LARGE: _ClassVar[ErrorReason]
     ERROR_REASON_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
     ERROR_REASON_QUEUE_FULL: _ClassVar[ErrorReason]
     ERROR_REASON_TOO_MANY_SESSIONS: _ClassVar[ErrorReason]
+    ERROR_REASON_TRANSFER_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_TRANSFER_INCOMPLETE: _ClassVar[ErrorReason]
+    ERROR_REASON_CHECKSUM_MISMATCH: _ClassVar[ErrorReason]
     ERROR_REASON_PROGRAM_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_PROGRAM_NAME_IN_USE: _ClassVar[ErrorReason]
     ERROR_REASON_PROGRAM_SIGNATURE: _ClassVar[ErrorReason]
@@ -128,9 +124,6 @@ DTYPE_FLOAT32: Dtype
 DTYPE_FLOAT64: Dtype
 DTYPE_COMPLEX64: Dtype
 DTYPE_COMPLEX128: Dtype
-DERIVATIVE_MODE_UNSPECIFIED: DerivativeMode
-DERIVATIVE_MODE_REVERSE: DerivativeMode
-DERIVATIVE_MODE_FORWARD: DerivativeMode
 HOOK_KIND_UNSPECIFIED: HookKind
 HOOK_KIND_TENSOR: HookKind
 HOOK_KIND_NODE_PRE: HookKind
@@ -192,11 +185,13 @@ ERROR_REASON_HOOK_FAILED: ErrorReason
 ERROR_REASON_ONCE_DIFFERENTIABLE: ErrorReason
 ERROR_REASON_HOOK_IN_PLACE: ErrorReason
 ERROR_REASON_HOOKS_DISABLED: ErrorReason
-ERROR_REASON_NOTHING_TO_CHECK: ErrorReason
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason
 ERROR_REASON_QUEUE_FULL: ErrorReason
 ERROR_REASON_TOO_MANY_SESSIONS: ErrorReason
+ERROR_REASON_TRANSFER_NOT_FOUND: ErrorReason
+ERROR_REASON_TRANSFER_INCOMPLETE: ErrorReason
+ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason
 ERROR_REASON_PROGRAM_NOT_FOUND: ErrorReason
 ERROR_REASON_PROGRAM_NAME_IN_USE: ErrorReason
 ERROR_REASON_PROGRAM_SIGNATURE: ErrorReason
@@ -294,7 +289,7 @@ class Session(_message.Message):
     def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., last_number: _Optional[int] = ..., tensor_count: _Optional[int] = ..., tensor_bytes: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_steps", "max_tensor_elements", "max_rank", "max_session_bytes", "max_session_tensors", "max_session_nodes", "max_sequence_flops", "max_queued_sequences", "max_queued_bytes", "max_programs", "max_program_bytes")
+    __slots__ = ("max_message_bytes", "max_steps", "max_tensor_elements", "max_rank", "max_session_bytes", "max_session_tensors", "max_session_nodes", "max_sequence_flops", "max_queued_sequences", "max_queued_bytes", "max_programs", "max_program_bytes", "max_transfers", "transfer_seconds")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MAX_TENSOR_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -307,6 +302,8 @@ class Limits(_message.Message):
     MAX_QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PROGRAMS_FIELD_NUMBER: _ClassVar[int]
     MAX_PROGRAM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_SECONDS_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_steps: int
     max_tensor_elements: int
@@ -319,7 +316,55 @@ class Limits(_message.Message):
     max_queued_bytes: int
     max_programs: int
     max_program_bytes: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_tensor_elements: _Optional[int] = ..., max_rank: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_session_tensors: _Optional[int] = ..., max_session_nodes: _Optional[int] = ..., max_sequence_flops: _Optional[int] = ..., max_queued_sequences: _Optional[int] = ..., max_queued_bytes: _Optional[int] = ..., max_programs: _Optional[int] = ..., max_program_bytes: _Optional[int] = ...) -> None: ...
+    max_transfers: int
+    transfer_seconds: float
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_tensor_elements: _Optional[int] = ..., max_rank: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_session_tensors: _Optional[int] = ..., max_session_nodes: _Optional[int] = ..., max_sequence_flops: _Optional[int] = ..., max_queued_sequences: _Optional[int] = ..., max_queued_bytes: _Optional[int] = ..., max_programs: _Optional[int] = ..., max_program_bytes: _Optional[int] = ..., max_transfers: _Optional[int] = ..., transfer_seconds: _Optional[float] = ...) -> None: ...
+
+class UploadRequest(_message.Message):
+    __slots__ = ("session_id", "upload", "total_bytes", "offset", "checksum", "padding", "data")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    upload: int
+    total_bytes: int
+    offset: int
+    checksum: int
+    padding: bytes
+    data: bytes
+    def __init__(self, session_id: _Optional[str] = ..., upload: _Optional[int] = ..., total_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., checksum: _Optional[int] = ..., padding: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class UploadResponse(_message.Message):
+    __slots__ = ("received_bytes",)
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    received_bytes: int
+    def __init__(self, received_bytes: _Optional[int] = ...) -> None: ...
+
+class DownloadRequest(_message.Message):
+    __slots__ = ("session_id", "download", "offset")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    DOWNLOAD_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    download: int
+    offset: int
+    def __init__(self, session_id: _Optional[str] = ..., download: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class DownloadResponse(_message.Message):
+    __slots__ = ("offset", "checksum", "padding", "data")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    checksum: int
+    padding: bytes
+    data: bytes
+    def __init__(self, offset: _Optional[int] = ..., checksum: _Optional[int] = ..., padding: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class RunRequest(_message.Message):
     __slots__ = ("session_id", "sequence", "padding", "payloads")
@@ -396,18 +441,16 @@ class Sequence(_message.Message):
     def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detect_anomaly: _Optional[bool] = ...) -> None: ...
 
 class SequenceResult(_message.Message):
-    __slots__ = ("number", "fetched", "error", "ended_hooks", "gradchecks")
+    __slots__ = ("number", "fetched", "error", "ended_hooks")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ENDED_HOOKS_FIELD_NUMBER: _ClassVar[int]
-    GRADCHECKS_FIELD_NUMBER: _ClassVar[int]
     number: int
     fetched: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
     error: Error
     ended_hooks: _containers.RepeatedScalarFieldContainer[int]
-    gradchecks: _containers.RepeatedCompositeFieldContainer[GradcheckResult]
-    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ended_hooks: _Optional[_Iterable[int]] = ..., gradchecks: _Optional[_Iterable[_Union[GradcheckResult, _Mapping]]] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ended_hooks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "details")
@@ -420,7 +463,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "custom_function", "checkpoint", "get_saved", "jvp", "call_program", "gradcheck", "grad_mode", "saved_hooks")
+    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "custom_function", "checkpoint", "get_saved", "jvp", "call_program", "grad_mode", "saved_hooks")
     OP_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
@@ -438,7 +481,6 @@ class Step(_message.Message):
     GET_SAVED_FIELD_NUMBER: _ClassVar[int]
     JVP_FIELD_NUMBER: _ClassVar[int]
     CALL_PROGRAM_FIELD_NUMBER: _ClassVar[int]
-    GRADCHECK_FIELD_NUMBER: _ClassVar[int]
     GRAD_MODE_FIELD_NUMBER: _ClassVar[int]
     SAVED_HOOKS_FIELD_NUMBER: _ClassVar[int]
     op: Op
@@ -458,10 +500,9 @@ class Step(_message.Message):
     get_saved: GetSaved
     jvp: Jvp
     call_program: CallProgram
-    gradcheck: Gradcheck
     grad_mode: GradMode
     saved_hooks: int
-    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., call_program: _Optional[_Union[CallProgram, _Mapping]] = ..., gradcheck: _Optional[_Union[Gradcheck, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ..., saved_hooks: _Optional[int] = ...) -> None: ...
+    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., call_program: _Optional[_Union[CallProgram, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ..., saved_hooks: _Optional[int] = ...) -> None: ...
 
 class Op(_message.Message):
     __slots__ = ("name", "inputs", "output", "attributes")
@@ -526,18 +567,20 @@ class TensorList(_message.Message):
     def __init__(self, tensors: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Put(_message.Message):
-    __slots__ = ("output", "dtype", "shape", "payload", "requires_grad")
+    __slots__ = ("output", "dtype", "shape", "payload", "requires_grad", "upload")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     REQUIRES_GRAD_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
     output: int
     dtype: Dtype
     shape: _containers.RepeatedScalarFieldContainer[int]
     payload: int
     requires_grad: bool
-    def __init__(self, output: _Optional[int] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ..., requires_grad: _Optional[bool] = ...) -> None: ...
+    upload: int
+    def __init__(self, output: _Optional[int] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ..., requires_grad: _Optional[bool] = ..., upload: _Optional[int] = ...) -> None: ...
 
 class Backward(_message.Message):
     __slots__ = ("tensors", "gradients", "retain_graph", "create_graph", "inputs", "edges")
@@ -611,85 +654,21 @@ class Jvp(_message.Message):
     variables: TensorList
     def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., tangents: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., create_graph: _Optional[bool] = ..., is_jacobian: _Optional[bool] = ..., variables: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
 
-class Gradcheck(_message.Message):
-    __slots__ = ("program", "inputs", "constants", "eps", "atol", "rtol", "nondet_tol", "modes", "second_order", "grad_outputs")
-    PROGRAM_FIELD_NUMBER: _ClassVar[int]
-    INPUTS_FIELD_NUMBER: _ClassVar[int]
-    CONSTANTS_FIELD_NUMBER: _ClassVar[int]
-    EPS_FIELD_NUMBER: _ClassVar[int]
-    ATOL_FIELD_NUMBER: _ClassVar[int]
-    RTOL_FIELD_NUMBER: _ClassVar[int]
-    NONDET_TOL_FIELD_NUMBER: _ClassVar[int]
-    MODES_FIELD_NUMBER: _ClassVar[int]
-    SECOND_ORDER_FIELD_NUMBER: _ClassVar[int]
-    GRAD_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
-    program: Program
-    inputs: _containers.RepeatedScalarFieldContainer[int]
-    constants: _containers.RepeatedScalarFieldContainer[int]
-    eps: float
-    atol: float
-    rtol: float
-    nondet_tol: float
-    modes: _containers.RepeatedScalarFieldContainer[DerivativeMode]
-    second_order: bool
-    grad_outputs: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, program: _Optional[_Union[Program, _Mapping]] = ..., inputs: _Optional[_Iterable[int]] = ..., constants: _Optional[_Iterable[int]] = ..., eps: _Optional[float] = ..., atol: _Optional[float] = ..., rtol: _Optional[float] = ..., nondet_tol: _Optional[float] = ..., modes: _Optional[_Iterable[_Union[DerivativeMode, str]]] = ..., second_order: _Optional[bool] = ..., grad_outputs: _Optional[_Iterable[int]] = ...) -> None: ...
-
-class GradcheckResult(_message.Message):
-    __slots__ = ("agrees", "compared", "worst", "coarse_inputs")
-    AGREES_FIELD_NUMBER: _ClassVar[int]
-    COMPARED_FIELD_NUMBER: _ClassVar[int]
-    WORST_FIELD_NUMBER: _ClassVar[int]
-    COARSE_INPUTS_FIELD_NUMBER: _ClassVar[int]
-    agrees: bool
-    compared: int
-    worst: GradcheckDifference
-    coarse_inputs: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, agrees: _Optional[bool] = ..., compared: _Optional[int] = ..., worst: _Optional[_Union[GradcheckDifference, _Mapping]] = ..., coarse_inputs: _Optional[_Iterable[int]] = ...) -> None: ...
-
-class GradcheckDifference(_message.Message):
-    __slots__ = ("mode", "nondeterministic", "output", "input", "row", "column", "numerical", "analytical", "excess", "rows", "columns", "numerical_jacobian", "analytical_jacobian")
-    MODE_FIELD_NUMBER: _ClassVar[int]
-    NONDETERMINISTIC_FIELD_NUMBER: _ClassVar[int]
-    OUTPUT_FIELD_NUMBER: _ClassVar[int]
-    INPUT_FIELD_NUMBER: _ClassVar[int]
-    ROW_FIELD_NUMBER: _ClassVar[int]
-    COLUMN_FIELD_NUMBER: _ClassVar[int]
-    NUMERICAL_FIELD_NUMBER: _ClassVar[int]
-    ANALYTICAL_FIELD_NUMBER: _ClassVar[int]
-    EXCESS_FIELD_NUMBER: _ClassVar[int]
-    ROWS_FIELD_NUMBER: _ClassVar[int]
-    COLUMNS_FIELD_NUMBER: _ClassVar[int]
-    NUMERICAL_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
-    ANALYTICAL_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
-    mode: DerivativeMode
-    nondeterministic: bool
-    output: int
-    input: int
-    row: int
-    column: int
-    numerical: float
-    analytical: float
-    excess: float
-    rows: int
-    columns: int
-    numerical_jacobian: _containers.RepeatedScalarFieldContainer[float]
-    analytical_jacobian: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, mode: _Optional[_Union[DerivativeMode, str]] = ..., nondeterministic: _Optional[bool] = ..., output: _Optional[int] = ..., input: _Optional[int] = ..., row: _Optional[int] = ..., column: _Optional[int] = ..., numerical: _Optional[float] = ..., analytical: _Optional[float] = ..., excess: _Optional[float] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., numerical_jacobian: _Optional[_Iterable[float]] = ..., analytical_jacobian: _Optional[_Iterable[float]] = ...) -> None: ...
-
 class Fetch(_message.Message):
-    __slots__ = ("tensors", "values", "info", "max_value_bytes", "bases")
+    __slots__ = ("tensors", "values", "info", "max_value_bytes", "bases", "downloads")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
     MAX_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
     BASES_FIELD_NUMBER: _ClassVar[int]
+    DOWNLOADS_FIELD_NUMBER: _ClassVar[int]
     tensors: _containers.RepeatedScalarFieldContainer[int]
     values: bool
     info: bool
     max_value_bytes: int
     bases: bool
-    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., values: _Optional[bool] = ..., info: _Optional[bool] = ..., max_value_bytes: _Optional[int] = ..., bases: _Optional[bool] = ...) -> None: ...
+    downloads: bool
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., values: _Optional[bool] = ..., info: _Optional[bool] = ..., max_value_bytes: _Optional[int] = ..., bases: _Optional[bool] = ..., downloads: _Optional[bool] = ...) -> None: ...
 
 class FetchedTensor(_message.Message):
     __slots__ = ("tensor", "absent", "value", "info")
@@ -704,14 +683,16 @@ class FetchedTensor(_message.Message):
     def __init__(self, tensor: _Optional[int] = ..., absent: _Optional[bool] = ..., value: _Optional[_Union[TensorValue, _Mapping]] = ..., info: _Optional[_Union[TensorInfo, _Mapping]] = ...) -> None: ...
 
 class TensorValue(_message.Message):
-    __slots__ = ("dtype", "shape", "payload")
+    __slots__ = ("dtype", "shape", "payload", "download")
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    DOWNLOAD_FIELD_NUMBER: _ClassVar[int]
     dtype: Dtype
     shape: _containers.RepeatedScalarFieldContainer[int]
     payload: int
-    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ...) -> None: ...
+    download: int
+    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ..., download: _Optional[int] = ...) -> None: ...
 
 class TensorInfo(_message.Message):
     __slots__ = ("dtype", "shape", "requires_grad", "is_leaf", "retains_grad", "version", "grad_fn", "strides", "is_inference", "is_view", "base")
@@ -740,12 +721,16 @@ class TensorInfo(_message.Message):
     def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ..., is_leaf: _Optional[bool] = ..., retains_grad: _Optional[bool] = ..., version: _Optional[int] = ..., grad_fn: _Optional[_Union[NodeRef, _Mapping]] = ..., strides: _Optional[_Iterable[int]] = ..., is_inference: _Optional[bool] = ..., is_view: _Optional[bool] = ..., base: _Optional[int] = ...) -> None: ...
 
 class Release(_message.Message):
-    __slots__ = ("tensors", "programs")
+    __slots__ = ("tensors", "programs", "downloads", "uploads")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     PROGRAMS_FIELD_NUMBER: _ClassVar[int]
+    DOWNLOADS_FIELD_NUMBER: _ClassVar[int]
+    UPLOADS_FIELD_NUMBER: _ClassVar[int]
     tensors: _containers.RepeatedScalarFieldContainer[int]
     programs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., programs: _Optional[_Iterable[str]] = ...) -> None: ...
+    downloads: _containers.RepeatedScalarFieldContainer[int]
+    uploads: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., programs: _Optional[_Iterable[str]] = ..., downloads: _Optional[_Iterable[int]] = ..., uploads: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RequiresGrad(_message.Message):
     __slots__ = ("tensor", "value")
@@ -1042,16 +1027,14 @@ class HookAnswer(_message.Message):
     def __init__(self, call: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., gradients: _Optional[_Iterable[int]] = ..., open: _Optional[bool] = ..., replacements: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., unpack_hook: _Optional[int] = ...) -> None: ...
 
 class HookResult(_message.Message):
-    __slots__ = ("call", "fetched", "error", "gradchecks")
+    __slots__ = ("call", "fetched", "error")
     CALL_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    GRADCHECKS_FIELD_NUMBER: _ClassVar[int]
     call: int
     fetched: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
     error: Error
-    gradchecks: _containers.RepeatedCompositeFieldContainer[GradcheckResult]
-    def __init__(self, call: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., gradchecks: _Optional[_Iterable[_Union[GradcheckResult, _Mapping]]] = ...) -> None: ...
+    def __init__(self, call: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class NodeRef(_message.Message):
     __slots__ = ("id", "name", "nr")

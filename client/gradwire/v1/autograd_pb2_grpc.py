@@ -79,6 +79,16 @@ class AutogradServiceStub:
                 request_serializer=gradwire_dot_v1_dot_autograd__pb2.RunStreamRequest.SerializeToString,
                 response_deserializer=gradwire_dot_v1_dot_autograd__pb2.RunStreamResponse.FromString,
                 _registered_method=True)
+        self.Upload = channel.stream_unary(
+                '/gradwire.v1.AutogradService/Upload',
+                request_serializer=gradwire_dot_v1_dot_autograd__pb2.UploadRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_autograd__pb2.UploadResponse.FromString,
+                _registered_method=True)
+        self.Download = channel.unary_stream(
+                '/gradwire.v1.AutogradService/Download',
+                request_serializer=gradwire_dot_v1_dot_autograd__pb2.DownloadRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_autograd__pb2.DownloadResponse.FromString,
+                _registered_method=True)
         self.GetGraph = channel.unary_unary(
                 '/gradwire.v1.AutogradService/GetGraph',
                 request_serializer=gradwire_dot_v1_dot_autograd__pb2.GetGraphRequest.SerializeToString,
@@ -180,6 +190,27 @@ class AutogradServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Upload(self, request_iterator, context):
+        """Brings the data of a tensor that is too large for a message, in pieces; a Put then makes
+        a tensor of it. The server keeps what has come until a Put takes it, or for Limits.transfer_seconds.
+
+        A call that ends before all is there has not failed: the answer says how much the server has, and
+        another call goes on from there. So a client whose connection broke asks with a request without
+        data, and sends the rest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Download(self, request, context):
+        """Reads a value that was too large for the answer to its fetch, in pieces. It is the
+        value as it was when the fetch ran, and may be read again, from any offset, until a Release
+        names it or Limits.transfer_seconds have passed since it was last read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetGraph(self, request, context):
         """Reads the graph behind tensors or nodes, newest node first, in pages.
         """
@@ -261,6 +292,16 @@ def add_AutogradServiceServicer_to_server(servicer, server):
                     servicer.RunStream,
                     request_deserializer=gradwire_dot_v1_dot_autograd__pb2.RunStreamRequest.FromString,
                     response_serializer=gradwire_dot_v1_dot_autograd__pb2.RunStreamResponse.SerializeToString,
+            ),
+            'Upload': grpc.stream_unary_rpc_method_handler(
+                    servicer.Upload,
+                    request_deserializer=gradwire_dot_v1_dot_autograd__pb2.UploadRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_autograd__pb2.UploadResponse.SerializeToString,
+            ),
+            'Download': grpc.unary_stream_rpc_method_handler(
+                    servicer.Download,
+                    request_deserializer=gradwire_dot_v1_dot_autograd__pb2.DownloadRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_autograd__pb2.DownloadResponse.SerializeToString,
             ),
             'GetGraph': grpc.unary_unary_rpc_method_handler(
                     servicer.GetGraph,
@@ -492,6 +533,60 @@ class AutogradService:
             '/gradwire.v1.AutogradService/RunStream',
             gradwire_dot_v1_dot_autograd__pb2.RunStreamRequest.SerializeToString,
             gradwire_dot_v1_dot_autograd__pb2.RunStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Upload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/gradwire.v1.AutogradService/Upload',
+            gradwire_dot_v1_dot_autograd__pb2.UploadRequest.SerializeToString,
+            gradwire_dot_v1_dot_autograd__pb2.UploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Download(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gradwire.v1.AutogradService/Download',
+            gradwire_dot_v1_dot_autograd__pb2.DownloadRequest.SerializeToString,
+            gradwire_dot_v1_dot_autograd__pb2.DownloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

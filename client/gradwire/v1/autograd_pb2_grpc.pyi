@@ -80,6 +80,19 @@ class AutogradServiceStub:
     the stream lives on; the stream itself ends only for what is wrong with the
     stream (no such session, a message that does not parse).
     """
+    Upload: _grpc.StreamUnaryMultiCallable[_autograd_pb2.UploadRequest, _autograd_pb2.UploadResponse]
+    """Brings the data of a tensor that is too large for a message, in pieces; a Put then makes
+    a tensor of it. The server keeps what has come until a Put takes it, or for Limits.transfer_seconds.
+
+    A call that ends before all is there has not failed: the answer says how much the server has, and
+    another call goes on from there. So a client whose connection broke asks with a request without
+    data, and sends the rest.
+    """
+    Download: _grpc.UnaryStreamMultiCallable[_autograd_pb2.DownloadRequest, _autograd_pb2.DownloadResponse]
+    """Reads a value that was too large for the answer to its fetch, in pieces. It is the
+    value as it was when the fetch ran, and may be read again, from any offset, until a Release
+    names it or Limits.transfer_seconds have passed since it was last read.
+    """
     GetGraph: _grpc.UnaryUnaryMultiCallable[_autograd_pb2.GetGraphRequest, _autograd_pb2.GetGraphResponse]
     """Reads the graph behind tensors or nodes, newest node first, in pages."""
     CreateProgram: _grpc.UnaryUnaryMultiCallable[_autograd_pb2.CreateProgramRequest, _autograd_pb2.CreateProgramResponse]
@@ -135,6 +148,19 @@ class AutogradServiceAsyncStub(AutogradServiceStub):
     waiting and are answered in order. Errors of a sequence travel in its answer, so
     the stream lives on; the stream itself ends only for what is wrong with the
     stream (no such session, a message that does not parse).
+    """
+    Upload: _aio.StreamUnaryMultiCallable[_autograd_pb2.UploadRequest, _autograd_pb2.UploadResponse]  # type: ignore[assignment]
+    """Brings the data of a tensor that is too large for a message, in pieces; a Put then makes
+    a tensor of it. The server keeps what has come until a Put takes it, or for Limits.transfer_seconds.
+
+    A call that ends before all is there has not failed: the answer says how much the server has, and
+    another call goes on from there. So a client whose connection broke asks with a request without
+    data, and sends the rest.
+    """
+    Download: _aio.UnaryStreamMultiCallable[_autograd_pb2.DownloadRequest, _autograd_pb2.DownloadResponse]  # type: ignore[assignment]
+    """Reads a value that was too large for the answer to its fetch, in pieces. It is the
+    value as it was when the fetch ran, and may be read again, from any offset, until a Release
+    names it or Limits.transfer_seconds have passed since it was last read.
     """
     GetGraph: _aio.UnaryUnaryMultiCallable[_autograd_pb2.GetGraphRequest, _autograd_pb2.GetGraphResponse]  # type: ignore[assignment]
     """Reads the graph behind tensors or nodes, newest node first, in pages."""
@@ -230,6 +256,31 @@ class AutogradServiceServicer(metaclass=_abc_1.ABCMeta):
         waiting and are answered in order. Errors of a sequence travel in its answer, so
         the stream lives on; the stream itself ends only for what is wrong with the
         stream (no such session, a message that does not parse).
+        """
+
+    @_abc_1.abstractmethod
+    def Upload(
+        self,
+        request_iterator: _MaybeAsyncIterator[_autograd_pb2.UploadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_autograd_pb2.UploadResponse, _abc.Awaitable[_autograd_pb2.UploadResponse]]:
+        """Brings the data of a tensor that is too large for a message, in pieces; a Put then makes
+        a tensor of it. The server keeps what has come until a Put takes it, or for Limits.transfer_seconds.
+
+        A call that ends before all is there has not failed: the answer says how much the server has, and
+        another call goes on from there. So a client whose connection broke asks with a request without
+        data, and sends the rest.
+        """
+
+    @_abc_1.abstractmethod
+    def Download(
+        self,
+        request: _autograd_pb2.DownloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_autograd_pb2.DownloadResponse], _abc.AsyncIterator[_autograd_pb2.DownloadResponse]]:
+        """Reads a value that was too large for the answer to its fetch, in pieces. It is the
+        value as it was when the fetch ran, and may be read again, from any offset, until a Release
+        names it or Limits.transfer_seconds have passed since it was last read.
         """
 
     @_abc_1.abstractmethod

@@ -238,4 +238,6 @@ def test_method_paths_are_those_of_the_contract() -> None:
         wire.RUN_STREAM,
         wire.GET_GRAPH,
         wire.LIST_OPERATORS,
+        wire.UPLOAD,
+        wire.DOWNLOAD,
     }
