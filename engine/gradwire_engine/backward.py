@@ -121,35 +121,94 @@ class _Pass:
             if not waiting[node]:
                 heapq.heappush(ready, (node.priority, node))
         check = self.context.check
+        arrived = self.arrived
+        F = self.F
+        # Most nodes have one edge and are watched by nobody, and make one other node ready, which
+        # takes what its rule gives from hand to hand.
+        is_plain = F is RAW and not self.context.detect_anomaly
         while ready:
             _, node = heapq.heappop(ready)
-            if check is not None:
-                check()
-            gradient = self.arrived.pop(node, None)
-            hooks = node.hooks
-            if gradient is not None:
-                if hooks is not None:
-                    gradient = self._run_tensor_hooks(node, hooks, gradient)
-                if wanted is not None and node in wanted:
-                    self._capture(node, gradient, wanted[node])
-            if node.__class__ is AccumulateGrad:
-                if gradient is not None and wanted is None:
-                    self._accumulate(node, gradient, hooks)
-                continue
-            if gradient is not None and (useful is None or node in useful):
-                self._pull(node, gradient, useful)
-            # The rule's argument must not keep the gradient alive while older nodes run.
-            gradient = None
-            for onward in node.edges:
-                if onward is not None:
-                    target = onward[0]
+            gradient = arrived.pop(node, None)
+            while node is not None:
+                if check is not None:
+                    check()
+                hooks = node.hooks
+                edges = node.edges
+                if (
+                    is_plain
+                    and hooks is None
+                    and gradient is not None
+                    and len(edges)
+                    and node.only >= 0
+                    and len(node.outputs) == 1
+                    and (wanted is None or (node in useful and node not in wanted))
+                ):
+                    edge = edges[node.only]
+                    gradient = self._pull_one(node, edge, gradient)
+                    target = edge[0]
                     left = waiting[target] - 1
-                    waiting[target] = left
-                    if not left:
-                        heapq.heappush(ready, (target.priority, target))
+                    if not (left or ready or target in arrived) and len(target.outputs) == 1:
+                        node = target
+                        continue
+                    if gradient is not None:
+                        self._arrive(edge, gradient)
+                else:
+                    if gradient is not None:
+                        if hooks is not None:
+                            gradient = self._run_tensor_hooks(node, hooks, gradient)
+                        if wanted is not None and node in wanted:
+                            self._capture(node, gradient, wanted[node])
+                    if node.__class__ is AccumulateGrad:
+                        if gradient is not None and wanted is None:
+                            self._accumulate(node, gradient, hooks)
+                    elif gradient is not None and (useful is None or node in useful):
+                        self._pull(node, gradient, useful)
+                # The rule's argument must not keep the gradient alive while older nodes run.
+                gradient = None
+                node = None
+                for edge in edges:
+                    if edge is not None:
+                        target = edge[0]
+                        left = waiting[target] - 1
+                        if left:
+                            waiting[target] = left
+                        elif node is None:
+                            node = target
+                        else:
+                            heapq.heappush(ready, (target.priority, target))
+                if node is not None:
+                    if ready:
+                        _, node = heapq.heappushpop(ready, (node.priority, node))
+                    gradient = arrived.pop(node, None)
         if self.captures is None or wanted is None:
             return []
         return [wanted[node][nr] for node, nr in self.captures]
+
+    def _pull_one(self, node: Any, edge: Edge, gradient: Any) -> Any:
+        """What a node gives to its only edge, as the edge's target wants it; None for nothing."""
+        saved = node.saved
+        if saved is None:
+            raise graph_freed(node)
+        if node.versions and not node.is_current:
+            raise saved_modified(node)
+        rule = node.rules[node.only]
+        values = saved[node.only]
+        pulled = rule.pull(RAW, (gradient,) if rule.takes_all else gradient, *values)
+        if rule.saves and not self.keep_graph:
+            node.saved = None
+            node.versions = ()
+        if pulled is None:
+            return None
+        target, nr = edge
+        types = target.outputs
+        # One tuple of types for both ends: the operator is pointwise and keeps shapes.
+        if types is not node.outputs:
+            shape, dtype = types[nr]
+            if pulled.dtype is not dtype or pulled.shape != shape:
+                return fit(RAW, pulled, shape, dtype)
+        elif pulled is not gradient and pulled.dtype is not types[0][1]:
+            return fit(RAW, pulled, *types[0])
+        return pulled
 
     def _pull(self, node: Any, gradient: Any, useful: set[AnyNode] | None) -> None:
         """Run a node's rules and send the results on."""
@@ -165,9 +224,8 @@ class _Pass:
                 collected = []
             if hooks.packed:
                 saved = unpacked(saved)
-        for counter, expected in node.versions:
-            if counter[0] != expected:
-                raise saved_modified(node)
+        if node.versions and not node.is_current:
+            raise saved_modified(node)
         F = self.F
         traced = F is TRACED
         anomalies = self.context.detect_anomaly
@@ -215,7 +273,7 @@ class _Pass:
         # A node that keeps no tensor can run again: `x + x` goes backward twice.
         if saves and not self.keep_graph:
             node.saved = None
-            node.versions = []
+            node.versions = ()
 
     def _run_prehooks(self, node: AnyNode, hooks: Hooks, gradient: Any) -> Any:
         several = len(node.outputs) > 1
@@ -320,12 +378,11 @@ def _count_dependencies(roots: Sequence[AnyNode]) -> dict[AnyNode, int]:
         for edge in stack.pop().edges:
             if edge is not None:
                 node = edge[0]
-                count = waiting.get(node)
-                if count is None:
+                if node in waiting:
+                    waiting[node] += 1
+                else:
                     waiting[node] = 1
                     stack.append(node)
-                else:
-                    waiting[node] = count + 1
     return waiting
 
 
@@ -389,7 +446,8 @@ def graph_freed(node: Node) -> EngineError:
 def saved_modified(node: Node) -> EngineError:
     """The failure of a node of whose saved tensors one was changed in place."""
     shape, dtype = node.outputs[0]
-    counter, expected = next(pair for pair in node.versions if pair[0][0] != pair[1])
+    pairs = zip(node.versions[::2], node.versions[1::2], strict=True)
+    counter, expected = next(pair for pair in pairs if pair[0][0] != pair[1])
     return EngineError(
         "SAVED_MODIFIED",
         f"a tensor that {node.name} (output {dtype}{list(shape)}) kept for backward was changed in "

@@ -9,7 +9,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from numpy import ndarray
+
 from gradwire_engine.in_place import InPlaceOperator
+from gradwire_engine.interpret import RAW
+from gradwire_engine.numbers import number_array
 from gradwire_engine.operator import Kind, Operator
 from gradwire_engine.registry import register
 from gradwire_engine.rules import Rule
@@ -132,11 +136,16 @@ def _slope(d: Callable[..., Any]) -> Callable[..., Any]:
 
     def pull(F: Any, g: Any, *values: Any) -> Any:
         slope = d(F, *values)
-        if slope.__class__ is complex:
+        kind = slope.__class__
+        if kind is ndarray:
+            if slope.dtype.kind == "c":
+                slope = F.conj(slope)
+        elif kind is float or kind is int:
+            if F is RAW:
+                slope = number_array(slope, g.dtype)
+        elif kind is complex:
             slope = slope.conjugate()
-        elif (
-            slope.__class__ is not float and slope.__class__ is not int and slope.dtype.kind == "c"
-        ):
+        elif slope.dtype.kind == "c":
             slope = F.conj(slope)
         return g * slope
 

@@ -149,8 +149,8 @@ def _attach(
         current.context.next_id(),
         edges,
         rules,
-        [None if edge is None else values for edge in edges],
-        [(each.version, each.version[0]) for each in kept],
+        tuple([None if edge is None else values for edge in edges]),
+        tuple([part for each in kept for part in (each.version, each.version[0])]),
         types,
     )
     if hooks is not None and kept:

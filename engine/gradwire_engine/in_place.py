@@ -56,10 +56,10 @@ class InPlaceOperator(Operator):
             base.kernel,
             base.rules if base.rules or grad_fn is None else _no_gradients(schema),
             grad_fn=base._grad_fn if grad_fn is None else grad_fn,
-            promotion=base._promotion,
-            shape=base._shape,
+            promotion=base.promotion,
+            shape=base.shape,
             flops=base._flops,
-            edges_for_numbers=base._edges_for_numbers,
+            edges_for_numbers=base.edges_for_numbers,
             numbers=base.numbers,
             places=tuple(place for place in base.places if place == "Tensor"),
         )
@@ -92,7 +92,7 @@ class InPlaceOperator(Operator):
         try:
             values = np.asarray(self.kernel(*raw))
         except Exception as error:
-            raise self._refusal(error, raw) from None
+            raise self.refusal(error, raw) from None
         before = args
         if record and any(rule.saves_argument(0) for rule in self.rules):
             # A rule may need the values that are about to be overwritten.
@@ -114,7 +114,7 @@ class InPlaceOperator(Operator):
                 raise
             if any(_saves(node, position) for position in sharing):
                 # What was saved is what has just been overwritten, so no backward can use it.
-                node.versions.append((target.version, version))
+                node.versions += (target.version, version)
             if target.view is None:
                 target.keep_retaining(edge)
             else:
@@ -151,7 +151,7 @@ class InPlaceOperator(Operator):
         try:
             target.data = self.kernel(*raw)
         except Exception as error:
-            raise self._refusal(error, raw) from None
+            raise self.refusal(error, raw) from None
         # The accumulator knows the shape of what it accumulates.
         target._accumulator = None
         if not target.is_inference:

@@ -28,14 +28,15 @@ class Node:
 
     Attributes:
         id: unique in its context, rising in order of recording.
-        priority: the ready node of the least priority runs first in a backward: the newest.
         op: the operator that was recorded.
         template: its arguments in schema order, None where a tensor stands.
         edges: where the gradient of each differentiable input goes; None where nowhere.
+        only: which edge is the only one that is not None; -1 if there are several.
         rules: the rule of each edge.
         saved: for each edge the values that its rule needs; None once released.
-        versions: `(counter, expected)` pairs, flat, of the saved tensors.
-        outputs: shape and dtype of each result.
+        versions: of each saved tensor its version counter and, after it, the expected version.
+        outputs: shape and dtype of each result. The same tuple, not an equal one, as that of a node that
+            an edge leads to: then the rule of that edge gives gradients of its shape.
         hooks: functions that see its gradients; None if there are none.
         origin: what whoever recorded it wants to be reminded of; unset unless somebody sets it.
     """
@@ -45,10 +46,10 @@ class Node:
         "edges",
         "hooks",
         "id",
+        "only",
         "op",
         "origin",
         "outputs",
-        "priority",
         "rules",
         "saved",
         "template",
@@ -62,21 +63,33 @@ class Node:
         number: int,
         edges: tuple[Edge | None, ...],
         rules: tuple[Rule, ...],
-        saved: list[tuple[Any, ...] | None],
-        versions: list[Any],
+        saved: tuple[tuple[Any, ...] | None, ...],
+        versions: tuple[Any, ...],
         outputs: tuple[TensorType, ...],
     ) -> None:
         self.op = op
         self.template = template
         self.id = number
-        self.priority = -number
         self.edges = edges
+        there = [nr for nr, edge in enumerate(edges) if edge is not None]
+        self.only = there[0] if len(there) == 1 else -1
         self.rules = rules
-        self.saved: list[tuple[Any, ...] | None] | None = saved
+        self.saved: tuple[tuple[Any, ...] | None, ...] | None = saved
         self.versions = versions
         self.outputs = outputs
         self.hooks: Hooks | None = None
         self.origin: Any
+
+    @property
+    def priority(self) -> int:
+        """The ready node of the least priority runs first in a backward: the newest."""
+        return -self.id
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no saved tensor was changed in place since."""
+        versions = self.versions
+        return all(versions[i][0] == versions[i + 1] for i in range(0, len(versions), 2))
 
     @property
     def name(self) -> str:
@@ -119,7 +132,7 @@ class Node:
 class AccumulateGrad:
     """The end of a path: adds what arrives to `variable.grad`."""
 
-    __slots__ = ("__weakref__", "id", "outputs", "priority", "variable")
+    __slots__ = ("__weakref__", "id", "outputs", "variable")
 
     name = "AccumulateGrad"
     op = None
@@ -131,8 +144,12 @@ class AccumulateGrad:
     def __init__(self, variable: Tensor, number: int) -> None:
         self.variable = variable
         self.id = number
-        self.priority = number - ACCUMULATE_GRAD_NUMBER
         self.outputs: tuple[TensorType, ...] = ((variable.data.shape, variable.data.dtype),)
+
+    @property
+    def priority(self) -> int:
+        """Before that of every other node."""
+        return self.id - ACCUMULATE_GRAD_NUMBER
 
     @property
     def hooks(self) -> Hooks | None:

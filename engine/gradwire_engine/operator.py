@@ -68,6 +68,14 @@ class Operator:
         rules: one VJP rule for each differentiable tensor argument.
         numbers: names of tensor arguments that may be plain numbers; by default those of operators
             that promote their arguments.
+        defaults: of the arguments, in schema order.
+        promotion: of the dtypes of tensor arguments.
+        shape: gives the result's shape, to be checked before anything is allocated.
+        ufunc: what the kernel is when only tensors and numbers for tensors are given.
+        is_pointwise: each element of the result comes from one element of each tensor, so from tensors
+            of one shape and dtype comes a result of that shape, and rules give such gradients.
+        edges_for_numbers: nodes have an edge for a tensor argument that was given as a number.
+        has_single_result: calls return a tensor, not a tuple.
         places: where an SDK exposes it: "torch", "Tensor" (a method), "nn.functional", ...
         in_place: there is an in-place form (`name` + "_").
         mutates: this is an in-place operator: the first argument is its result.
@@ -87,6 +95,8 @@ class Operator:
         is_view: bool = False,
         edges_for_numbers: bool = True,
         numbers: tuple[str, ...] | None = None,
+        ufunc: np.ufunc | None = None,
+        is_pointwise: bool | None = None,
         in_place: bool = False,
         places: tuple[str, ...] = ("torch", "Tensor"),
     ) -> None:
@@ -105,14 +115,17 @@ class Operator:
         self.tensor_positions = tuple(i for i, a in enumerate(schema.arguments) if a.is_tensor)
         self.list_positions = tuple(i for i, a in enumerate(schema.arguments) if a.is_tensor_list)
         self._grad_fn = grad_fn if grad_fn is not None else _default_grad_fn(schema.name)
-        self._promotion = promotion
-        self._shape = shape
+        self.promotion = promotion
+        self.shape = shape
         self._flops = flops
-        self._edges_for_numbers = edges_for_numbers
+        self.edges_for_numbers = edges_for_numbers
         self.numbers = numbers
+        self.ufunc = kernel if ufunc is None and isinstance(kernel, np.ufunc) else ufunc
+        self.is_pointwise = kind == "elementwise" if is_pointwise is None else is_pointwise
+        self._paths: dict[tuple[type, ...], Callable[..., Any]] = {}
         self._prepare = self._preparation()
-        self._single = len(schema.results) == 1 and schema.results != ("[]",)
-        self._defaults = tuple(a.default for a in schema.arguments)
+        self.has_single_result = len(schema.results) == 1 and schema.results != ("[]",)
+        self.defaults = tuple(a.default for a in schema.arguments)
         self.call: Callable[[list[Any], tuple[Any, ...]], Any] = (
             self._call_composite if kind == "composite" else self._call
         )
@@ -130,7 +143,7 @@ class Operator:
         Raises:
             EngineError: WRONG_ARITY, BAD_ATTRIBUTE.
         """
-        template = list(self._defaults)
+        template = list(self.defaults)
         slots: list[tuple[int, int]] = []
         lists: list[tuple[int, tuple[int, ...]]] = []
         arguments = self.schema.arguments
@@ -192,7 +205,7 @@ class Operator:
             return False
         if self.numbers is not None:
             return self.schema.arguments[position].name in self.numbers
-        return self._promotion in ("promote", "float")
+        return self.promotion in ("promote", "float")
 
     def _require_takes_no_tensor(self) -> None:
         if not all(self.schema.arguments[p].optional for p in self.tensor_positions):
@@ -216,9 +229,32 @@ class Operator:
         return self.call(filled, tuple(template))
 
     def apply(self, *args: Any) -> Any:
-        """Run on arguments that are known to be right: tensors and numbers, in schema order."""
-        filled = [*args, *self._defaults[len(args) :]]
-        return self.call(filled, tuple([None if a.__class__ is Tensor else a for a in filled]))
+        """Run on arguments that are known to be right, in schema order; the last may be left out."""
+        types = tuple(map(type, args))
+        path = self._paths.get(types)
+        if path is None:
+            path = self.path(types)
+        return path(*args)
+
+    def path(self, types: tuple[type, ...]) -> Callable[..., Any]:
+        """What runs calls with arguments of these types, in schema order without the last ones.
+
+        Takes the arguments, which are known to be right.
+        """
+        path = self._paths.get(types)
+        if path is None:
+            from gradwire_engine.paths import path_of
+
+            path = self._paths[types] = path_of(self, types)
+        return path
+
+    def run(self, *args: Any) -> Any:
+        """The path of calls for which none is written out."""
+        filled = [*args, *self.defaults[len(args) :]]
+        template = [None if a.__class__ is Tensor else a for a in filled]
+        for position in self.list_positions:
+            template[position] = None
+        return self.call(filled, tuple(template))
 
     def flops(self, args: Sequence[Any]) -> int:
         """Floating-point operations of a call, estimated from the shapes of its arguments."""
@@ -261,8 +297,8 @@ class Operator:
         try:
             made = self.kernel(*raw)
         except Exception as error:
-            raise self._refusal(error, raw) from None
-        if not self._single:
+            raise self.refusal(error, raw) from None
+        if not self.has_single_result:
             results = tuple([Tensor(np.asarray(each)) for each in made])
         elif made.__class__ is np.ndarray:
             results = (Tensor(made),)
@@ -281,7 +317,7 @@ class Operator:
             and results[0].data.dtype.kind in "fc"
         ):
             self._record(context, args, template, results)
-        return results[0] if self._single else results
+        return results[0] if self.has_single_result else results
 
     def _link_views(
         self,
@@ -292,7 +328,7 @@ class Operator:
     ) -> None:
         for nr, each in enumerate(results):
             if self.rules:
-                step = ViewStep(self, template, None if self._single else nr)
+                step = ViewStep(self, template, None if self.has_single_result else nr)
                 each.as_view_of(source, step, context)
             else:
                 # detach(): the storage and the counter are shared, the graph is not.
@@ -309,7 +345,7 @@ class Operator:
             record = record or any(item is not None and item.requires_grad for item in items)
         return record
 
-    def _refusal(self, error: Exception, raw: Sequence[Any]) -> Exception:
+    def refusal(self, error: Exception, raw: Sequence[Any]) -> Exception:
         """What NumPy says against the arguments, as an EngineError; others as they are."""
         for kinds, reason in _REFUSALS:
             if isinstance(error, kinds):
@@ -334,8 +370,8 @@ class Operator:
             "float": self._promote,
             "same": self._require_same_dtype,
             "keep": None,
-        }[self._promotion]
-        shape = self._shape
+        }[self.promotion]
+        shape = self.shape
         if shape is None:
             return of_dtypes
 
@@ -345,13 +381,13 @@ class Operator:
             try:
                 made = shape(*raw)
             except ValueError as error:
-                raise self._refusal(error, raw) from None
+                raise self.refusal(error, raw) from None
             context.admit(made, self.name)
 
         return prepare
 
     def _promote(self, raw: list[Any], context: Context) -> None:
-        to_float = self._promotion == "float"
+        to_float = self.promotion == "float"
         kinds = "fc" if to_float else "fciub"
         operands = [raw[p] for p in self.tensor_positions if raw[p] is not None]
         # What most calls are, and what needs nothing: one tensor, a tensor and a number of its
@@ -444,11 +480,18 @@ class Operator:
                 else:
                     edges.append(None)
                     saved.append(None)
-            if not self._edges_for_numbers:
+            if not self.edges_for_numbers:
                 rules, edges, saved = _without_numbers(rules, args, edges, saved)
         outputs = tuple([(each.data.shape, each.data.dtype) for each in results])
         node = Node(
-            self, template, context.next_id(), tuple(edges), rules, saved, versions, outputs
+            self,
+            template,
+            context.next_id(),
+            tuple(edges),
+            rules,
+            tuple(saved),
+            tuple(versions),
+            outputs,
         )
         if context.saved_hooks is not None:
             pack_saved(node, args, results, context.saved_hooks)

@@ -107,7 +107,7 @@ def _capture(params: tuple[tuple[Param, int], ...]) -> Capture:
         held = args[at] if kind is _ARGUMENT else results[at]
         if held.__class__ is Tensor:
             counter = held.version
-            versions.append((counter, counter[0]))
+            versions += (counter, counter[0])
             return (held.data,)
         return (_value(kind, at, args, results, versions, nr),)
 
@@ -132,10 +132,12 @@ def _value(
     if kind is _DTYPE:
         return held.data.dtype if isinstance(held, Tensor) else None
     if isinstance(held, Tensor):
-        versions.append((held.version, held.version[0]))
+        versions += (held.version, held.version[0])
         return held.data
     if isinstance(held, (list, tuple)):
-        versions += [(each.version, each.version[0]) for each in held if each is not None]
+        for each in held:
+            if each is not None:
+                versions += (each.version, each.version[0])
         return tuple(None if each is None else each.data for each in held)
     return held
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -64,6 +65,20 @@ class View:
 
 
 _UNVERSIONED: Final = -1
+
+
+def _unary(name: str) -> Callable[[Tensor], Tensor]:
+    def call(self: Tensor) -> Tensor:
+        return operators[name].apply(self)  # type: ignore[no-any-return]
+
+    return call
+
+
+def _binary(name: str) -> Callable[[Tensor, Any], Tensor]:
+    def call(self: Tensor, other: Any) -> Tensor:
+        return operators[name].apply(self, other)  # type: ignore[no-any-return]
+
+    return call
 
 
 class Tensor:
@@ -359,67 +374,26 @@ class Tensor:
             return f"Tensor({text}, grad_fn={self.edge[0]!r})"
         return f"Tensor({text}{', requires_grad=True' if self.leaf_requires_grad else ''})"
 
-    def __neg__(self) -> Tensor:
-        return _call("neg", self)
-
-    def __add__(self, other: Any) -> Tensor:
-        return _call("add", self, other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return _call("sub", self, other)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return _call("mul", self, other)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return _call("div", self, other)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return _call("pow", self, other)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return _call("matmul", self, other)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return _call("rsub", self, other)
+    __neg__ = _unary("neg")
+    __add__ = __radd__ = _binary("add")
+    __sub__ = _binary("sub")
+    __rsub__ = _binary("rsub")
+    __mul__ = __rmul__ = _binary("mul")
+    __truediv__ = _binary("div")
+    __pow__ = _binary("pow")
+    __matmul__ = _binary("matmul")
+    __eq__ = _binary("eq")  # type: ignore[assignment]
+    __ne__ = _binary("ne")  # type: ignore[assignment]
+    __lt__ = _binary("lt")
+    __le__ = _binary("le")
+    __gt__ = _binary("gt")
+    __ge__ = _binary("ge")
+    __invert__ = _unary("bitwise_not")
+    __and__ = _binary("bitwise_and")
+    __or__ = _binary("bitwise_or")
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return _call("mul", _call("reciprocal", self), other)
+        return operators["reciprocal"].apply(self) * other  # type: ignore[no-any-return]
 
     def __rpow__(self, other: Any) -> Tensor:
-        return _call("pow", other, self)
-
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return _call("eq", self, other)
-
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return _call("ne", self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return _call("lt", self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return _call("le", self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return _call("gt", self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return _call("ge", self, other)
-
-    def __invert__(self) -> Tensor:
-        return _call("bitwise_not", self)
-
-    def __and__(self, other: Any) -> Tensor:
-        return _call("bitwise_and", self, other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return _call("bitwise_or", self, other)
-
-
-def _call(name: str, *args: Any) -> Tensor:
-    result: Tensor = operators[name].apply(*args)
-    return result
+        return operators["pow"].apply(other, self)  # type: ignore[no-any-return]

@@ -120,7 +120,8 @@ _PATH_RULE: Any = _PathRule()
 
 
 def _as_strided(adjoint: _Adjoint, edge: Edge, number: int, output: Any) -> Node:
-    return Node(_AS_STRIDED, (None,), number, (edge,), (_PATH_RULE,), [(adjoint,)], [], (output,))
+    saved = ((adjoint,),)
+    return Node(_AS_STRIDED, (None,), number, (edge,), (_PATH_RULE,), saved, (), (output,))
 
 
 def refresh(tensor: Tensor, view: View, context: Context) -> None:
@@ -157,10 +158,10 @@ def rebase(tensor: Tensor, view: View, inner: Node, context: Context) -> None:
     _require_same_storage(view)
     base = view.base
     adjoint = _adjoint(base, view.path)
-    saved = [
+    saved = tuple(
         None if values is None else (view.path, adjoint, inner, *values)
         for values in inner.saved or ()
-    ]
+    )
     rules: Any = tuple(_SliceRule(rule) for rule in inner.rules)
     node = Node(
         _COPY_SLICES,

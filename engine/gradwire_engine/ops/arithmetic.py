@@ -58,12 +58,21 @@ def _subtract(self: Any, other: Any, alpha: Any = 1) -> Any:
     return np.subtract(self, other) if alpha == 1 else np.subtract(self, _times(other, alpha, self))
 
 
-linear("neg(Tensor self) -> Tensor", _negative, lambda F, g: -g, in_place=True)
+linear(
+    "neg(Tensor self) -> Tensor",
+    _negative,
+    lambda F, g: -g,
+    ufunc=np.negative,
+    is_pointwise=True,
+    in_place=True,
+)
 linear(
     "add(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor",
     _add,
     {"self": lambda F, g: g, "other": lambda F, g, alpha: g if alpha == 1 else g * _conj(alpha)},
     promotion="promote",
+    ufunc=np.add,
+    is_pointwise=True,
     in_place=True,
 )
 linear(
@@ -71,6 +80,8 @@ linear(
     _subtract,
     {"self": lambda F, g: g, "other": lambda F, g, alpha: g * -_conj(alpha)},
     promotion="promote",
+    ufunc=np.subtract,
+    is_pointwise=True,
     in_place=True,
 )
 linear(
@@ -137,6 +148,7 @@ def _quotient_by_divisor(F: Any, g: Any, self: Any, other: Any, rounding_mode: A
 elementwise(
     "div(Tensor self, Tensor other, *, str? rounding_mode=None) -> Tensor",
     _divide,
+    ufunc=np.true_divide,
     vjp={
         "self": lambda F, g, other, rounding_mode: (
             g / (F.conj(other) if not isinstance(other, _NUMBERS) else _conj(other))
