@@ -256,6 +256,11 @@ class Operator:
             template[position] = None
         return self.call(filled, tuple(template))
 
+    @property
+    def counts_elements(self) -> bool:
+        """Whether `flops` is the number of elements of the tensors given, and one."""
+        return self._flops is None
+
     def flops(self, args: Sequence[Any]) -> int:
         """Floating-point operations of a call, estimated from the shapes of its arguments."""
         if self._flops is not None:

@@ -16,6 +16,7 @@ from gradwire.wire import dtype_from_wire
 from gradwire_engine.errors import EngineError
 from gradwire_engine.operator import Operator, TensorHandles
 from gradwire_engine.registry import lookup
+from gradwire_engine.tensor import Tensor
 from gradwire_server.errors import ServiceError, failure_of
 
 _MAX_PLANS: Final = 16384
@@ -31,21 +32,25 @@ class Plan:
 
     Attributes:
         op: the operator.
-        call: what runs it, on arguments and template.
+        path: what runs it, on arguments in schema order; the last may be left out.
         template: arguments in schema order, None where a tensor goes.
+        given: the template without what is left out: the default values at its end.
         slots: `(position in the template, index in the call's handles)`.
         lists: `(position, indices)` of arguments that are lists; index -1 is "none".
         results: number of results, or VARIADIC.
         mutates: the operator changes its first argument.
+        counts_elements: a call costs as much as its tensors have elements.
     """
 
     op: Operator
-    call: Callable[[list[Any], tuple[Any, ...]], Any]
+    path: Callable[..., Any]
     template: tuple[Any, ...]
+    given: tuple[Any, ...]
     slots: tuple[tuple[int, int], ...]
     lists: tuple[tuple[int, tuple[int, ...]], ...]
     results: int
     mutates: bool
+    counts_elements: bool
 
 
 _plans: dict[tuple[Any, ...], Plan] = {}
@@ -122,15 +127,31 @@ def _make_plan(message: pb.Op, name: str, inputs: Sequence[int]) -> Plan:
     except EngineError as error:
         raise _failed(error, path_of_argument(message, error.argument)) from None
     results = op.schema.results
+    tensors = {position for position, _ in bound.slots}
+    lists = {position for position, _ in bound.lists}
+    given = len(bound.template)
+    while given - 1 not in tensors | lists and given and _is_default(op, bound.template, given - 1):
+        given -= 1
+    types = [
+        Tensor if at in tensors else list if at in lists else type(value)
+        for at, value in enumerate(bound.template[:given])
+    ]
     return Plan(
         op,
-        op.call,
+        op.path(tuple(types)),
         bound.template,
+        bound.template[:given],
         tuple([(position, place - 1) for position, place in bound.slots]),
         tuple([(position, tuple([p - 1 for p in listed])) for position, listed in bound.lists]),
         VARIADIC if results == ("[]",) else len(results),
         op.mutates,
+        op.counts_elements and not op.list_positions,
     )
+
+
+def _is_default(op: Operator, template: Sequence[Any], position: int) -> bool:
+    value, default = template[position], op.defaults[position]
+    return value is default or (type(value) is type(default) and value == default)
 
 
 def _failed(error: EngineError, field: str) -> ServiceError:

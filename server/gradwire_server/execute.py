@@ -382,11 +382,13 @@ class Execution:
         workspace = self._workspace
         plan, handles = decode.call_of(message)
         tensors = workspace.tensors
-        args = [*plan.template]
+        args = [*plan.given]
         index = 0
+        flops = 1
         try:
             for position, index in plan.slots:
-                args[position] = tensors[handles[index]]
+                args[position] = tensor = tensors[handles[index]]
+                flops += tensor.data.size
             if plan.lists:
                 for position, indices in plan.lists:
                     items: list[Tensor | None] = []
@@ -404,7 +406,8 @@ class Execution:
                 workspace.require_room(1, "op.output")
         elif plan.results > 1:
             workspace.require_free(range(output, output + plan.results), "op.output")
-        flops = plan.op.flops(args)
+        if not plan.counts_elements:
+            flops = plan.op.flops([*args, *plan.template[len(args) :]])
         self._flops += flops
         if flops > self._heavy or self._flops > self._max_flops:
             self._flops -= flops
@@ -414,7 +417,7 @@ class Execution:
         if plan.mutates:
             self.settle()
         try:
-            result = plan.call(args, plan.template)
+            result = plan.path(*args)
         except EngineError as error:
             failure = failure_of(error)
             failure.field = decode.path_of_argument(message, error.argument)
