@@ -111,21 +111,22 @@ class _Pass:
         useful: set[AnyNode] | None = None
         if self.captures is not None:
             wanted = {}
-            for node, nr in self.captures:
-                wanted.setdefault(node, {})[nr] = None
+            for captured, nr in self.captures:
+                wanted.setdefault(captured, {})[nr] = None
             useful = self.useful = _nodes_that_reach(wanted, waiting)
         ready: list[tuple[int, AnyNode]] = []
-        for edge, gradient in roots:
-            self._arrive(edge, gradient)
-        for node in {edge[0]: None for edge, _ in roots}:
-            if not waiting[node]:
-                heapq.heappush(ready, (node.priority, node))
+        for root, gradient in roots:
+            self._arrive(root, gradient)
+        for first in {root[0]: None for root, _ in roots}:
+            if not waiting[first]:
+                heapq.heappush(ready, (first.priority, first))
         check = self.context.check
         arrived = self.arrived
         F = self.F
         # Most nodes have one edge and are watched by nobody, and make one other node ready, which
         # takes what its rule gives from hand to hand.
         is_plain = F is RAW and not self.context.detect_anomaly
+        node: Any
         while ready:
             _, node = heapq.heappop(ready)
             gradient = arrived.pop(node, None)
@@ -138,16 +139,22 @@ class _Pass:
                     is_plain
                     and hooks is None
                     and gradient is not None
-                    and len(edges)
+                    and edges
                     and node.only >= 0
                     and len(node.outputs) == 1
-                    and (wanted is None or (node in useful and node not in wanted))
+                    and (
+                        wanted is None or useful is None or (node in useful and node not in wanted)
+                    )
                 ):
                     edge = edges[node.only]
                     gradient = self._pull_one(node, edge, gradient)
                     target = edge[0]
-                    left = waiting[target] - 1
-                    if not (left or ready or target in arrived) and len(target.outputs) == 1:
+                    if (
+                        waiting[target] == 1
+                        and not ready
+                        and target not in arrived
+                        and len(target.outputs) == 1
+                    ):
                         node = target
                         continue
                     if gradient is not None:

@@ -35,8 +35,8 @@ class Node:
         rules: the rule of each edge.
         saved: for each edge the values that its rule needs; None once released.
         versions: of each saved tensor its version counter and, after it, the expected version.
-        outputs: shape and dtype of each result. The same tuple, not an equal one, as that of a node that
-            an edge leads to: then the rule of that edge gives gradients of its shape.
+        outputs: shape and dtype of each result. The very tuple of a node that an edge leads to
+            where the rule of that edge is known to give gradients of its shape.
         hooks: functions that see its gradients; None if there are none.
         origin: what whoever recorded it wants to be reminded of; unset unless somebody sets it.
     """

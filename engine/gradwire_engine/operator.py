@@ -72,8 +72,8 @@ class Operator:
         promotion: of the dtypes of tensor arguments.
         shape: gives the result's shape, to be checked before anything is allocated.
         ufunc: what the kernel is when only tensors and numbers for tensors are given.
-        is_pointwise: each element of the result comes from one element of each tensor, so from tensors
-            of one shape and dtype comes a result of that shape, and rules give such gradients.
+        is_pointwise: each element of the result comes from one element of each tensor: of tensors
+            of one shape and dtype the result has that shape, and so have the gradients of rules.
         edges_for_numbers: nodes have an edge for a tensor argument that was given as a number.
         has_single_result: calls return a tensor, not a tuple.
         places: where an SDK exposes it: "torch", "Tensor" (a method), "nn.functional", ...
@@ -229,7 +229,7 @@ class Operator:
         return self.call(filled, tuple(template))
 
     def apply(self, *args: Any) -> Any:
-        """Run on arguments that are known to be right, in schema order; the last may be left out."""
+        """Run on arguments that are known to be right, in schema order; the last may be absent."""
         types = tuple(map(type, args))
         path = self._paths.get(types)
         if path is None:

@@ -109,13 +109,12 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _recording(
-    op: Operator, types: tuple[type, ...], tensors: list[int], first: int
-) -> list[str]:
+def _recording(op: Operator, types: tuple[type, ...], tensors: list[int], first: int) -> list[str]:
     rules = [
         (nr, rule)
         for nr, rule in enumerate(op.rules)
-        if op.edges_for_numbers or not (rule.position < len(types) and types[rule.position] in _NUMBERS)
+        if op.edges_for_numbers
+        or not (rule.position < len(types) and types[rule.position] in _NUMBERS)
     ]
     ruled = [p for p in tensors if any(rule.position == p for _, rule in rules)]
     if not ruled:
@@ -134,7 +133,10 @@ def _recording(
     if op.promotion not in ("promote", "float"):
         lines += ["            if u.kind not in 'fc':", "                return result"]
     else:
-        lines += ["            if u is not t and u.kind not in 'fc':", "                return result"]
+        lines += [
+            "            if u is not t and u.kind not in 'fc':",
+            "                return result",
+        ]
     indent = "            "
     if keeps_type:
         lines += [f"{indent}if u is t:"]
@@ -265,6 +267,6 @@ def _compiled(op: Operator, source: str, types: tuple[type, ...]) -> Path:
         "float32": np.dtype(np.float32),
         "float64": np.dtype(np.float64),
     }
-    exec(compile(source, f"<path of {op.name}>", "exec"), names)  # noqa: S102
+    exec(compile(source, f"<path of {op.name}>", "exec"), names)
     path: Path = names["path"]
     return path

@@ -1,0 +1,128 @@
+"""Written-out call paths do what `Operator.run` does, and leave to it what they were not written for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradwire_engine import Tensor, backward, operators
+from gradwire_engine.context import grad_mode, inference_mode
+from gradwire_engine.numbers import number_array
+
+FLOATS = [np.float32, np.float64]
+
+
+def leaf(shape: tuple[int, ...], dtype: Any, requires_grad: bool = True) -> Tensor:
+    values = np.linspace(0.5, 2.0, math.prod(shape)).reshape(shape).astype(dtype)
+    return Tensor.from_array(values, requires_grad=requires_grad)
+
+
+def described(result: Tensor) -> tuple[object, ...]:
+    """A result and what it left in the graph."""
+    node = result.grad_fn
+    if node is None:
+        return (result.data.tolist(), result.dtype, None)
+    return (
+        result.data.tolist(),
+        result.dtype,
+        node.name,
+        [None if each is None else (each.name, nr) for each, nr in node.next_functions],
+        node.outputs,
+        node.attributes,
+    )
+
+
+CALLS: dict[str, Callable[[Any], tuple[str, tuple[Any, ...]]]] = {
+    "two tensors": lambda t: ("mul", (leaf((3,), t), leaf((3,), t))),
+    "one of two requires grad": lambda t: ("mul", (leaf((3,), t), leaf((3,), t, False))),
+    "the other of two": lambda t: ("mul", (leaf((3,), t, False), leaf((3,), t))),
+    "none requires grad": lambda t: ("add", (leaf((3,), t, False), leaf((3,), t, False))),
+    "a number": lambda t: ("mul", (leaf((3,), t), 1.5)),
+    "a number first": lambda t: ("pow", (2.0, leaf((3,), t))),
+    "an integer": lambda t: ("add", (leaf((3,), t), 2)),
+    "a bool": lambda t: ("add", (leaf((3,), t), True)),
+    "a complex number": lambda t: ("mul", (leaf((3,), t), 1j)),
+    "zero": lambda t: ("mul", (leaf((3,), t), 0.0)),
+    "minus zero": lambda t: ("add", (Tensor.from_array(np.zeros(2, t)), -0.0)),
+    "infinity": lambda t: ("add", (leaf((3,), t), math.inf)),
+    "alpha": lambda t: ("add", (leaf((3,), t), leaf((3,), t), 2)),
+    "shapes that broadcast": lambda t: ("add", (leaf((2, 3), t), leaf((3,), t))),
+    "0-d": lambda t: ("div", (leaf((), t), leaf((), t))),
+    "two dtypes": lambda t: ("sub", (leaf((3,), t), leaf((3,), np.float64))),
+    "integers": lambda t: ("add", (Tensor.from_array(np.arange(3)), 2)),
+    "a number and an edge less": lambda t: ("rsub", (leaf((3,), t), 1.0)),
+    "one tensor": lambda t: ("exp", (leaf((3,), t),)),
+    "a plain argument": lambda t: ("sum.dim", (leaf((2, 3), t), (0,))),
+    "a comparison": lambda t: ("gt", (leaf((3,), t), 1.0)),
+    "a product of matrices": lambda t: ("mm", (leaf((2, 3), t), leaf((3, 2), t))),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("case", CALLS)
+def test_a_path_does_what_run_does(case: str, dtype: Any) -> None:
+    name, args = CALLS[case](dtype)
+    op = operators[name] if name in operators else operators[name.partition(".")[0]]
+    assert described(op.apply(*args)) == described(op.run(*args))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("case", CALLS)
+def test_gradients_are_those_of_run(case: str, dtype: Any) -> None:
+    found = []
+    for way in ("apply", "run"):
+        name, args = CALLS[case](dtype)
+        op = operators[name] if name in operators else operators[name.partition(".")[0]]
+        result = getattr(op, way)(*args)
+        if result.requires_grad:
+            backward([result], [Tensor(np.ones(result.shape, result.dtype))])
+        grads = [each.grad for each in args if isinstance(each, Tensor)]
+        found.append([None if g is None else (g.data.tolist(), g.dtype, g.shape) for g in grads])
+    assert found[0] == found[1]
+
+
+def test_minus_zero_is_not_zero() -> None:
+    x = Tensor.from_array(np.array([-0.0], np.float32))
+    assert math.copysign(1, (x + 0.0).data[0]) == 1
+    assert math.copysign(1, (x + -0.0).data[0]) == -1
+
+
+def test_a_number_is_one_array_for_each_dtype() -> None:
+    one, other = number_array(1.5, np.dtype(np.float32)), number_array(1.5, np.dtype(np.float64))
+    assert (one.dtype, other.dtype) == (np.float32, np.float64)
+    assert number_array(1.5, np.dtype(np.float32)) is one
+    assert not one.flags.writeable
+    assert number_array(10**400, np.dtype(np.float64)) == 10**400
+    assert math.isnan(number_array(math.nan, np.dtype(np.float32)))
+    assert number_array(1.5, np.dtype(np.complex64)) == 1.5
+
+
+def test_no_grad_records_nothing() -> None:
+    with grad_mode(False):
+        assert (leaf((3,), np.float32) * 2).grad_fn is None
+
+
+def test_inference_mode_makes_tensors_without_a_version() -> None:
+    with inference_mode():
+        assert (leaf((3,), np.float32) * 2).is_inference
+
+
+def test_a_view_that_was_changed_is_brought_up_to_date() -> None:
+    base = leaf((3,), np.float32) * 1
+    view = operators["reshape"].apply(base, (3,))
+    operators["mul_"].apply(base, 2.0)
+    result = view * 3
+    node, _ = result.edge or (None, 0)
+    assert node is not None
+    assert [each.name for each, _ in node.next_functions if each] == ["AsStridedBackward0"]
+
+
+def test_a_pointwise_node_shares_the_types_of_what_it_came_from() -> None:
+    y = leaf((3,), np.float32) * 2
+    z = y.__add__(1)
+    assert y.edge is not None and z.edge is not None
+    assert z.edge[0].outputs is y.edge[0].outputs
