@@ -18,6 +18,7 @@ from gradwire_engine.context import current
 from gradwire_engine.node import Node
 from gradwire_engine.numbers import number_array, numbers32, numbers64
 from gradwire_engine.rules import Param, Rule
+from gradwire_engine.saved_hooks import pack_saved
 from gradwire_engine.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def _recording(op: Operator, types: tuple[type, ...], tensors: list[int], first:
     template += [f"defaults[{p}]" for p in range(len(types), len(op.schema.arguments))]
     if all(p in tensors for p in range(len(types))):
         template = ["template"]
+    arguments = [f"a{p}" for p in range(len(op.schema.arguments))]
     edges = [f"e{rule.position}" if rule.position in ruled else "None" for _, rule in rules]
     lines += [
         f"{indent}node = new(Node)",
@@ -189,6 +191,8 @@ def _recording(op: Operator, types: tuple[type, ...], tensors: list[int], first:
         f"{indent}node.versions = {'versions' if several and versions else pairs}",
         f"{indent}node.outputs = outputs",
         f"{indent}node.hooks = None",
+        f"{indent}if context.saved_hooks is not None:",
+        f"{indent}    pack_saved(node, [{', '.join(arguments)}], (result,), context.saved_hooks)",
         f"{indent}result.edge = (node, 0)",
     ]
     return lines
@@ -259,6 +263,7 @@ def _compiled(op: Operator, source: str, types: tuple[type, ...]) -> Path:
         "numbers32": numbers32,
         "numbers64": numbers64,
         "current": current,
+        "pack_saved": pack_saved,
         "new": object.__new__,
         "Tensor": Tensor,
         "Node": Node,

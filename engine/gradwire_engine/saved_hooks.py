@@ -96,7 +96,7 @@ def pack_saved(
     Raises:
         EngineError: HOOK_IN_PLACE, and what the hook raises.
     """
-    saved = node.saved or []
+    saved = node.saved or ()
     places = {
         (kind is Param.RESULT, name, at): (kind, at)
         for rule, values in zip(node.rules, saved, strict=True)
@@ -117,7 +117,7 @@ def pack_saved(
             packed[kind, at] = tuple(
                 [None if each is None else pack(each, hooks) for each in args[at]]
             )
-    node.saved = [
+    node.saved = tuple(
         None
         if values is None
         else tuple(
@@ -127,13 +127,13 @@ def pack_saved(
             ]
         )
         for rule, values in zip(node.rules, saved, strict=True)
-    ]
+    )
     mark_packed(node)
 
 
 def mark_packed(node: Node) -> None:
     """Note that a node keeps packed values; whether they were changed since, nobody asks."""
-    node.versions = []
+    node.versions = ()
     hooks_of(node).packed = True
 
 

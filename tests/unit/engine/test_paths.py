@@ -1,4 +1,4 @@
-"""Written-out call paths do what `Operator.run` does, and leave to it what they were not written for."""
+"""Written-out call paths do what `Operator.run` does, and leave the rest to it."""
 
 from __future__ import annotations
 
