@@ -49,6 +49,11 @@ demo: $(VENV)/installed-demo ## Walks the tutorial on an embedded server and dra
 load: $(VENV)/installed-load ## Load-tests a local server with Locust for 30 seconds
 	$(PY) tests/load/run.py
 
+.PHONY: bench
+bench: $(VENV)/installed-bench ## Measures beside the peers: QUICK=1, ONLY='chain value_*', RESUME=1
+	$(call stage,peers,$(PY) -m benchmarks.environments)
+	$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(RESUME),--resume) $(if $(ONLY),--only '$(ONLY)')
+
 .PHONY: protos
 protos: $(VENV)/installed-dev ## Generates client/gradwire/v1 from proto/
 	$(PY) tools/generate_protos.py
@@ -65,12 +70,13 @@ clean: ## Removes the virtual environment and every cache
 
 $(VENV)/installed-demo: EXTRAS := server,examples
 $(VENV)/installed-load: EXTRAS := server,examples,load
+$(VENV)/installed-bench: EXTRAS := server,bench
 $(VENV)/installed-dev: EXTRAS := dev
 
 $(VENV)/installed-%: $(VENV)/created pyproject.toml constraints.txt
 	$(call stage,install gradwire[$(EXTRAS)],$(PY) -m pip install -qq --constraint constraints.txt --editable '.[$(EXTRAS)]')
 	@touch $@
-	$(if $(findstring dev,$@),@touch $(VENV)/installed-demo $(VENV)/installed-load)
+	$(if $(findstring dev,$@),@touch $(addprefix $(VENV)/installed-,demo load bench))
 
 $(VENV)/created: tools/create_venv.sh
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed and none was found: install it or name it, as in `make test PYTHON=/opt/python/bin/python3`))

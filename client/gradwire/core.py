@@ -408,14 +408,32 @@ class SessionCore(ABC):
         """
         if (hook := self._hook_here()) is not None:
             return await hook.ask(steps)
+        request = await self._ask(steps)
+        if request is None:
+            await self.settle()
+            return []
+        assert request.result is not None
+        return await self.values_in(request.result.fetched, request.payloads)
+
+    async def check_gradients(self, message: pb.Gradcheck) -> pb.GradcheckResult:
+        """Let the server compare derivatives; one round trip. Not in the midst of a hook.
+
+        Raises:
+            GradwireError: a step failed that was recorded since the last report.
+        """
+        request = await self._ask((stamped(pb.Step(gradcheck=message)),))
+        assert request is not None and request.result is not None
+        return request.result.gradchecks[0]
+
+    async def _ask(self, steps: Sequence[pb.Step]) -> Request | None:
+        """Record steps, send all that is recorded, and wait; None if there was nothing to send."""
         with self._lock:
             for step in steps:
                 self.recorder.step(step)
             self.unsettled = False
             request = self._flush()
         if request is None:
-            await self.settle()
-            return []
+            return None
         await self.answer_to(request)
         error, request.error = request.error, None
         # Variables are deleted before the frame becomes part of the traceback, lest exception and
@@ -426,8 +444,7 @@ class SessionCore(ABC):
                 raise error from None
         finally:
             del error
-        assert request.result is not None
-        return await self.values_in(request.result.fetched, request.payloads)
+        return request
 
     async def values_in(
         self, fetched: Sequence[pb.FetchedTensor], payloads: Sequence[wire.Payload]

@@ -195,6 +195,7 @@ CLASSES: Final[Mapping[str, type[GradwireError]]] = {
     "HOOKS_DISABLED": AutogradError,
     "HOOK_FAILED": AutogradError,
     "BAD_GRAD_ASSIGNMENT": AutogradError,
+    "NOTHING_TO_CHECK": BadValueError,
     "MESSAGE_TOO_LARGE": LimitError,
     "LIMIT_EXCEEDED": LimitError,
     "QUEUE_FULL": OverloadedError,

@@ -146,8 +146,8 @@ def custom_function_step(run: Execution, message: pb.CustomFunction) -> None:
     saved = run.named(message.saved, "custom_function.saved")
     name = require_name(message.name, "custom_function.name")
     backward = program_of(message.backward, "custom_function.backward", settings.max_steps)
-    _require_count(backward.inputs, len(saved) + len(outputs), "custom_function.backward.inputs")
-    _require_count(len(backward.outputs), len(inputs), "custom_function.backward.outputs")
+    require_count(backward.inputs, len(saved) + len(outputs), "custom_function.backward.inputs")
+    require_count(len(backward.outputs), len(inputs), "custom_function.backward.outputs")
     for at, output in enumerate(outputs):
         if output.requires_grad:
             raise ServiceError(
@@ -172,7 +172,7 @@ def checkpoint_step(run: Execution, message: pb.Checkpoint) -> None:
     workspace = run.workspace
     inputs = run.named(message.inputs, "checkpoint.inputs")
     program = program_of(message.program, "checkpoint.program", workspace.settings.max_steps)
-    _require_count(program.inputs, len(inputs), "checkpoint.program.inputs")
+    require_count(program.inputs, len(inputs), "checkpoint.program.inputs")
     if None in program.outputs:
         raise ServiceError(
             "BAD_VALUE",
@@ -203,7 +203,12 @@ def _count_derivatives(
     run.count_backward(create_graph, keep)
 
 
-def _require_count(given: int, expected: int, field: str) -> None:
+def require_count(given: int, expected: int, field: str) -> None:
+    """Refuse a list of another length than it must have.
+
+    Raises:
+        ServiceError: WRONG_ARITY.
+    """
     if given != expected:
         raise ServiceError(
             "WRONG_ARITY",

@@ -150,6 +150,11 @@ class AnswerBuilder:
             set_info(fetched.info, tensor)
             fetched.info.base = base
 
+    def add_gradcheck(self, result: pb.GradcheckResult) -> None:
+        """What a gradcheck came to."""
+        self._response.result.gradchecks.append(result)
+        self.size += result.ByteSize()
+
     def settle(self) -> None:
         """Copy the values that are still views."""
         payloads = self._payloads
@@ -164,7 +169,8 @@ class AnswerBuilder:
 
     def hook_result(self, call: int, failure: ServiceError | None) -> bytes:
         """What the steps of a HookAnswer fetched, as a RunStreamResponse."""
-        result = pb.HookResult(call=call, fetched=self._response.result.fetched)
+        found = self._response.result
+        result = pb.HookResult(call=call, fetched=found.fetched, gradchecks=found.gradchecks)
         if failure is not None:
             result.error.CopyFrom(failure.error())
         return encode_message(pb.RunStreamResponse(hook_result=result), self._payloads)

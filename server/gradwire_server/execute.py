@@ -31,6 +31,7 @@ from gradwire_server.derivatives import (
 )
 from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError, failure_of, internal, malformed
+from gradwire_server.gradchecks import gradcheck_step
 from gradwire_server.graph_steps import (
     Origin,
     add_origin,
@@ -595,6 +596,10 @@ class Execution:
         self.may_call_client()
         get_saved(self._workspace, message)
 
+    def tell_gradcheck(self, result: pb.GradcheckResult) -> None:
+        """Answer with what a gradcheck came to."""
+        self._builder.add_gradcheck(result)
+
     def settle(self) -> None:
         """Take the values that were fetched as they are now: the next step may change them."""
         self._builder.settle()
@@ -675,4 +680,5 @@ _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "custom_function": custom_function_step,
     "checkpoint": checkpoint_step,
     "call_program": call_program_step,
+    "gradcheck": gradcheck_step,
 }

@@ -330,6 +330,15 @@ class Workspace:
         return held.each_node()
 
 
+def work_behind(tensors: Iterable[Tensor]) -> int:
+    """Floating-point operations of computing tensors from their leaves, as their graph tells."""
+    held = _Held()
+    for tensor in tensors:
+        held.add_tensor(tensor)
+    held.follow_graph()
+    return held.work
+
+
 class _SessionContext(Context):
     """A context that also holds a session to its bytes, from shapes, before anything is made."""
 

@@ -1,4 +1,4 @@
-"""gw.func, gw.autograd.functional, gradcheck: as torch has them, and one request each."""
+"""gw.func, gw.autograd.functional: as torch has them, and one request each."""
 
 from __future__ import annotations
 
@@ -498,66 +498,3 @@ def test_many_derivatives_of_a_session_do_not_add_up(session: gradwire.Session) 
     for _ in range(60):
         found = third(x)
     assert found[0, 0, 0].item() == 6.0
-
-
-class TestGradcheck:
-    def test_agrees_for_real_and_complex_functions(self) -> None:
-        gw = gradwire
-        x = gw.tensor([1.0, 2.0, 3.0], dtype=gw.float64, requires_grad=True)
-        z = gw.tensor([1.0 + 2.0j, -0.5j], dtype=gw.complex128, requires_grad=True)
-        everything: dict[str, Any] = {
-            "check_forward_ad": True,
-            "check_batched_grad": True,
-            "check_grad_dtypes": True,
-        }
-        assert gw.autograd.gradcheck(lambda x: (x**3, x.sum()), x, **everything)
-        assert gw.autograd.gradcheck(lambda z: z * z * z.conj(), (z,), **everything)
-        assert gw.autograd.gradcheck(
-            lambda z, x, n: (gw.real(z * z), x[:2] * z * n), (z, x, 2), **everything
-        )
-
-    def test_checks_second_derivatives(self) -> None:
-        gw = gradwire
-        x = gw.tensor([1.0, 2.0], dtype=gw.float64, requires_grad=True)
-        z = gw.tensor([1.0 + 2.0j, -0.5j], dtype=gw.complex128, requires_grad=True)
-        assert gw.autograd.gradgradcheck(lambda x: (x**3, x.sum()), x, check_fwd_over_rev=True)
-        assert gw.autograd.gradgradcheck(lambda z: z * z * z, z, check_fwd_over_rev=True)
-        cotangent = gw.ones(2, dtype=gw.float64, requires_grad=True)
-        assert gw.autograd.gradgradcheck(lambda x: x.exp(), x, cotangent)
-
-    def test_shows_both_jacobians_where_they_differ(self) -> None:
-        gw = gradwire
-        x = gw.tensor([1.0, 2.0], dtype=gw.float64, requires_grad=True)
-        with pytest.raises(gw.autograd.GradcheckError) as caught:
-            gw.autograd.gradcheck(lambda x: x + x.detach() ** 2, x)
-        assert isinstance(caught.value, RuntimeError)
-        text = str(caught.value)
-        assert "row 1, column 1: central differences give 5, analytical 1" in text
-        assert "numerical:\n[[3. 0.]\n [0. 5.]]" in text
-        assert "analytical:\n[[1. 0.]\n [0. 1.]]" in text
-        wrong = {"raise_exception": False}
-        assert not gw.autograd.gradcheck(lambda x: x + x.detach() ** 2, x, **wrong)
-        assert not gw.autograd.gradcheck(lambda x: x.detach(), x, **wrong)
-        assert gw.autograd.gradcheck(lambda x: x.detach() * 0, x, **wrong)
-        assert not gw.autograd.gradgradcheck(lambda x: x * x.detach(), x, **wrong)
-
-    def test_takes_few_requests(self, session: gradwire.Session) -> None:
-        gw = gradwire
-        x = gw.tensor(np.arange(1.0, 31.0), requires_grad=True)
-        before = session.traffic
-        assert gw.autograd.gradcheck(lambda x: x.sin(), x)
-        assert (session.traffic - before).sequences <= 4
-
-    def test_warns_of_single_precision(self) -> None:
-        gw = gradwire
-        x = gw.tensor([1.0], requires_grad=True)
-        with pytest.warns(UserWarning, match="float32: central differences are too coarse") as log:
-            gw.autograd.gradcheck(lambda x: x * 1, x, raise_exception=False)
-        assert log[0].filename == __file__
-
-    def test_refuses_what_has_nothing_to_check(self) -> None:
-        gw = gradwire
-        with pytest.raises(ValueError, match="requires_grad=True"):
-            gw.autograd.gradcheck(lambda x: x, gw.ones(2))
-        with pytest.raises(ValueError, match="must give tensors, not float"):
-            gw.autograd.gradcheck(lambda x: 1.0, gw.ones(2, dtype=gw.float64, requires_grad=True))

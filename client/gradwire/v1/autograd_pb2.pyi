@@ -33,6 +33,12 @@ class Dtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_COMPLEX64: _ClassVar[Dtype]
     DTYPE_COMPLEX128: _ClassVar[Dtype]
 
+class DerivativeMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DERIVATIVE_MODE_UNSPECIFIED: _ClassVar[DerivativeMode]
+    DERIVATIVE_MODE_REVERSE: _ClassVar[DerivativeMode]
+    DERIVATIVE_MODE_FORWARD: _ClassVar[DerivativeMode]
+
 class HookKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     HOOK_KIND_UNSPECIFIED: _ClassVar[HookKind]
@@ -99,6 +105,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_ONCE_DIFFERENTIABLE: _ClassVar[ErrorReason]
     ERROR_REASON_HOOK_IN_PLACE: _ClassVar[ErrorReason]
     ERROR_REASON_HOOKS_DISABLED: _ClassVar[ErrorReason]
+    ERROR_REASON_NOTHING_TO_CHECK: _ClassVar[ErrorReason]
     ERROR_REASON_MESSAGE_TOO_LARGE: _ClassVar[ErrorReason]
     ERROR_REASON_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
     ERROR_REASON_QUEUE_FULL: _ClassVar[ErrorReason]
@@ -124,6 +131,9 @@ DTYPE_FLOAT32: Dtype
 DTYPE_FLOAT64: Dtype
 DTYPE_COMPLEX64: Dtype
 DTYPE_COMPLEX128: Dtype
+DERIVATIVE_MODE_UNSPECIFIED: DerivativeMode
+DERIVATIVE_MODE_REVERSE: DerivativeMode
+DERIVATIVE_MODE_FORWARD: DerivativeMode
 HOOK_KIND_UNSPECIFIED: HookKind
 HOOK_KIND_TENSOR: HookKind
 HOOK_KIND_NODE_PRE: HookKind
@@ -185,6 +195,7 @@ ERROR_REASON_HOOK_FAILED: ErrorReason
 ERROR_REASON_ONCE_DIFFERENTIABLE: ErrorReason
 ERROR_REASON_HOOK_IN_PLACE: ErrorReason
 ERROR_REASON_HOOKS_DISABLED: ErrorReason
+ERROR_REASON_NOTHING_TO_CHECK: ErrorReason
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason
 ERROR_REASON_QUEUE_FULL: ErrorReason
@@ -441,16 +452,18 @@ class Sequence(_message.Message):
     def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detect_anomaly: _Optional[bool] = ...) -> None: ...
 
 class SequenceResult(_message.Message):
-    __slots__ = ("number", "fetched", "error", "ended_hooks")
+    __slots__ = ("number", "fetched", "error", "ended_hooks", "gradchecks")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ENDED_HOOKS_FIELD_NUMBER: _ClassVar[int]
+    GRADCHECKS_FIELD_NUMBER: _ClassVar[int]
     number: int
     fetched: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
     error: Error
     ended_hooks: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ended_hooks: _Optional[_Iterable[int]] = ...) -> None: ...
+    gradchecks: _containers.RepeatedCompositeFieldContainer[GradcheckResult]
+    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ended_hooks: _Optional[_Iterable[int]] = ..., gradchecks: _Optional[_Iterable[_Union[GradcheckResult, _Mapping]]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "details")
@@ -463,7 +476,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "custom_function", "checkpoint", "get_saved", "jvp", "call_program", "grad_mode", "saved_hooks")
+    __slots__ = ("op", "put", "backward", "grad", "fetch", "release", "requires_grad", "retain_grad", "get_grad", "set_grad", "register_hook", "remove_hook", "custom_function", "checkpoint", "get_saved", "jvp", "call_program", "gradcheck", "grad_mode", "saved_hooks")
     OP_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
@@ -481,6 +494,7 @@ class Step(_message.Message):
     GET_SAVED_FIELD_NUMBER: _ClassVar[int]
     JVP_FIELD_NUMBER: _ClassVar[int]
     CALL_PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    GRADCHECK_FIELD_NUMBER: _ClassVar[int]
     GRAD_MODE_FIELD_NUMBER: _ClassVar[int]
     SAVED_HOOKS_FIELD_NUMBER: _ClassVar[int]
     op: Op
@@ -500,9 +514,10 @@ class Step(_message.Message):
     get_saved: GetSaved
     jvp: Jvp
     call_program: CallProgram
+    gradcheck: Gradcheck
     grad_mode: GradMode
     saved_hooks: int
-    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., call_program: _Optional[_Union[CallProgram, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ..., saved_hooks: _Optional[int] = ...) -> None: ...
+    def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., call_program: _Optional[_Union[CallProgram, _Mapping]] = ..., gradcheck: _Optional[_Union[Gradcheck, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ..., saved_hooks: _Optional[int] = ...) -> None: ...
 
 class Op(_message.Message):
     __slots__ = ("name", "inputs", "output", "attributes")
@@ -653,6 +668,72 @@ class Jvp(_message.Message):
     is_jacobian: bool
     variables: TensorList
     def __init__(self, outputs: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[int]] = ..., tangents: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., create_graph: _Optional[bool] = ..., is_jacobian: _Optional[bool] = ..., variables: _Optional[_Union[TensorList, _Mapping]] = ...) -> None: ...
+
+class Gradcheck(_message.Message):
+    __slots__ = ("program", "inputs", "constants", "eps", "atol", "rtol", "nondet_tol", "modes", "second_order", "grad_outputs")
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    CONSTANTS_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    ATOL_FIELD_NUMBER: _ClassVar[int]
+    RTOL_FIELD_NUMBER: _ClassVar[int]
+    NONDET_TOL_FIELD_NUMBER: _ClassVar[int]
+    MODES_FIELD_NUMBER: _ClassVar[int]
+    SECOND_ORDER_FIELD_NUMBER: _ClassVar[int]
+    GRAD_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    program: Program
+    inputs: _containers.RepeatedScalarFieldContainer[int]
+    constants: _containers.RepeatedScalarFieldContainer[int]
+    eps: float
+    atol: float
+    rtol: float
+    nondet_tol: float
+    modes: _containers.RepeatedScalarFieldContainer[DerivativeMode]
+    second_order: bool
+    grad_outputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, program: _Optional[_Union[Program, _Mapping]] = ..., inputs: _Optional[_Iterable[int]] = ..., constants: _Optional[_Iterable[int]] = ..., eps: _Optional[float] = ..., atol: _Optional[float] = ..., rtol: _Optional[float] = ..., nondet_tol: _Optional[float] = ..., modes: _Optional[_Iterable[_Union[DerivativeMode, str]]] = ..., second_order: _Optional[bool] = ..., grad_outputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class GradcheckResult(_message.Message):
+    __slots__ = ("agrees", "compared", "worst", "coarse_inputs")
+    AGREES_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    WORST_FIELD_NUMBER: _ClassVar[int]
+    COARSE_INPUTS_FIELD_NUMBER: _ClassVar[int]
+    agrees: bool
+    compared: int
+    worst: GradcheckDifference
+    coarse_inputs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, agrees: _Optional[bool] = ..., compared: _Optional[int] = ..., worst: _Optional[_Union[GradcheckDifference, _Mapping]] = ..., coarse_inputs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class GradcheckDifference(_message.Message):
+    __slots__ = ("mode", "nondeterministic", "output", "input", "row", "column", "numerical", "analytical", "excess", "rows", "columns", "numerical_jacobian", "analytical_jacobian")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    NONDETERMINISTIC_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    NUMERICAL_FIELD_NUMBER: _ClassVar[int]
+    ANALYTICAL_FIELD_NUMBER: _ClassVar[int]
+    EXCESS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    NUMERICAL_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
+    ANALYTICAL_JACOBIAN_FIELD_NUMBER: _ClassVar[int]
+    mode: DerivativeMode
+    nondeterministic: bool
+    output: int
+    input: int
+    row: int
+    column: int
+    numerical: float
+    analytical: float
+    excess: float
+    rows: int
+    columns: int
+    numerical_jacobian: _containers.RepeatedScalarFieldContainer[float]
+    analytical_jacobian: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, mode: _Optional[_Union[DerivativeMode, str]] = ..., nondeterministic: _Optional[bool] = ..., output: _Optional[int] = ..., input: _Optional[int] = ..., row: _Optional[int] = ..., column: _Optional[int] = ..., numerical: _Optional[float] = ..., analytical: _Optional[float] = ..., excess: _Optional[float] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., numerical_jacobian: _Optional[_Iterable[float]] = ..., analytical_jacobian: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Fetch(_message.Message):
     __slots__ = ("tensors", "values", "info", "max_value_bytes", "bases", "downloads")
@@ -1027,14 +1108,16 @@ class HookAnswer(_message.Message):
     def __init__(self, call: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., gradients: _Optional[_Iterable[int]] = ..., open: _Optional[bool] = ..., replacements: _Optional[_Iterable[int]] = ..., error: _Optional[str] = ..., unpack_hook: _Optional[int] = ...) -> None: ...
 
 class HookResult(_message.Message):
-    __slots__ = ("call", "fetched", "error")
+    __slots__ = ("call", "fetched", "error", "gradchecks")
     CALL_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    GRADCHECKS_FIELD_NUMBER: _ClassVar[int]
     call: int
     fetched: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
     error: Error
-    def __init__(self, call: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    gradchecks: _containers.RepeatedCompositeFieldContainer[GradcheckResult]
+    def __init__(self, call: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., gradchecks: _Optional[_Iterable[_Union[GradcheckResult, _Mapping]]] = ...) -> None: ...
 
 class NodeRef(_message.Message):
     __slots__ = ("id", "name", "nr")

@@ -14,7 +14,7 @@ from tests.service.semantics import (
 from tests.service.semantics.table import reasons
 
 # Those of what happens inside of a backward have tests of their own.
-ELSEWHERE = ("ANOMALY", "HOOK_", "ONCE_DIFFERENTIABLE", "FUNCTION_")
+ELSEWHERE = ("ANOMALY", "HOOK_", "ONCE_DIFFERENTIABLE", "FUNCTION_", "NOTHING_TO_CHECK")
 
 
 def test_every_reason_of_autograd_is_provoked() -> None:
