@@ -81,6 +81,12 @@ def python_name(op: Operator) -> str:
     return op.name.rpartition(".")[2]
 
 
+def receiver(op: Operator) -> Argument:
+    """The argument that a method is called on: self, which polygamma has second."""
+    arguments = op.schema.arguments
+    return next((each for each in arguments if each.name == "self"), arguments[0])
+
+
 def is_varargs(op: Operator, argument: Argument) -> bool:
     """Whether a method takes this argument as several: `x.view(2, 3)`."""
     positional = [each for each in op.schema.arguments if not each.keyword_only]
@@ -114,8 +120,8 @@ def default(argument: Argument) -> str:
 def parameters(op: Operator, rename: dict[str, str], method: bool) -> Iterator[str]:
     """The parameters of a function, or of a method but for self."""
     starred = False
-    for nr, argument in enumerate(op.schema.arguments):
-        if method and nr == 0:
+    for argument in op.schema.arguments:
+        if method and argument is receiver(op):
             continue
         name = rename.get(argument.name, argument.name)
         if method and is_varargs(op, argument):
@@ -168,7 +174,7 @@ def body(op: Operator, rename: dict[str, str], method: bool) -> Iterator[str]:
         yield f'    attributes.append(("{each.name}", {value}))'
     names = ", ".join(f'"{each.name}"' for each in tensors)
     given = ", ".join(
-        "self" if method and each is op.schema.arguments[0] else rename.get(each.name, each.name)
+        "self" if method and each is receiver(op) else rename.get(each.name, each.name)
         for each in tensors
     )
     comma = "," if len(tensors) == 1 else ""
@@ -307,7 +313,10 @@ def generate() -> dict[str, str]:
 
 def formatted(source: str, name: str) -> str:
     """A source with the imports that it needs, sorted, laid out as ruff does."""
-    for command in (["check", "--select", "F401,I", "--fix", "--quiet"], ["format", "--quiet"]):
+    for command in (
+        ["check", "--select", "F401,I,RUF022", "--fix", "--quiet"],
+        ["format", "--quiet"],
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "ruff", *command, f"--stdin-filename={GENERATED / name}", "-"],
             input=source,

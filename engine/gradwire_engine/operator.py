@@ -182,12 +182,7 @@ class Operator:
                 template[at] = None
             elif argument.is_tensor:
                 if not self._takes_number(at, value):
-                    wanted = "a tensor or a number" if self._takes_number(at, 1) else "a tensor"
-                    raise EngineError(
-                        "BAD_ATTRIBUTE",
-                        f"{self.name}: argument '{name}' must be {wanted}, not {value!r}",
-                        argument=name,
-                    )
+                    raise self._not_a_tensor(at, value)
                 template[at] = value
             else:
                 template[at] = argument.convert(value, self.name)
@@ -207,6 +202,21 @@ class Operator:
             return self.schema.arguments[position].name in self.numbers
         return self.promotion in ("promote", "float")
 
+    def _refuse_numbers(self, filled: Sequence[Any]) -> None:
+        for at in self.tensor_positions:
+            value = filled[at]
+            if not (value is None or isinstance(value, Tensor) or self._takes_number(at, value)):
+                raise self._not_a_tensor(at, value)
+
+    def _not_a_tensor(self, position: int, value: object) -> EngineError:
+        wanted = "a tensor or a number" if self._takes_number(position, 1) else "a tensor"
+        name = self.schema.arguments[position].name
+        return EngineError(
+            "BAD_ATTRIBUTE",
+            f"{self.name}: argument '{name}' must be {wanted}, not {value!r}",
+            argument=name,
+        )
+
     def _require_takes_no_tensor(self) -> None:
         if not all(self.schema.arguments[p].optional for p in self.tensor_positions):
             raise EngineError(
@@ -222,6 +232,8 @@ class Operator:
         filled = self.schema.fill(args, kwargs)
         if not self.list_positions and not any(isinstance(a, Tensor) for a in filled):
             self._require_takes_no_tensor()
+        if self.numbers is not None:
+            self._refuse_numbers(filled)
         template = [
             None if isinstance(a, Tensor) or arg.is_tensor_list else a
             for a, arg in zip(filled, self.schema.arguments, strict=True)

@@ -183,10 +183,16 @@ def _embedding(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argu
     return (name, args, kwargs) if set(kwargs) <= {"padding_idx"} else None
 
 
+def _order_first(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    self, n = args
+    return name, (n, self), kwargs
+
+
 CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     "where": _condition_first,
     "max-reduction_with_dim": _by_dimension,
     "min-reduction_with_dim": _by_dimension,
+    **{f"polygamma-polygamma_n_{n}": _order_first for n in range(5)},
     "median": _by_dimension_if_given,
     "nanmedian": _by_dimension_if_given,
     "split-list_args": _with_sizes,

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
-from gradwire.arguments import Number, to_bool, to_dtype, to_int, to_ints, to_number, to_str
+from gradwire.arguments import (
+    Number,
+    to_bool,
+    to_dtype,
+    to_float,
+    to_int,
+    to_ints,
+    to_number,
+    to_str,
+)
 from gradwire.dtypes import DtypeLike
 from gradwire.operators.results import Cummax, Cummin, Kthvalue, Mode, Sort, Topk
 from gradwire.record import TensorList, record, record_many
@@ -19,15 +28,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "abs",
+    "acos",
+    "acosh",
     "add",
+    "addcdiv",
+    "addcmul",
     "addmm",
     "all",
     "amax",
     "amin",
+    "angle",
     "any",
     "argmax",
     "argmin",
     "argsort",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
     "baddbmm",
     "bitwise_and",
     "bitwise_not",
@@ -37,28 +56,46 @@ __all__ = [
     "cat",
     "ceil",
     "clamp",
+    "clamp_max",
+    "clamp_min",
     "clone",
+    "complex",
     "conj",
+    "copysign",
     "cos",
+    "cosh",
     "cummax",
     "cummin",
     "cumprod",
     "cumsum",
+    "deg2rad",
     "detach",
+    "digamma",
     "div",
     "dot",
     "eq",
     "erf",
+    "erfc",
+    "erfinv",
     "exp",
+    "exp2",
     "expm1",
     "flatten",
     "flip",
     "fliplr",
     "flipud",
     "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "frac",
     "gather",
     "ge",
     "gt",
+    "heaviside",
+    "hypot",
+    "i0",
     "imag",
     "index_add",
     "index_copy",
@@ -70,15 +107,23 @@ __all__ = [
     "isinf",
     "isnan",
     "kthvalue",
+    "ldexp",
     "le",
+    "lerp",
+    "lgamma",
     "log",
     "log1p",
+    "log2",
+    "log10",
     "log_softmax",
+    "logaddexp",
+    "logaddexp2",
     "logcumsumexp",
     "logical_and",
     "logical_not",
     "logical_or",
     "logical_xor",
+    "logit",
     "logsumexp",
     "lt",
     "masked_fill",
@@ -93,22 +138,31 @@ __all__ = [
     "msort",
     "mul",
     "mv",
+    "mvlgamma",
+    "nan_to_num",
     "narrow",
     "ne",
     "neg",
     "norm",
     "outer",
     "permute",
+    "polar",
+    "polygamma",
     "pow",
     "prod",
     "put",
+    "rad2deg",
     "real",
     "reciprocal",
     "relu",
+    "remainder",
     "repeat_interleave",
     "reshape",
+    "resolve_conj",
+    "resolve_neg",
     "roll",
     "rot90",
+    "round",
     "rsqrt",
     "rsub",
     "scatter",
@@ -118,7 +172,10 @@ __all__ = [
     "sgn",
     "sigmoid",
     "sign",
+    "signbit",
     "sin",
+    "sinc",
+    "sinh",
     "softmax",
     "sort",
     "sqrt",
@@ -130,15 +187,18 @@ __all__ = [
     "t",
     "take",
     "take_along_dim",
+    "tan",
     "tanh",
     "tile",
     "topk",
     "transpose",
+    "true_divide",
     "trunc",
     "unsqueeze",
     "view_as_complex",
     "view_as_real",
     "where",
+    "xlogy",
 ]
 
 
@@ -150,6 +210,22 @@ def abs(input: Tensor) -> Tensor:
     return record("abs", ("self",), (input,))
 
 
+def acos(input: Tensor) -> Tensor:
+    """Run the operator `acos`.
+
+    Schema: acos(Tensor self) -> Tensor
+    """
+    return record("acos", ("self",), (input,))
+
+
+def acosh(input: Tensor) -> Tensor:
+    """Run the operator `acosh`.
+
+    Schema: acosh(Tensor self) -> Tensor
+    """
+    return record("acosh", ("self",), (input,))
+
+
 def add(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
     """Run the operator `add`.
 
@@ -159,6 +235,28 @@ def add(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
     if alpha != 1:
         attributes.append(("alpha", to_number("add", "alpha", alpha)))
     return record("add", ("self", "other"), (input, other), attributes)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """Run the operator `addcdiv`.
+
+    Schema: addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if value != 1:
+        attributes.append(("value", to_number("addcdiv", "value", value)))
+    return record("addcdiv", ("self", "tensor1", "tensor2"), (input, tensor1, tensor2), attributes)
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """Run the operator `addcmul`.
+
+    Schema: addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if value != 1:
+        attributes.append(("value", to_number("addcmul", "value", value)))
+    return record("addcmul", ("self", "tensor1", "tensor2"), (input, tensor1, tensor2), attributes)
 
 
 def addmm(
@@ -222,6 +320,14 @@ def amin(
     return record("amin", ("self",), (input,), attributes)
 
 
+def angle(input: Tensor) -> Tensor:
+    """Run the operator `angle`.
+
+    Schema: angle(Tensor self) -> Tensor
+    """
+    return record("angle", ("self",), (input,))
+
+
 def any(
     input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None, keepdim: bool = False
 ) -> Tensor:
@@ -277,6 +383,46 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     if stable is not False:
         attributes.append(("stable", to_bool("argsort", "stable", stable)))
     return record("argsort", ("self",), (input,), attributes)
+
+
+def asin(input: Tensor) -> Tensor:
+    """Run the operator `asin`.
+
+    Schema: asin(Tensor self) -> Tensor
+    """
+    return record("asin", ("self",), (input,))
+
+
+def asinh(input: Tensor) -> Tensor:
+    """Run the operator `asinh`.
+
+    Schema: asinh(Tensor self) -> Tensor
+    """
+    return record("asinh", ("self",), (input,))
+
+
+def atan(input: Tensor) -> Tensor:
+    """Run the operator `atan`.
+
+    Schema: atan(Tensor self) -> Tensor
+    """
+    return record("atan", ("self",), (input,))
+
+
+def atan2(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `atan2`.
+
+    Schema: atan2(Tensor self, Tensor other) -> Tensor
+    """
+    return record("atan2", ("self", "other"), (input, other))
+
+
+def atanh(input: Tensor) -> Tensor:
+    """Run the operator `atanh`.
+
+    Schema: atanh(Tensor self) -> Tensor
+    """
+    return record("atanh", ("self",), (input,))
 
 
 def baddbmm(
@@ -364,12 +510,36 @@ def clamp(
     return record("clamp", ("self", "min", "max"), (input, min, max))
 
 
+def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
+    """Run the operator `clamp_max`.
+
+    Schema: clamp_max(Tensor self, Tensor max) -> Tensor
+    """
+    return record("clamp_max", ("self", "max"), (input, max))
+
+
+def clamp_min(input: Tensor, min: Tensor | Number) -> Tensor:
+    """Run the operator `clamp_min`.
+
+    Schema: clamp_min(Tensor self, Tensor min) -> Tensor
+    """
+    return record("clamp_min", ("self", "min"), (input, min))
+
+
 def clone(input: Tensor) -> Tensor:
     """Run the operator `clone`.
 
     Schema: clone(Tensor self) -> Tensor
     """
     return record("clone", ("self",), (input,))
+
+
+def complex(real: Tensor, imag: Tensor) -> Tensor:
+    """Run the operator `complex`.
+
+    Schema: complex(Tensor real, Tensor imag) -> Tensor
+    """
+    return record("complex", ("real", "imag"), (real, imag))
 
 
 def conj(input: Tensor) -> Tensor:
@@ -380,12 +550,28 @@ def conj(input: Tensor) -> Tensor:
     return record("conj", ("self",), (input,))
 
 
+def copysign(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `copysign`.
+
+    Schema: copysign(Tensor self, Tensor other) -> Tensor
+    """
+    return record("copysign", ("self", "other"), (input, other))
+
+
 def cos(input: Tensor) -> Tensor:
     """Run the operator `cos`.
 
     Schema: cos(Tensor self) -> Tensor
     """
     return record("cos", ("self",), (input,))
+
+
+def cosh(input: Tensor) -> Tensor:
+    """Run the operator `cosh`.
+
+    Schema: cosh(Tensor self) -> Tensor
+    """
+    return record("cosh", ("self",), (input,))
 
 
 def cummax(input: Tensor, dim: int) -> Cummax:
@@ -428,12 +614,28 @@ def cumsum(input: Tensor, dim: int, *, dtype: DtypeLike | None = None) -> Tensor
     return record("cumsum", ("self",), (input,), attributes)
 
 
+def deg2rad(input: Tensor) -> Tensor:
+    """Run the operator `deg2rad`.
+
+    Schema: deg2rad(Tensor self) -> Tensor
+    """
+    return record("deg2rad", ("self",), (input,))
+
+
 def detach(input: Tensor) -> Tensor:
     """Run the operator `detach`.
 
     Schema: detach(Tensor self) -> Tensor
     """
     return record("detach", ("self",), (input,))
+
+
+def digamma(input: Tensor) -> Tensor:
+    """Run the operator `digamma`.
+
+    Schema: digamma(Tensor self) -> Tensor
+    """
+    return record("digamma", ("self",), (input,))
 
 
 def div(input: Tensor, other: Tensor | Number, *, rounding_mode: str | None = None) -> Tensor:
@@ -471,12 +673,36 @@ def erf(input: Tensor) -> Tensor:
     return record("erf", ("self",), (input,))
 
 
+def erfc(input: Tensor) -> Tensor:
+    """Run the operator `erfc`.
+
+    Schema: erfc(Tensor self) -> Tensor
+    """
+    return record("erfc", ("self",), (input,))
+
+
+def erfinv(input: Tensor) -> Tensor:
+    """Run the operator `erfinv`.
+
+    Schema: erfinv(Tensor self) -> Tensor
+    """
+    return record("erfinv", ("self",), (input,))
+
+
 def exp(input: Tensor) -> Tensor:
     """Run the operator `exp`.
 
     Schema: exp(Tensor self) -> Tensor
     """
     return record("exp", ("self",), (input,))
+
+
+def exp2(input: Tensor) -> Tensor:
+    """Run the operator `exp2`.
+
+    Schema: exp2(Tensor self) -> Tensor
+    """
+    return record("exp2", ("self",), (input,))
 
 
 def expm1(input: Tensor) -> Tensor:
@@ -533,6 +759,46 @@ def floor(input: Tensor) -> Tensor:
     return record("floor", ("self",), (input,))
 
 
+def floor_divide(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `floor_divide`.
+
+    Schema: floor_divide(Tensor self, Tensor other) -> Tensor
+    """
+    return record("floor_divide", ("self", "other"), (input, other))
+
+
+def fmax(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `fmax`.
+
+    Schema: fmax(Tensor self, Tensor other) -> Tensor
+    """
+    return record("fmax", ("self", "other"), (input, other))
+
+
+def fmin(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `fmin`.
+
+    Schema: fmin(Tensor self, Tensor other) -> Tensor
+    """
+    return record("fmin", ("self", "other"), (input, other))
+
+
+def fmod(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `fmod`.
+
+    Schema: fmod(Tensor self, Tensor other) -> Tensor
+    """
+    return record("fmod", ("self", "other"), (input, other))
+
+
+def frac(input: Tensor) -> Tensor:
+    """Run the operator `frac`.
+
+    Schema: frac(Tensor self) -> Tensor
+    """
+    return record("frac", ("self",), (input,))
+
+
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Run the operator `gather`.
 
@@ -556,6 +822,30 @@ def gt(input: Tensor, other: Tensor | Number) -> Tensor:
     Schema: gt(Tensor self, Tensor other) -> Tensor
     """
     return record("gt", ("self", "other"), (input, other))
+
+
+def heaviside(input: Tensor, values: Tensor | Number) -> Tensor:
+    """Run the operator `heaviside`.
+
+    Schema: heaviside(Tensor self, Tensor values) -> Tensor
+    """
+    return record("heaviside", ("self", "values"), (input, values))
+
+
+def hypot(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `hypot`.
+
+    Schema: hypot(Tensor self, Tensor other) -> Tensor
+    """
+    return record("hypot", ("self", "other"), (input, other))
+
+
+def i0(input: Tensor) -> Tensor:
+    """Run the operator `i0`.
+
+    Schema: i0(Tensor self) -> Tensor
+    """
+    return record("i0", ("self",), (input,))
 
 
 def imag(input: Tensor) -> Tensor:
@@ -685,12 +975,36 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Kth
     return Kthvalue(*record_many("kthvalue", ("self",), (input,), attributes, 2))
 
 
+def ldexp(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `ldexp`.
+
+    Schema: ldexp(Tensor self, Tensor other) -> Tensor
+    """
+    return record("ldexp", ("self", "other"), (input, other))
+
+
 def le(input: Tensor, other: Tensor | Number) -> Tensor:
     """Run the operator `le`.
 
     Schema: le(Tensor self, Tensor other) -> Tensor
     """
     return record("le", ("self", "other"), (input, other))
+
+
+def lerp(input: Tensor, end: Tensor | Number, weight: Tensor | Number) -> Tensor:
+    """Run the operator `lerp`.
+
+    Schema: lerp(Tensor self, Tensor end, Tensor weight) -> Tensor
+    """
+    return record("lerp", ("self", "end", "weight"), (input, end, weight))
+
+
+def lgamma(input: Tensor) -> Tensor:
+    """Run the operator `lgamma`.
+
+    Schema: lgamma(Tensor self) -> Tensor
+    """
+    return record("lgamma", ("self",), (input,))
 
 
 def log(input: Tensor) -> Tensor:
@@ -701,12 +1015,28 @@ def log(input: Tensor) -> Tensor:
     return record("log", ("self",), (input,))
 
 
+def log10(input: Tensor) -> Tensor:
+    """Run the operator `log10`.
+
+    Schema: log10(Tensor self) -> Tensor
+    """
+    return record("log10", ("self",), (input,))
+
+
 def log1p(input: Tensor) -> Tensor:
     """Run the operator `log1p`.
 
     Schema: log1p(Tensor self) -> Tensor
     """
     return record("log1p", ("self",), (input,))
+
+
+def log2(input: Tensor) -> Tensor:
+    """Run the operator `log2`.
+
+    Schema: log2(Tensor self) -> Tensor
+    """
+    return record("log2", ("self",), (input,))
 
 
 def log_softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
@@ -718,6 +1048,22 @@ def log_softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tens
     if dtype is not None:
         attributes.append(("dtype", to_dtype("log_softmax", "dtype", dtype)))
     return record("log_softmax", ("self",), (input,), attributes)
+
+
+def logaddexp(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `logaddexp`.
+
+    Schema: logaddexp(Tensor self, Tensor other) -> Tensor
+    """
+    return record("logaddexp", ("self", "other"), (input, other))
+
+
+def logaddexp2(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `logaddexp2`.
+
+    Schema: logaddexp2(Tensor self, Tensor other) -> Tensor
+    """
+    return record("logaddexp2", ("self", "other"), (input, other))
 
 
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
@@ -759,6 +1105,17 @@ def logical_xor(input: Tensor, other: Tensor | Number) -> Tensor:
     Schema: logical_xor(Tensor self, Tensor other) -> Tensor
     """
     return record("logical_xor", ("self", "other"), (input, other))
+
+
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """Run the operator `logit`.
+
+    Schema: logit(Tensor self, float? eps=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if eps is not None:
+        attributes.append(("eps", to_float("logit", "eps", eps)))
+    return record("logit", ("self",), (input,), attributes)
 
 
 def logsumexp(
@@ -898,6 +1255,36 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     return record("mv", ("self", "vec"), (input, vec))
 
 
+def mvlgamma(input: Tensor, p: int) -> Tensor:
+    """Run the operator `mvlgamma`.
+
+    Schema: mvlgamma(Tensor self, int p) -> Tensor
+    """
+    attributes: list[Attribute] = [("p", to_int("mvlgamma", "p", p))]
+    return record("mvlgamma", ("self",), (input,), attributes)
+
+
+def nan_to_num(
+    input: Tensor,
+    nan: float | None = None,
+    posinf: float | None = None,
+    neginf: float | None = None,
+) -> Tensor:
+    """Run the operator `nan_to_num`.
+
+    Schema: nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None)
+        -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if nan is not None:
+        attributes.append(("nan", to_float("nan_to_num", "nan", nan)))
+    if posinf is not None:
+        attributes.append(("posinf", to_float("nan_to_num", "posinf", posinf)))
+    if neginf is not None:
+        attributes.append(("neginf", to_float("nan_to_num", "neginf", neginf)))
+    return record("nan_to_num", ("self",), (input,), attributes)
+
+
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """Run the operator `narrow`.
 
@@ -964,6 +1351,23 @@ def permute(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Ten
     return record("permute", ("self",), (input,), attributes)
 
 
+def polar(abs: Tensor, angle: Tensor) -> Tensor:
+    """Run the operator `polar`.
+
+    Schema: polar(Tensor abs, Tensor angle) -> Tensor
+    """
+    return record("polar", ("abs", "angle"), (abs, angle))
+
+
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """Run the operator `polygamma`.
+
+    Schema: polygamma(int n, Tensor self) -> Tensor
+    """
+    attributes: list[Attribute] = [("n", to_int("polygamma", "n", n))]
+    return record("polygamma", ("self",), (input,), attributes)
+
+
 def pow(input: Tensor, exponent: Tensor | Number) -> Tensor:
     """Run the operator `pow`.
 
@@ -1001,6 +1405,14 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     return record("put", ("self", "index", "source"), (input, index, source), attributes)
 
 
+def rad2deg(input: Tensor) -> Tensor:
+    """Run the operator `rad2deg`.
+
+    Schema: rad2deg(Tensor self) -> Tensor
+    """
+    return record("rad2deg", ("self",), (input,))
+
+
 def real(input: Tensor) -> Tensor:
     """Run the operator `real`.
 
@@ -1023,6 +1435,14 @@ def relu(input: Tensor) -> Tensor:
     Schema: relu(Tensor self) -> Tensor
     """
     return record("relu", ("self",), (input,))
+
+
+def remainder(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `remainder`.
+
+    Schema: remainder(Tensor self, Tensor other) -> Tensor
+    """
+    return record("remainder", ("self", "other"), (input, other))
 
 
 def repeat_interleave(
@@ -1054,6 +1474,22 @@ def reshape(input: Tensor, shape: SupportsIndex | Sequence[SupportsIndex]) -> Te
     return record("reshape", ("self",), (input,), attributes)
 
 
+def resolve_conj(input: Tensor) -> Tensor:
+    """Run the operator `resolve_conj`.
+
+    Schema: resolve_conj(Tensor self) -> Tensor
+    """
+    return record("resolve_conj", ("self",), (input,))
+
+
+def resolve_neg(input: Tensor) -> Tensor:
+    """Run the operator `resolve_neg`.
+
+    Schema: resolve_neg(Tensor self) -> Tensor
+    """
+    return record("resolve_neg", ("self",), (input,))
+
+
 def roll(
     input: Tensor,
     shifts: SupportsIndex | Sequence[SupportsIndex],
@@ -1082,6 +1518,17 @@ def rot90(
     if dims != (0, 1):
         attributes.append(("dims", to_ints("rot90", "dims", dims)))
     return record("rot90", ("self",), (input,), attributes)
+
+
+def round(input: Tensor, *, decimals: int | None = None) -> Tensor:
+    """Run the operator `round`.
+
+    Schema: round(Tensor self, *, int? decimals=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if decimals is not None:
+        attributes.append(("decimals", to_int("round", "decimals", decimals)))
+    return record("round", ("self",), (input,), attributes)
 
 
 def rsqrt(input: Tensor) -> Tensor:
@@ -1179,12 +1626,36 @@ def sign(input: Tensor) -> Tensor:
     return record("sign", ("self",), (input,))
 
 
+def signbit(input: Tensor) -> Tensor:
+    """Run the operator `signbit`.
+
+    Schema: signbit(Tensor self) -> Tensor
+    """
+    return record("signbit", ("self",), (input,))
+
+
 def sin(input: Tensor) -> Tensor:
     """Run the operator `sin`.
 
     Schema: sin(Tensor self) -> Tensor
     """
     return record("sin", ("self",), (input,))
+
+
+def sinc(input: Tensor) -> Tensor:
+    """Run the operator `sinc`.
+
+    Schema: sinc(Tensor self) -> Tensor
+    """
+    return record("sinc", ("self",), (input,))
+
+
+def sinh(input: Tensor) -> Tensor:
+    """Run the operator `sinh`.
+
+    Schema: sinh(Tensor self) -> Tensor
+    """
+    return record("sinh", ("self",), (input,))
 
 
 def softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
@@ -1314,6 +1785,14 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     return record("take_along_dim", ("self", "indices"), (input, indices), attributes)
 
 
+def tan(input: Tensor) -> Tensor:
+    """Run the operator `tan`.
+
+    Schema: tan(Tensor self) -> Tensor
+    """
+    return record("tan", ("self",), (input,))
+
+
 def tanh(input: Tensor) -> Tensor:
     """Run the operator `tanh`.
 
@@ -1359,6 +1838,14 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return record("transpose", ("self",), (input,), attributes)
 
 
+def true_divide(input: Tensor | Number, other: Tensor | Number) -> Tensor:
+    """Run the operator `true_divide`.
+
+    Schema: true_divide(Tensor self, Tensor other) -> Tensor
+    """
+    return record("true_divide", ("self", "other"), (input, other))
+
+
 def trunc(input: Tensor) -> Tensor:
     """Run the operator `trunc`.
 
@@ -1398,3 +1885,11 @@ def where(condition: Tensor, input: Tensor | Number, other: Tensor | Number) -> 
     Schema: where(Tensor condition, Tensor self, Tensor other) -> Tensor
     """
     return record("where", ("condition", "self", "other"), (condition, input, other))
+
+
+def xlogy(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `xlogy`.
+
+    Schema: xlogy(Tensor self, Tensor other) -> Tensor
+    """
+    return record("xlogy", ("self", "other"), (input, other))

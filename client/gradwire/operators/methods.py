@@ -12,6 +12,7 @@ from gradwire.arguments import (
     Number,
     to_bool,
     to_dtype,
+    to_float,
     to_int,
     to_ints,
     to_number,
@@ -46,6 +47,34 @@ class Methods:
         """
         return record_in_place("abs_", ("self",), (self,))
 
+    def acos(self) -> Tensor:
+        """Run the operator `acos`.
+
+        Schema: acos(Tensor self) -> Tensor
+        """
+        return record("acos", ("self",), (self,))
+
+    def acos_(self) -> Tensor:
+        """Run the operator `acos_` on this tensor, in place.
+
+        Schema: acos_(Tensor self) -> Tensor
+        """
+        return record_in_place("acos_", ("self",), (self,))
+
+    def acosh(self) -> Tensor:
+        """Run the operator `acosh`.
+
+        Schema: acosh(Tensor self) -> Tensor
+        """
+        return record("acosh", ("self",), (self,))
+
+    def acosh_(self) -> Tensor:
+        """Run the operator `acosh_` on this tensor, in place.
+
+        Schema: acosh_(Tensor self) -> Tensor
+        """
+        return record_in_place("acosh_", ("self",), (self,))
+
     def add(self, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
         """Run the operator `add`.
 
@@ -65,6 +94,54 @@ class Methods:
         if alpha != 1:
             attributes.append(("alpha", to_number("add_", "alpha", alpha)))
         return record_in_place("add_", ("self", "other"), (self, other), attributes)
+
+    def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+        """Run the operator `addcdiv`.
+
+        Schema: addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if value != 1:
+            attributes.append(("value", to_number("addcdiv", "value", value)))
+        return record(
+            "addcdiv", ("self", "tensor1", "tensor2"), (self, tensor1, tensor2), attributes
+        )
+
+    def addcdiv_(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+        """Run the operator `addcdiv_` on this tensor, in place.
+
+        Schema: addcdiv_(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if value != 1:
+            attributes.append(("value", to_number("addcdiv_", "value", value)))
+        return record_in_place(
+            "addcdiv_", ("self", "tensor1", "tensor2"), (self, tensor1, tensor2), attributes
+        )
+
+    def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+        """Run the operator `addcmul`.
+
+        Schema: addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if value != 1:
+            attributes.append(("value", to_number("addcmul", "value", value)))
+        return record(
+            "addcmul", ("self", "tensor1", "tensor2"), (self, tensor1, tensor2), attributes
+        )
+
+    def addcmul_(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+        """Run the operator `addcmul_` on this tensor, in place.
+
+        Schema: addcmul_(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if value != 1:
+            attributes.append(("value", to_number("addcmul_", "value", value)))
+        return record_in_place(
+            "addcmul_", ("self", "tensor1", "tensor2"), (self, tensor1, tensor2), attributes
+        )
 
     def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
         """Run the operator `addmm`.
@@ -134,6 +211,13 @@ class Methods:
             attributes.append(("keepdim", to_bool("amin", "keepdim", keepdim)))
         return record("amin", ("self",), (self,), attributes)
 
+    def angle(self) -> Tensor:
+        """Run the operator `angle`.
+
+        Schema: angle(Tensor self) -> Tensor
+        """
+        return record("angle", ("self",), (self,))
+
     def any(
         self, dim: SupportsIndex | Sequence[SupportsIndex] | None = None, keepdim: bool = False
     ) -> Tensor:
@@ -186,6 +270,76 @@ class Methods:
         if stable is not False:
             attributes.append(("stable", to_bool("argsort", "stable", stable)))
         return record("argsort", ("self",), (self,), attributes)
+
+    def asin(self) -> Tensor:
+        """Run the operator `asin`.
+
+        Schema: asin(Tensor self) -> Tensor
+        """
+        return record("asin", ("self",), (self,))
+
+    def asin_(self) -> Tensor:
+        """Run the operator `asin_` on this tensor, in place.
+
+        Schema: asin_(Tensor self) -> Tensor
+        """
+        return record_in_place("asin_", ("self",), (self,))
+
+    def asinh(self) -> Tensor:
+        """Run the operator `asinh`.
+
+        Schema: asinh(Tensor self) -> Tensor
+        """
+        return record("asinh", ("self",), (self,))
+
+    def asinh_(self) -> Tensor:
+        """Run the operator `asinh_` on this tensor, in place.
+
+        Schema: asinh_(Tensor self) -> Tensor
+        """
+        return record_in_place("asinh_", ("self",), (self,))
+
+    def atan(self) -> Tensor:
+        """Run the operator `atan`.
+
+        Schema: atan(Tensor self) -> Tensor
+        """
+        return record("atan", ("self",), (self,))
+
+    def atan2(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `atan2`.
+
+        Schema: atan2(Tensor self, Tensor other) -> Tensor
+        """
+        return record("atan2", ("self", "other"), (self, other))
+
+    def atan2_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `atan2_` on this tensor, in place.
+
+        Schema: atan2_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("atan2_", ("self", "other"), (self, other))
+
+    def atan_(self) -> Tensor:
+        """Run the operator `atan_` on this tensor, in place.
+
+        Schema: atan_(Tensor self) -> Tensor
+        """
+        return record_in_place("atan_", ("self",), (self,))
+
+    def atanh(self) -> Tensor:
+        """Run the operator `atanh`.
+
+        Schema: atanh(Tensor self) -> Tensor
+        """
+        return record("atanh", ("self",), (self,))
+
+    def atanh_(self) -> Tensor:
+        """Run the operator `atanh_` on this tensor, in place.
+
+        Schema: atanh_(Tensor self) -> Tensor
+        """
+        return record_in_place("atanh_", ("self",), (self,))
 
     def baddbmm(
         self, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
@@ -297,6 +451,34 @@ class Methods:
         """
         return record_in_place("clamp_", ("self", "min", "max"), (self, min, max))
 
+    def clamp_max(self, max: Tensor | Number) -> Tensor:
+        """Run the operator `clamp_max`.
+
+        Schema: clamp_max(Tensor self, Tensor max) -> Tensor
+        """
+        return record("clamp_max", ("self", "max"), (self, max))
+
+    def clamp_max_(self, max: Tensor | Number) -> Tensor:
+        """Run the operator `clamp_max_` on this tensor, in place.
+
+        Schema: clamp_max_(Tensor self, Tensor max) -> Tensor
+        """
+        return record_in_place("clamp_max_", ("self", "max"), (self, max))
+
+    def clamp_min(self, min: Tensor | Number) -> Tensor:
+        """Run the operator `clamp_min`.
+
+        Schema: clamp_min(Tensor self, Tensor min) -> Tensor
+        """
+        return record("clamp_min", ("self", "min"), (self, min))
+
+    def clamp_min_(self, min: Tensor | Number) -> Tensor:
+        """Run the operator `clamp_min_` on this tensor, in place.
+
+        Schema: clamp_min_(Tensor self, Tensor min) -> Tensor
+        """
+        return record_in_place("clamp_min_", ("self", "min"), (self, min))
+
     def clone(self) -> Tensor:
         """Run the operator `clone`.
 
@@ -318,6 +500,20 @@ class Methods:
         """
         return record_in_place("copy_", ("self", "src"), (self, src))
 
+    def copysign(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `copysign`.
+
+        Schema: copysign(Tensor self, Tensor other) -> Tensor
+        """
+        return record("copysign", ("self", "other"), (self, other))
+
+    def copysign_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `copysign_` on this tensor, in place.
+
+        Schema: copysign_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("copysign_", ("self", "other"), (self, other))
+
     def cos(self) -> Tensor:
         """Run the operator `cos`.
 
@@ -331,6 +527,20 @@ class Methods:
         Schema: cos_(Tensor self) -> Tensor
         """
         return record_in_place("cos_", ("self",), (self,))
+
+    def cosh(self) -> Tensor:
+        """Run the operator `cosh`.
+
+        Schema: cosh(Tensor self) -> Tensor
+        """
+        return record("cosh", ("self",), (self,))
+
+    def cosh_(self) -> Tensor:
+        """Run the operator `cosh_` on this tensor, in place.
+
+        Schema: cosh_(Tensor self) -> Tensor
+        """
+        return record_in_place("cosh_", ("self",), (self,))
 
     def cummax(self, dim: int) -> Cummax:
         """Run the operator `cummax`.
@@ -388,6 +598,20 @@ class Methods:
             attributes.append(("dtype", to_dtype("cumsum_", "dtype", dtype)))
         return record_in_place("cumsum_", ("self",), (self,), attributes)
 
+    def deg2rad(self) -> Tensor:
+        """Run the operator `deg2rad`.
+
+        Schema: deg2rad(Tensor self) -> Tensor
+        """
+        return record("deg2rad", ("self",), (self,))
+
+    def deg2rad_(self) -> Tensor:
+        """Run the operator `deg2rad_` on this tensor, in place.
+
+        Schema: deg2rad_(Tensor self) -> Tensor
+        """
+        return record_in_place("deg2rad_", ("self",), (self,))
+
     def detach(self) -> Tensor:
         """Run the operator `detach`.
 
@@ -401,6 +625,20 @@ class Methods:
         Schema: detach_(Tensor self) -> Tensor
         """
         return record_in_place("detach_", ("self",), (self,))
+
+    def digamma(self) -> Tensor:
+        """Run the operator `digamma`.
+
+        Schema: digamma(Tensor self) -> Tensor
+        """
+        return record("digamma", ("self",), (self,))
+
+    def digamma_(self) -> Tensor:
+        """Run the operator `digamma_` on this tensor, in place.
+
+        Schema: digamma_(Tensor self) -> Tensor
+        """
+        return record_in_place("digamma_", ("self",), (self,))
 
     def div(self, other: Tensor | Number, *, rounding_mode: str | None = None) -> Tensor:
         """Run the operator `div`.
@@ -457,12 +695,54 @@ class Methods:
         """
         return record_in_place("erf_", ("self",), (self,))
 
+    def erfc(self) -> Tensor:
+        """Run the operator `erfc`.
+
+        Schema: erfc(Tensor self) -> Tensor
+        """
+        return record("erfc", ("self",), (self,))
+
+    def erfc_(self) -> Tensor:
+        """Run the operator `erfc_` on this tensor, in place.
+
+        Schema: erfc_(Tensor self) -> Tensor
+        """
+        return record_in_place("erfc_", ("self",), (self,))
+
+    def erfinv(self) -> Tensor:
+        """Run the operator `erfinv`.
+
+        Schema: erfinv(Tensor self) -> Tensor
+        """
+        return record("erfinv", ("self",), (self,))
+
+    def erfinv_(self) -> Tensor:
+        """Run the operator `erfinv_` on this tensor, in place.
+
+        Schema: erfinv_(Tensor self) -> Tensor
+        """
+        return record_in_place("erfinv_", ("self",), (self,))
+
     def exp(self) -> Tensor:
         """Run the operator `exp`.
 
         Schema: exp(Tensor self) -> Tensor
         """
         return record("exp", ("self",), (self,))
+
+    def exp2(self) -> Tensor:
+        """Run the operator `exp2`.
+
+        Schema: exp2(Tensor self) -> Tensor
+        """
+        return record("exp2", ("self",), (self,))
+
+    def exp2_(self) -> Tensor:
+        """Run the operator `exp2_` on this tensor, in place.
+
+        Schema: exp2_(Tensor self) -> Tensor
+        """
+        return record_in_place("exp2_", ("self",), (self,))
 
     def exp_(self) -> Tensor:
         """Run the operator `exp_` on this tensor, in place.
@@ -548,6 +828,62 @@ class Methods:
         """
         return record_in_place("floor_", ("self",), (self,))
 
+    def floor_divide(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `floor_divide`.
+
+        Schema: floor_divide(Tensor self, Tensor other) -> Tensor
+        """
+        return record("floor_divide", ("self", "other"), (self, other))
+
+    def floor_divide_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `floor_divide_` on this tensor, in place.
+
+        Schema: floor_divide_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("floor_divide_", ("self", "other"), (self, other))
+
+    def fmax(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `fmax`.
+
+        Schema: fmax(Tensor self, Tensor other) -> Tensor
+        """
+        return record("fmax", ("self", "other"), (self, other))
+
+    def fmin(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `fmin`.
+
+        Schema: fmin(Tensor self, Tensor other) -> Tensor
+        """
+        return record("fmin", ("self", "other"), (self, other))
+
+    def fmod(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `fmod`.
+
+        Schema: fmod(Tensor self, Tensor other) -> Tensor
+        """
+        return record("fmod", ("self", "other"), (self, other))
+
+    def fmod_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `fmod_` on this tensor, in place.
+
+        Schema: fmod_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("fmod_", ("self", "other"), (self, other))
+
+    def frac(self) -> Tensor:
+        """Run the operator `frac`.
+
+        Schema: frac(Tensor self) -> Tensor
+        """
+        return record("frac", ("self",), (self,))
+
+    def frac_(self) -> Tensor:
+        """Run the operator `frac_` on this tensor, in place.
+
+        Schema: frac_(Tensor self) -> Tensor
+        """
+        return record_in_place("frac_", ("self",), (self,))
+
     def gather(self, dim: int, index: Tensor) -> Tensor:
         """Run the operator `gather`.
 
@@ -583,6 +919,48 @@ class Methods:
         Schema: gt_(Tensor self, Tensor other) -> Tensor
         """
         return record_in_place("gt_", ("self", "other"), (self, other))
+
+    def heaviside(self, values: Tensor | Number) -> Tensor:
+        """Run the operator `heaviside`.
+
+        Schema: heaviside(Tensor self, Tensor values) -> Tensor
+        """
+        return record("heaviside", ("self", "values"), (self, values))
+
+    def heaviside_(self, values: Tensor | Number) -> Tensor:
+        """Run the operator `heaviside_` on this tensor, in place.
+
+        Schema: heaviside_(Tensor self, Tensor values) -> Tensor
+        """
+        return record_in_place("heaviside_", ("self", "values"), (self, values))
+
+    def hypot(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `hypot`.
+
+        Schema: hypot(Tensor self, Tensor other) -> Tensor
+        """
+        return record("hypot", ("self", "other"), (self, other))
+
+    def hypot_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `hypot_` on this tensor, in place.
+
+        Schema: hypot_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("hypot_", ("self", "other"), (self, other))
+
+    def i0(self) -> Tensor:
+        """Run the operator `i0`.
+
+        Schema: i0(Tensor self) -> Tensor
+        """
+        return record("i0", ("self",), (self,))
+
+    def i0_(self) -> Tensor:
+        """Run the operator `i0_` on this tensor, in place.
+
+        Schema: i0_(Tensor self) -> Tensor
+        """
+        return record_in_place("i0_", ("self",), (self,))
 
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
         """Run the operator `index_add`.
@@ -752,6 +1130,20 @@ class Methods:
             attributes.append(("keepdim", to_bool("kthvalue", "keepdim", keepdim)))
         return Kthvalue(*record_many("kthvalue", ("self",), (self,), attributes, 2))
 
+    def ldexp(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `ldexp`.
+
+        Schema: ldexp(Tensor self, Tensor other) -> Tensor
+        """
+        return record("ldexp", ("self", "other"), (self, other))
+
+    def ldexp_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `ldexp_` on this tensor, in place.
+
+        Schema: ldexp_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("ldexp_", ("self", "other"), (self, other))
+
     def le(self, other: Tensor | Number) -> Tensor:
         """Run the operator `le`.
 
@@ -766,12 +1158,54 @@ class Methods:
         """
         return record_in_place("le_", ("self", "other"), (self, other))
 
+    def lerp(self, end: Tensor | Number, weight: Tensor | Number) -> Tensor:
+        """Run the operator `lerp`.
+
+        Schema: lerp(Tensor self, Tensor end, Tensor weight) -> Tensor
+        """
+        return record("lerp", ("self", "end", "weight"), (self, end, weight))
+
+    def lerp_(self, end: Tensor | Number, weight: Tensor | Number) -> Tensor:
+        """Run the operator `lerp_` on this tensor, in place.
+
+        Schema: lerp_(Tensor self, Tensor end, Tensor weight) -> Tensor
+        """
+        return record_in_place("lerp_", ("self", "end", "weight"), (self, end, weight))
+
+    def lgamma(self) -> Tensor:
+        """Run the operator `lgamma`.
+
+        Schema: lgamma(Tensor self) -> Tensor
+        """
+        return record("lgamma", ("self",), (self,))
+
+    def lgamma_(self) -> Tensor:
+        """Run the operator `lgamma_` on this tensor, in place.
+
+        Schema: lgamma_(Tensor self) -> Tensor
+        """
+        return record_in_place("lgamma_", ("self",), (self,))
+
     def log(self) -> Tensor:
         """Run the operator `log`.
 
         Schema: log(Tensor self) -> Tensor
         """
         return record("log", ("self",), (self,))
+
+    def log10(self) -> Tensor:
+        """Run the operator `log10`.
+
+        Schema: log10(Tensor self) -> Tensor
+        """
+        return record("log10", ("self",), (self,))
+
+    def log10_(self) -> Tensor:
+        """Run the operator `log10_` on this tensor, in place.
+
+        Schema: log10_(Tensor self) -> Tensor
+        """
+        return record_in_place("log10_", ("self",), (self,))
 
     def log1p(self) -> Tensor:
         """Run the operator `log1p`.
@@ -786,6 +1220,20 @@ class Methods:
         Schema: log1p_(Tensor self) -> Tensor
         """
         return record_in_place("log1p_", ("self",), (self,))
+
+    def log2(self) -> Tensor:
+        """Run the operator `log2`.
+
+        Schema: log2(Tensor self) -> Tensor
+        """
+        return record("log2", ("self",), (self,))
+
+    def log2_(self) -> Tensor:
+        """Run the operator `log2_` on this tensor, in place.
+
+        Schema: log2_(Tensor self) -> Tensor
+        """
+        return record_in_place("log2_", ("self",), (self,))
 
     def log_(self) -> Tensor:
         """Run the operator `log_` on this tensor, in place.
@@ -803,6 +1251,20 @@ class Methods:
         if dtype is not None:
             attributes.append(("dtype", to_dtype("log_softmax", "dtype", dtype)))
         return record("log_softmax", ("self",), (self,), attributes)
+
+    def logaddexp(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `logaddexp`.
+
+        Schema: logaddexp(Tensor self, Tensor other) -> Tensor
+        """
+        return record("logaddexp", ("self", "other"), (self, other))
+
+    def logaddexp2(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `logaddexp2`.
+
+        Schema: logaddexp2(Tensor self, Tensor other) -> Tensor
+        """
+        return record("logaddexp2", ("self", "other"), (self, other))
 
     def logcumsumexp(self, dim: int) -> Tensor:
         """Run the operator `logcumsumexp`.
@@ -867,6 +1329,26 @@ class Methods:
         Schema: logical_xor_(Tensor self, Tensor other) -> Tensor
         """
         return record_in_place("logical_xor_", ("self", "other"), (self, other))
+
+    def logit(self, eps: float | None = None) -> Tensor:
+        """Run the operator `logit`.
+
+        Schema: logit(Tensor self, float? eps=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if eps is not None:
+            attributes.append(("eps", to_float("logit", "eps", eps)))
+        return record("logit", ("self",), (self,), attributes)
+
+    def logit_(self, eps: float | None = None) -> Tensor:
+        """Run the operator `logit_` on this tensor, in place.
+
+        Schema: logit_(Tensor self, float? eps=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if eps is not None:
+            attributes.append(("eps", to_float("logit_", "eps", eps)))
+        return record_in_place("logit_", ("self",), (self,), attributes)
 
     def logsumexp(
         self, dim: SupportsIndex | Sequence[SupportsIndex], keepdim: bool = False
@@ -1019,6 +1501,56 @@ class Methods:
         """
         return record("mv", ("self", "vec"), (self, vec))
 
+    def mvlgamma(self, p: int) -> Tensor:
+        """Run the operator `mvlgamma`.
+
+        Schema: mvlgamma(Tensor self, int p) -> Tensor
+        """
+        attributes: list[Attribute] = [("p", to_int("mvlgamma", "p", p))]
+        return record("mvlgamma", ("self",), (self,), attributes)
+
+    def mvlgamma_(self, p: int) -> Tensor:
+        """Run the operator `mvlgamma_` on this tensor, in place.
+
+        Schema: mvlgamma_(Tensor self, int p) -> Tensor
+        """
+        attributes: list[Attribute] = [("p", to_int("mvlgamma_", "p", p))]
+        return record_in_place("mvlgamma_", ("self",), (self,), attributes)
+
+    def nan_to_num(
+        self, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+    ) -> Tensor:
+        """Run the operator `nan_to_num`.
+
+        Schema: nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None)
+            -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if nan is not None:
+            attributes.append(("nan", to_float("nan_to_num", "nan", nan)))
+        if posinf is not None:
+            attributes.append(("posinf", to_float("nan_to_num", "posinf", posinf)))
+        if neginf is not None:
+            attributes.append(("neginf", to_float("nan_to_num", "neginf", neginf)))
+        return record("nan_to_num", ("self",), (self,), attributes)
+
+    def nan_to_num_(
+        self, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+    ) -> Tensor:
+        """Run the operator `nan_to_num_` on this tensor, in place.
+
+        Schema: nan_to_num_(Tensor self, float? nan=None, float? posinf=None, float? neginf=None)
+            -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if nan is not None:
+            attributes.append(("nan", to_float("nan_to_num_", "nan", nan)))
+        if posinf is not None:
+            attributes.append(("posinf", to_float("nan_to_num_", "posinf", posinf)))
+        if neginf is not None:
+            attributes.append(("neginf", to_float("nan_to_num_", "neginf", neginf)))
+        return record_in_place("nan_to_num_", ("self",), (self,), attributes)
+
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """Run the operator `narrow`.
 
@@ -1093,6 +1625,14 @@ class Methods:
         attributes: list[Attribute] = [("dims", to_size("permute", "dims", dims))]
         return record("permute", ("self",), (self,), attributes)
 
+    def polygamma(self, n: int) -> Tensor:
+        """Run the operator `polygamma`.
+
+        Schema: polygamma(int n, Tensor self) -> Tensor
+        """
+        attributes: list[Attribute] = [("n", to_int("polygamma", "n", n))]
+        return record("polygamma", ("self",), (self,), attributes)
+
     def pow(self, exponent: Tensor | Number) -> Tensor:
         """Run the operator `pow`.
 
@@ -1146,6 +1686,20 @@ class Methods:
             "put_", ("self", "index", "source"), (self, index, source), attributes
         )
 
+    def rad2deg(self) -> Tensor:
+        """Run the operator `rad2deg`.
+
+        Schema: rad2deg(Tensor self) -> Tensor
+        """
+        return record("rad2deg", ("self",), (self,))
+
+    def rad2deg_(self) -> Tensor:
+        """Run the operator `rad2deg_` on this tensor, in place.
+
+        Schema: rad2deg_(Tensor self) -> Tensor
+        """
+        return record_in_place("rad2deg_", ("self",), (self,))
+
     def reciprocal(self) -> Tensor:
         """Run the operator `reciprocal`.
 
@@ -1173,6 +1727,20 @@ class Methods:
         Schema: relu_(Tensor self) -> Tensor
         """
         return record_in_place("relu_", ("self",), (self,))
+
+    def remainder(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `remainder`.
+
+        Schema: remainder(Tensor self, Tensor other) -> Tensor
+        """
+        return record("remainder", ("self", "other"), (self, other))
+
+    def remainder_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `remainder_` on this tensor, in place.
+
+        Schema: remainder_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("remainder_", ("self", "other"), (self, other))
 
     def repeat(self, *repeats: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
         """Run the operator `repeat`.
@@ -1207,6 +1775,20 @@ class Methods:
         attributes: list[Attribute] = [("shape", to_size("reshape", "shape", shape))]
         return record("reshape", ("self",), (self,), attributes)
 
+    def resolve_conj(self) -> Tensor:
+        """Run the operator `resolve_conj`.
+
+        Schema: resolve_conj(Tensor self) -> Tensor
+        """
+        return record("resolve_conj", ("self",), (self,))
+
+    def resolve_neg(self) -> Tensor:
+        """Run the operator `resolve_neg`.
+
+        Schema: resolve_neg(Tensor self) -> Tensor
+        """
+        return record("resolve_neg", ("self",), (self,))
+
     def roll(
         self,
         shifts: SupportsIndex | Sequence[SupportsIndex],
@@ -1232,6 +1814,26 @@ class Methods:
         if dims != (0, 1):
             attributes.append(("dims", to_ints("rot90", "dims", dims)))
         return record("rot90", ("self",), (self,), attributes)
+
+    def round(self, *, decimals: int | None = None) -> Tensor:
+        """Run the operator `round`.
+
+        Schema: round(Tensor self, *, int? decimals=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if decimals is not None:
+            attributes.append(("decimals", to_int("round", "decimals", decimals)))
+        return record("round", ("self",), (self,), attributes)
+
+    def round_(self, *, decimals: int | None = None) -> Tensor:
+        """Run the operator `round_` on this tensor, in place.
+
+        Schema: round_(Tensor self, *, int? decimals=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if decimals is not None:
+            attributes.append(("decimals", to_int("round_", "decimals", decimals)))
+        return record_in_place("round_", ("self",), (self,), attributes)
 
     def rsqrt(self) -> Tensor:
         """Run the operator `rsqrt`.
@@ -1382,6 +1984,13 @@ class Methods:
         """
         return record_in_place("sign_", ("self",), (self,))
 
+    def signbit(self) -> Tensor:
+        """Run the operator `signbit`.
+
+        Schema: signbit(Tensor self) -> Tensor
+        """
+        return record("signbit", ("self",), (self,))
+
     def sin(self) -> Tensor:
         """Run the operator `sin`.
 
@@ -1395,6 +2004,34 @@ class Methods:
         Schema: sin_(Tensor self) -> Tensor
         """
         return record_in_place("sin_", ("self",), (self,))
+
+    def sinc(self) -> Tensor:
+        """Run the operator `sinc`.
+
+        Schema: sinc(Tensor self) -> Tensor
+        """
+        return record("sinc", ("self",), (self,))
+
+    def sinc_(self) -> Tensor:
+        """Run the operator `sinc_` on this tensor, in place.
+
+        Schema: sinc_(Tensor self) -> Tensor
+        """
+        return record_in_place("sinc_", ("self",), (self,))
+
+    def sinh(self) -> Tensor:
+        """Run the operator `sinh`.
+
+        Schema: sinh(Tensor self) -> Tensor
+        """
+        return record("sinh", ("self",), (self,))
+
+    def sinh_(self) -> Tensor:
+        """Run the operator `sinh_` on this tensor, in place.
+
+        Schema: sinh_(Tensor self) -> Tensor
+        """
+        return record_in_place("sinh_", ("self",), (self,))
 
     def softmax(self, dim: int, dtype: DtypeLike | None = None) -> Tensor:
         """Run the operator `softmax`.
@@ -1541,6 +2178,20 @@ class Methods:
             attributes.append(("dim", to_int("take_along_dim", "dim", dim)))
         return record("take_along_dim", ("self", "indices"), (self, indices), attributes)
 
+    def tan(self) -> Tensor:
+        """Run the operator `tan`.
+
+        Schema: tan(Tensor self) -> Tensor
+        """
+        return record("tan", ("self",), (self,))
+
+    def tan_(self) -> Tensor:
+        """Run the operator `tan_` on this tensor, in place.
+
+        Schema: tan_(Tensor self) -> Tensor
+        """
+        return record_in_place("tan_", ("self",), (self,))
+
     def tanh(self) -> Tensor:
         """Run the operator `tanh`.
 
@@ -1600,6 +2251,20 @@ class Methods:
         ]
         return record_in_place("transpose_", ("self",), (self,), attributes)
 
+    def true_divide(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `true_divide`.
+
+        Schema: true_divide(Tensor self, Tensor other) -> Tensor
+        """
+        return record("true_divide", ("self", "other"), (self, other))
+
+    def true_divide_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `true_divide_` on this tensor, in place.
+
+        Schema: true_divide_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("true_divide_", ("self", "other"), (self, other))
+
     def trunc(self) -> Tensor:
         """Run the operator `trunc`.
 
@@ -1637,6 +2302,20 @@ class Methods:
         """
         attributes: list[Attribute] = [("size", to_size("view", "size", size))]
         return record("view", ("self",), (self,), attributes)
+
+    def xlogy(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `xlogy`.
+
+        Schema: xlogy(Tensor self, Tensor other) -> Tensor
+        """
+        return record("xlogy", ("self", "other"), (self, other))
+
+    def xlogy_(self, other: Tensor | Number) -> Tensor:
+        """Run the operator `xlogy_` on this tensor, in place.
+
+        Schema: xlogy_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("xlogy_", ("self", "other"), (self, other))
 
     def zero_(self) -> Tensor:
         """Run the operator `zero_` on this tensor, in place.

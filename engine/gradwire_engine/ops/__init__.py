@@ -4,6 +4,7 @@ from gradwire_engine.ops import (
     activations,
     arithmetic,
     arrangement,
+    combining,
     comparison,
     complex_parts,
     conversion,
@@ -21,13 +22,16 @@ from gradwire_engine.ops import (
     selection,
     shape,
     sorting,
+    special_functions,
     storage,
+    trigonometry,
 )
 
 __all__ = [
     "activations",
     "arithmetic",
     "arrangement",
+    "combining",
     "comparison",
     "complex_parts",
     "conversion",
@@ -45,5 +49,7 @@ __all__ = [
     "selection",
     "shape",
     "sorting",
+    "special_functions",
     "storage",
+    "trigonometry",
 ]

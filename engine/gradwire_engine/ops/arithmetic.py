@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwire_engine.context import current
-from gradwire_engine.declare import composite, elementwise, linear, mutating
+from gradwire_engine.declare import composite, elementwise, linear, mutating, nondiff
 from gradwire_engine.dtypes import category, number_dtype, wrapped
 from gradwire_engine.errors import EngineError
 
@@ -162,7 +162,7 @@ elementwise(
     ),
     in_place=True,
 )
-# Products and quotients by numbers as PyTorch's own compositions record them.
+# Sums, products and quotients by numbers as PyTorch's own compositions record them.
 linear(
     "mul.Scalar(Tensor self, Scalar other) -> Tensor",
     np.multiply,
@@ -171,11 +171,77 @@ linear(
     places=(),
 )
 linear(
+    "add.Scalar(Tensor self, Scalar other) -> Tensor",
+    np.add,
+    lambda F, g: g,
+    grad_fn="AddBackward1",
+    places=(),
+)
+linear(
     "div.Scalar(Tensor self, Scalar other) -> Tensor",
     np.true_divide,
     lambda F, g, other: g / _conj(other),
     grad_fn="DivBackward1",
     places=(),
+)
+composite(
+    "true_divide(Tensor self, Tensor other) -> Tensor",
+    lambda F, self, other: F.div(self, other),
+    numbers=("self", "other"),
+)
+mutating(
+    "true_divide_(Tensor self, Tensor other) -> Tensor", lambda F, self, other: F.div_(self, other)
+)
+
+
+def _modulus(op: str, function: np.ufunc) -> Any:
+    def kernel(self: Any, other: Any) -> Any:
+        dtype = _array_of(self, other).dtype
+        if dtype.kind not in "fiu":
+            raise EngineError(
+                "DTYPE_MISMATCH",
+                f"{op}: {dtype} tensors do not divide with a rest",
+                op=op,
+                dtype=dtype,
+            )
+        if dtype.kind in "iu" and not np.all(other):
+            raise EngineError(
+                "BAD_VALUE",
+                f"{op}: an integer is divided by zero; convert to a floating-point dtype to get "
+                "nan",
+                argument="other",
+            )
+        return function(self, other)
+
+    return kernel
+
+
+elementwise(
+    "fmod(Tensor self, Tensor other) -> Tensor",
+    _modulus("fmod", np.fmod),
+    vjp={
+        "self": lambda F, g: g,
+        "other": lambda F, g, self, other: -g * F.div(self, other, rounding_mode="trunc"),
+    },
+    grad_fn=lambda self, other: "FmodBackward1" if other is None else "FmodBackward0",
+    edges_for_numbers=False,
+    in_place=True,
+)
+elementwise(
+    "remainder(Tensor self, Tensor other) -> Tensor",
+    _modulus("remainder", np.remainder),
+    vjp={
+        "self": lambda F, g: g,
+        "other": lambda F, g, self, other: -g * F.div(self, other, rounding_mode="floor"),
+    },
+    grad_fn=lambda self, other: "RemainderBackward1" if other is None else "RemainderBackward0",
+    in_place=True,
+)
+nondiff(
+    "floor_divide(Tensor self, Tensor other) -> Tensor",
+    lambda self, other: _divide(self, other, "floor"),
+    promotion="promote",
+    in_place=True,
 )
 elementwise(
     "reciprocal(Tensor self) -> Tensor",

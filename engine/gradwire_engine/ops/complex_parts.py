@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire_engine.declare import composite, linear
+from gradwire_engine.declare import composite, general, linear
 from gradwire_engine.dtypes import complex_dtype
 from gradwire_engine.errors import EngineError
 
@@ -93,3 +93,75 @@ composite(
     places=("torch",),
 )
 composite("imag(Tensor self) -> Tensor", _imag, places=("torch",))
+
+
+def _angle(self: np.ndarray) -> Any:
+    if self.dtype.kind == "c":
+        return np.angle(self)
+    return np.where(np.isnan(self), self, np.where(self < 0, self.dtype.type(np.pi), 0)).astype(
+        self.dtype
+    )
+
+
+def _angle_slope(F: Any, g: Any, self: Any) -> Any:
+    if self.dtype.kind != "c":
+        return F.zeros_like(g)
+    zero = self == 0
+    square = F.abs(self) * F.abs(self)
+    return F.where(zero, 0.0, g * 1j * self / F.where(zero, 1.0, square))
+
+
+general("angle(Tensor self) -> Tensor", _angle, _angle_slope, promotion="float")
+
+
+def _require_parts(first: np.ndarray, second: np.ndarray, op: str) -> None:
+    if first.dtype != second.dtype or first.dtype.name not in ("float32", "float64"):
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op}: both tensors must be float32 or both float64, not {first.dtype} and "
+            f"{second.dtype}",
+            op=op,
+            dtypes=f"{first.dtype}, {second.dtype}",
+        )
+
+
+def _together(first: np.ndarray, second: np.ndarray) -> tuple[int, ...]:
+    return np.broadcast_shapes(first.shape, second.shape)
+
+
+def _complex(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
+    _require_parts(real, imag, "complex")
+    out = np.empty(_together(real, imag), complex_dtype(real.dtype))
+    out.real, out.imag = real, imag
+    return out
+
+
+linear(
+    "complex(Tensor real, Tensor imag) -> Tensor",
+    _complex,
+    {"real": lambda F, g: F.real(g), "imag": lambda F, g: F.imag(g)},
+    shape=_together,
+    numbers=(),
+    places=("torch",),
+)
+
+
+def _polar(abs: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    _require_parts(abs, angle, "polar")
+    return _complex(np.asarray(abs * np.cos(angle)), np.asarray(abs * np.sin(angle)))
+
+
+general(
+    "polar(Tensor abs, Tensor angle) -> Tensor",
+    _polar,
+    {
+        "abs": lambda F, g, angle: F.real(g) * F.cos(angle) + F.imag(g) * F.sin(angle),
+        "angle": lambda F, g, result: F.imag(g * F.conj(result)),
+    },
+    shape=_together,
+    numbers=(),
+    places=("torch",),
+)
+# PyTorch has lazy conjugates, and functions that settle them. Here a conjugate is settled at once.
+composite("resolve_conj(Tensor self) -> Tensor", lambda F, self: self)
+composite("resolve_neg(Tensor self) -> Tensor", lambda F, self: self)

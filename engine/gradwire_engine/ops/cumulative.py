@@ -9,6 +9,7 @@ import numpy as np
 from gradwire_engine.declare import general, linear
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
+from gradwire_engine.ops.combining import logaddexp
 from gradwire_engine.tensor import Tensor
 
 
@@ -102,15 +103,12 @@ def _logcumsumexp(self: np.ndarray, dim: int) -> np.ndarray:
         return self.copy()
     if self.dtype.kind == "f":
         return np.asarray(np.logaddexp.accumulate(self, axis))
-    # NumPy's logaddexp is real. As in PyTorch, the phase is not brought back to (-pi, pi].
+    # NumPy's own is real and accumulates; this goes step by step.
     steps = np.moveaxis(self, axis, 0)
     out = np.empty_like(steps)
     out[0] = steps[0]
     for i in range(1, len(steps)):
-        a, b = out[i - 1], steps[i]
-        high, low = np.where(a.real >= b.real, a, b), np.where(a.real >= b.real, b, a)
-        nothing = high.real == -np.inf
-        out[i] = np.where(nothing, high, np.log1p(np.exp(low - high)) + high)
+        out[i] = logaddexp(out[i - 1], steps[i])
     return np.moveaxis(out, 0, axis)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from gradwire_engine.declare import elementwise, general
+from gradwire_engine.declare import elementwise, general, nondiff
 from gradwire_engine.errors import EngineError
 
 elementwise(
@@ -73,6 +74,29 @@ elementwise(
     places=("torch", "Tensor", "nn.functional"),
 )
 
+elementwise(
+    "log2(Tensor self) -> Tensor",
+    np.log2,
+    vjp=lambda F, g, self: g / (F.conj(self) * math.log(2)),
+    promotion="float",
+    in_place=True,
+)
+elementwise(
+    "log10(Tensor self) -> Tensor",
+    np.log10,
+    vjp=lambda F, g, self: g / (F.conj(self) * math.log(10)),
+    promotion="float",
+    in_place=True,
+)
+elementwise(
+    "exp2(Tensor self) -> Tensor",
+    lambda self: np.exp2(self) if self.dtype.kind == "f" else np.power(2, self),
+    lambda F, result: result * math.log(2),
+    promotion="float",
+    in_place=True,
+    places=("torch", "Tensor", "special"),
+)
+
 general(
     "abs(Tensor self) -> Tensor",
     lambda self: (
@@ -128,3 +152,72 @@ for _name, _function in {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc}.
         vjp=lambda F, g: F.zeros_like(g),
         in_place=True,
     )
+
+
+def _require_real(self: np.ndarray, op: str, kinds: str = "fiu") -> None:
+    if self.dtype.kind not in kinds:
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op}: a {self.dtype} tensor has nothing to round",
+            argument="self",
+            dtype=self.dtype,
+        )
+
+
+def _round(self: np.ndarray, decimals: int | None = None) -> Any:
+    _require_real(self, "round", "fiu" if decimals is None else "f")
+    if self.dtype.kind in "iu":
+        return self.copy()
+    return np.rint(self) if not decimals else np.round(self, decimals)
+
+
+elementwise(
+    "round(Tensor self, *, int? decimals=None) -> Tensor",
+    _round,
+    vjp=lambda F, g: F.zeros_like(g),
+    grad_fn=lambda self, decimals: "RoundBackward0" if decimals is None else "RoundBackward1",
+    in_place=True,
+    places=("torch", "Tensor", "special"),
+)
+
+
+def _frac(self: np.ndarray) -> Any:
+    _require_real(self, "frac", "f")
+    return self - np.trunc(self)
+
+
+elementwise("frac(Tensor self) -> Tensor", _frac, vjp=lambda F, g: g, in_place=True)
+
+
+def _signbit(self: np.ndarray) -> Any:
+    if self.dtype.kind == "b":
+        return np.zeros(self.shape, np.bool_)
+    return np.signbit(self) if self.dtype.kind == "f" else self < 0
+
+
+nondiff("signbit(Tensor self) -> Tensor", _signbit)
+
+
+def _nan_to_num(
+    self: np.ndarray,
+    nan: float | None = None,
+    posinf: float | None = None,
+    neginf: float | None = None,
+) -> Any:
+    if self.dtype.kind in "iub":
+        return self.copy()
+    limits = np.finfo(self.dtype)
+    return np.nan_to_num(
+        self,
+        nan=0.0 if nan is None else nan,
+        posinf=limits.max if posinf is None else posinf,
+        neginf=limits.min if neginf is None else neginf,
+    )
+
+
+elementwise(
+    "nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor",
+    _nan_to_num,
+    vjp=lambda F, g, self: F.where(F.isfinite(self), g, 0.0),
+    in_place=True,
+)

@@ -55,6 +55,30 @@ elementwise(
 )
 
 
+elementwise(
+    "clamp_min(Tensor self, Tensor min) -> Tensor",
+    dims.ordered("clamp_min", np.maximum),
+    vjp={
+        "self": lambda F, g, self, min: F.where(self >= min, g, 0.0),
+        "min": lambda F, g, self, min: F.where(self < min, g, 0.0),
+    },
+    grad_fn=lambda self, min: "ClampMinBackward1" if min is None else "ClampMinBackward0",
+    edges_for_numbers=False,
+    in_place=True,
+)
+elementwise(
+    "clamp_max(Tensor self, Tensor max) -> Tensor",
+    dims.ordered("clamp_max", np.minimum),
+    vjp={
+        "self": lambda F, g, self, max: F.where(self <= max, g, 0.0),
+        "max": lambda F, g, self, max: F.where(self > max, g, 0.0),
+    },
+    grad_fn=lambda self, max: "ClampMaxBackward1" if max is None else "ClampMaxBackward0",
+    edges_for_numbers=False,
+    in_place=True,
+)
+
+
 def _share_of(greater: bool) -> Any:
     def share(F: Any, g: Any, self: Any, other: Any) -> Any:
         wins = self > other if greater else self < other
@@ -80,6 +104,30 @@ elementwise(
     "minimum(Tensor self, Tensor other) -> Tensor",
     dims.ordered("minimum", np.minimum),
     vjp={"self": _share_of(False), "other": _share_of_other(False)},
+)
+
+
+def _takes(F: Any, self: Any, other: Any, greater: bool) -> Any:
+    """Where the first of two is taken: also where the second is NaN."""
+    wins = self >= other if greater else self <= other
+    return F.logical_or(wins, F.isnan(other))
+
+
+elementwise(
+    "fmax(Tensor self, Tensor other) -> Tensor",
+    dims.ordered("fmax", np.fmax),
+    vjp={
+        "self": lambda F, g, self, other: F.where(_takes(F, self, other, True), g, 0.0),
+        "other": lambda F, g, self, other: F.where(_takes(F, self, other, True), 0.0, g),
+    },
+)
+elementwise(
+    "fmin(Tensor self, Tensor other) -> Tensor",
+    dims.ordered("fmin", np.fmin),
+    vjp={
+        "self": lambda F, g, self, other: F.where(_takes(F, self, other, False), g, 0.0),
+        "other": lambda F, g, self, other: F.where(_takes(F, self, other, False), 0.0, g),
+    },
 )
 
 
