@@ -17,6 +17,7 @@ from gradwire.tensors import Size, Tensor  # isort: skip
 from gradwire import aio, autograd, dtypes, errors, func, linalg, nn, optim, special
 from gradwire.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from gradwire.comparing import allclose, equal, is_tensor
+from gradwire.compiling import compile
 from gradwire.connecting import connect
 from gradwire.creation import as_tensor, from_numpy, tensor
 from gradwire.dtypes import (
@@ -84,6 +85,7 @@ __all__ = [
     "cdouble",
     "cfloat",
     "chunk",
+    "compile",
     "complex64",
     "complex128",
     "connect",

@@ -60,7 +60,7 @@ def encode_request(
     Operators are written by hand, which takes half of the time that filling messages does.
     """
     steps = [
-        encode_op(entry) if len(entry) > 2 else _delimited(_STEPS, entry[0].SerializeToString())
+        encode_op(entry) if len(entry) > 2 else delimited_step(entry[0].SerializeToString())
         for entry in batch.entries
     ]
     # Fields are written in the order of their numbers: `number` before the steps, others after.
@@ -100,6 +100,11 @@ def _attribute_name(name: str) -> bytes:
 
 def _delimited(tag: bytes, content: bytes) -> bytes:
     return tag + varint(len(content)) + content
+
+
+def delimited_step(step: bytes) -> bytes:
+    """An encoded step as an element of Sequence.steps, or of Program.steps."""
+    return _delimited(_STEPS, step)
 
 
 def encode_op(entry: OpEntry) -> bytes:
@@ -202,7 +207,7 @@ def encode_hook_answer(session_id: str, answer: pb.HookAnswer, batch: Batch) -> 
     # Steps have the same field number in an answer as in a sequence.
     steps = b"".join(
         [
-            encode_op(entry) if len(entry) > 2 else _delimited(_STEPS, entry[0].SerializeToString())
+            encode_op(entry) if len(entry) > 2 else delimited_step(entry[0].SerializeToString())
             for entry in batch.entries
         ]
     )

@@ -13,11 +13,21 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from gradwire import anomaly, creation, current, hooks, lease, saved_hooks, transfer, wire
+from gradwire import (
+    anomaly,
+    creation,
+    current,
+    hooks,
+    lease,
+    saved_hooks,
+    tracing,
+    transfer,
+    wire,
+)
 from gradwire.codec import Fetched, decode_fetched, encode_request, step_index
 from gradwire.dtypes import DtypeLike
 from gradwire.errors import (
@@ -29,9 +39,18 @@ from gradwire.errors import (
     from_wire_error,
 )
 from gradwire.location import Mark, locate
-from gradwire.modes import stamped
+from gradwire.modes import grad_mode, stamped
 from gradwire.pipeline import HookMessage, Pipeline, Request, Traffic
-from gradwire.recorder import FLUSH_BYTES, Attribute, Batch, Recorder, mark_of, outputs_of
+from gradwire.recorder import (
+    FLUSH_BYTES,
+    Attribute,
+    Batch,
+    Entry,
+    OpEntry,
+    Recorder,
+    mark_of,
+    outputs_of,
+)
 from gradwire.transport import Metadata, Retry
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Array, M
@@ -39,6 +58,7 @@ from gradwire.wire import Array, M
 if TYPE_CHECKING:
     import asyncio
 
+    from gradwire.programs import Lines
     from gradwire.tensors import Tensor
 
 T = TypeVar("T")
@@ -138,7 +158,7 @@ class SessionCore(ABC):
         self._failures: deque[_Failure] = deque()
         self._failed: dict[int, Mark | None] = {}
         self.recorder = self._make_recorder(created.limits.max_steps)
-        self.release = self.recorder.release
+        self.release: Callable[[int], None] = self.recorder.release
         self._record_op = self.recorder.op
         self._pipeline = Pipeline(
             self.id, created.limits.max_queued_sequences, created.limits.max_queued_bytes
@@ -146,6 +166,7 @@ class SessionCore(ABC):
         # What tensors need to know to trust what they remember; see gradwire.reading.
         self.unsettled = False
         self.changes = 0
+        self.flag_changes = 0
         self.backwards = 0
         self.rebuilt_grads = 0
         self.grads_seen = False
@@ -160,6 +181,10 @@ class SessionCore(ABC):
         self.saved_hooks: set[int] = set()
         self.hook_recorder = hooks.make_recorder()
         self._hooks_running = 0
+        # Functions being compiled, one at a time; see gradwire.tracing.
+        self.trace_lock = threading.RLock()
+        self._traces_running = 0
+        self.program_lines: weakref.WeakValueDictionary[str, Lines] = weakref.WeakValueDictionary()
         self.node_metadata: dict[int, dict[str, object]] = {}
         self._lines = anomaly.Lines()
 
@@ -234,11 +259,15 @@ class SessionCore(ABC):
             if not outputs:
                 self.changes += 1
             return hook.recorder.op(name, inputs, attributes, outputs, grad_mode)
+        if self._guarded and not outputs and (trace := tracing.running(self)) is not None:
+            trace.keep_constants()
         with self._lock:
             self.unsettled = True
             if not outputs:
                 self.changes += 1
             output = self._record_op(name, inputs, attributes, outputs, grad_mode)
+            if self._guarded and (trace := tracing.running(self)) is not None:
+                trace.note_op(cast("OpEntry", self.recorder.entries[-1]))
             if self.recorder.is_full:
                 self._flush()
         return output
@@ -314,6 +343,8 @@ class SessionCore(ABC):
             upload=upload,
         )
         recorder.step(stamped(pb.Step(put=put)))
+        if self._guarded and (trace := tracing.running(self)) is not None:
+            trace.note_put(output)
         return output
 
     def new_handles(self, count: int) -> int:
@@ -329,6 +360,8 @@ class SessionCore(ABC):
             self.unsettled = True
             hook.recorder.step(stamped(step))
             return
+        if self._guarded and (trace := tracing.running(self)) is not None:
+            trace.note_step(step)
         with self._lock:
             self.unsettled = True
             self.recorder.step(stamped(step))
@@ -555,7 +588,53 @@ class SessionCore(ABC):
             await run.run()
         finally:
             self._hooks_running -= 1
-            self._guarded = bool(self._hooks_running or self._closed)
+            self._look_twice()
+
+    def _look_twice(self) -> None:
+        self._guarded = bool(self._hooks_running or self._traces_running or self._closed)
+
+    def begin_trace(self, release: Callable[[int], None]) -> None:
+        """Let steps be noted by the trace of their context, and handles be released by it."""
+        self._traces_running += 1
+        self._look_twice()
+        self.release = release
+
+    def end_trace(self) -> None:
+        """End what `begin_trace` began."""
+        self._traces_running -= 1
+        self._look_twice()
+        self.release = self.recorder.release
+
+    def call_program(
+        self, message: pb.CallProgram, outputs: int, *, mutates: bool, leaves_grads: bool
+    ) -> int:
+        """Record a call of a program; the handle of its first output.
+
+        Also note what it makes stale: what it changes in place, and `.grad` that it leaves.
+        """
+        message.output_count = outputs
+        step = pb.Step()
+        if grad_mode() == pb.GRAD_MODE_INFERENCE:
+            step.grad_mode = pb.GRAD_MODE_INFERENCE
+        if self._guarded and (hook := self._hook_here()) is not None:
+            first = hook.recorder.handles(outputs)
+            message.output = first if outputs else 0
+            step.call_program.CopyFrom(message)
+            hook.recorder.step(step)
+        else:
+            with self._lock:
+                first = self.recorder.handles(outputs)
+                message.output = first if outputs else 0
+                step.call_program.CopyFrom(message)
+                self.recorder.step(step)
+                if self.recorder.is_full:
+                    self._flush()
+        self.unsettled = True
+        if mutates:
+            self.changes += 1
+        if leaves_grads:
+            self._note_backward(create_graph=True)
+        return first
 
     async def _close(self, report: bool) -> None:
         if self._closed:
@@ -672,6 +751,10 @@ class SessionCore(ABC):
         poisoned = error.metadata.get("poisoned_handle", "")
         if poisoned.isdecimal():
             found = self._failed.get(int(poisoned), found)
+        called = None
+        if "program_step" in error.metadata:
+            inner = self._line_in_program(request.entries[at : at + 1], error)
+            called, found = (found, inner) if inner is not None else (None, found)
         origin = self._lines.find(
             error.metadata.get("origin_sequence", ""), error.metadata.get("origin_step", "")
         )
@@ -684,6 +767,8 @@ class SessionCore(ABC):
         if error.metadata.get("hook_call") == str(request.hook_call):
             # What this answer was to make has not been made.
             self.hooks.pop(request.unpack_hook, None)
+        if called is not None:
+            error.add_note(f"in a call of a compiled function at {locate(called)}")
         for entry in request.entries[at:]:
             for handle in outputs_of(entry):
                 self._failed[handle] = found
@@ -699,6 +784,14 @@ class SessionCore(ABC):
         raised = request.hook_error if error.reason == "HOOK_FAILED" else None
         request.error = raised or error
         self._failures.append(_Failure(request.owner, request.error))
+
+    def _line_in_program(self, entries: Sequence[Entry], error: GradwireError) -> Mark | None:
+        """The line that recorded the step of a program that failed in a call."""
+        for entry in entries:
+            if len(entry) == 2:
+                lines = self.program_lines.get(entry[0].call_program.program)
+                return None if lines is None else lines.find(error.metadata["program_step"])
+        return None
 
     # In what follows sessions differ.
 

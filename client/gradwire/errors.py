@@ -139,6 +139,10 @@ class TransferError(GradwireError, RuntimeError):
     """A tensor or a value that travels in pieces did not arrive whole."""
 
 
+class TraceError(GradwireError, RuntimeError):
+    """A function that is compiled does what no program can: it reads a value, for example."""
+
+
 class ServerError(GradwireError, RuntimeError):
     """A fault of the server; `metadata["error_id"]` is in its log too."""
 

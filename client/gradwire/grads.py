@@ -3,7 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING
 
-from gradwire import reading
+from gradwire import reading, tracing
 from gradwire import tensors as _tensors
 from gradwire.errors import refused
 from gradwire.v1 import autograd_pb2 as pb
@@ -17,6 +17,9 @@ def grad_of(tensor: "Tensor") -> "Tensor | None":
 
     One round trip tells it of all tensors; none is needed where no backward was recorded since.
     """
+    trace = tracing.running(tensor._session)
+    if trace is not None:
+        return trace.grad_of(tensor)
     known = tensor._known
     if known is not None and known.grad is not None and reading.is_resolved(tensor):
         return known.grad
@@ -28,15 +31,8 @@ def grad_of(tensor: "Tensor") -> "Tensor | None":
 
 async def read_grad(tensor: "Tensor") -> "Tensor | None":
     """As `grad_of`, to be awaited. Where there is none, metadata is known then."""
-    if not reading.is_resolved(tensor):
-        if tensor._session.backwards == 0 and _is_known_leaf(tensor):
-            return None
-        await reading.read_grads(tensor._session, tensor)
-    known = tensor._known
-    grad = None if known is None else known.grad
-    if grad is None and not _is_known_leaf(tensor):
-        await reading.read_info(tensor)
-    return grad
+    trace = tracing.running(tensor._session)
+    return await reading.learn_grad(tensor) if trace is None else trace.grad_of(tensor)
 
 
 def warn_unless_filled(tensor: "Tensor", stacklevel: int) -> None:
@@ -60,7 +56,11 @@ def set_grad(tensor: "Tensor", value: object) -> None:
         RuntimeError: it is the tensor itself; or (at the next reading) its shape or dtype differ.
     """
     session = tensor._session
+    trace = tracing.running(session)
     if value is None:
+        if trace is not None:
+            trace.set_grad(tensor, None)
+            return
         handle = 0
         known = reading.known(tensor)
         if known.grad is None and reading.is_resolved(tensor):
@@ -74,6 +74,9 @@ def set_grad(tensor: "Tensor", value: object) -> None:
             raise refused(
                 "BAD_GRAD_ASSIGNMENT", "a .grad must live in the same session as its tensor"
             )
+        if trace is not None:
+            trace.set_grad(tensor, value)
+            return
         handle = value._handle
         known = reading.known(tensor)
         session.grads_seen = True
@@ -84,8 +87,3 @@ def set_grad(tensor: "Tensor", value: object) -> None:
     session.step(pb.Step(set_grad=pb.SetGrad(tensor=tensor._handle, grad=handle)))
     known.grad = value
     known.grad_at = session.backwards
-
-
-def _is_known_leaf(tensor: "Tensor") -> bool:
-    known = tensor._known
-    return known is not None and known.info is not None and known.info.is_leaf

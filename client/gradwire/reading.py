@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
+from gradwire import tracing
 from gradwire.codec import Array, Fetched, Info
 from gradwire.errors import ServerError
 from gradwire.v1 import autograd_pb2 as pb
@@ -94,6 +95,7 @@ def info_and_small_value_of(tensor: "Tensor") -> tuple[Info, Array | None]:
 
 async def read_info_and_small_value(tensor: "Tensor") -> tuple[Info, Array | None]:
     """As `info_and_small_value_of`, to be awaited."""
+    tracing.refuse_value(tensor._session)
     value = remembered(tensor)
     if value is not None and not tensor._session.unsettled:
         return await read_info(tensor), value
@@ -126,6 +128,7 @@ def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
     What is remembered is not asked for again. But where operators were recorded since the last
     round trip there is one all the same: if one of them failed, it is time to say so.
     """
+    tracing.refuse_value(tensors[0]._session)
     if not tensors[0]._session.unsettled:
         known = [value for each in tensors if (value := remembered(each)) is not None]
         if len(known) == len(tensors):
@@ -135,6 +138,7 @@ def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
 
 async def read_values(tensors: Sequence["Tensor"]) -> list[Array]:
     """As `values_of`, to be awaited."""
+    tracing.refuse_value(tensors[0]._session)
     values = {id(each): remembered(each) for each in tensors}
     missing = [each for each in tensors if values[id(each)] is None]
     if missing or tensors[0]._session.unsettled:
@@ -197,6 +201,7 @@ async def refresh(tensor: "Tensor") -> None:
     At most one round trip.
     """
     session, found = tensor._session, tensor._known
+    tracing.refuse_value(session)
     holders = () if is_resolved(tensor) else (tensor,)
     is_known = found is not None and found.info_at == found.value_at == session.changes
     if holders or session.unsettled or not is_known:
@@ -270,6 +275,24 @@ async def _exchange(
         session.grads_seen = True
         _remember(found.grad, answer, at)
     return answers[:count]
+
+
+async def learn_grad(tensor: "Tensor") -> "Tensor | None":
+    """What `.grad` is; at most one round trip. Where there is none, metadata is known then."""
+    if not is_resolved(tensor):
+        if tensor._session.backwards == 0 and _is_known_leaf(tensor):
+            return None
+        await read_grads(tensor._session, tensor)
+    known = tensor._known
+    grad = None if known is None else known.grad
+    if grad is None and not _is_known_leaf(tensor):
+        await read_info(tensor)
+    return grad
+
+
+def _is_known_leaf(tensor: "Tensor") -> bool:
+    known = tensor._known
+    return known is not None and known.info is not None and known.info.is_leaf
 
 
 def is_resolved(tensor: "Tensor") -> bool:

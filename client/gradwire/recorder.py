@@ -66,6 +66,7 @@ class Recorder:
 
     __slots__ = (
         "_dropped",
+        "_dropped_programs",
         "_most_steps",
         "_next",
         "_payload_bytes",
@@ -73,6 +74,7 @@ class Recorder:
         "_released",
         "entries",
         "release",
+        "release_program",
         "void",
     )
 
@@ -90,6 +92,9 @@ class Recorder:
         self._dropped: deque[int] = deque()
         self.release = self._dropped.append
         """Note that a handle is not needed any more. Safe in finalizers: takes no lock."""
+        self._dropped_programs: deque[str] = deque()
+        self.release_program = self._dropped_programs.append
+        """The same for a program."""
         self.void: set[int] = set()
         """Handles that no step will ever make, so that nothing is to be released."""
 
@@ -162,9 +167,17 @@ class Recorder:
         self._released.append((len(self.entries), tuple(handles)))
         self.entries.append((pb.Step(release=pb.Release(tensors=handles)), None))
 
+    def _drain_programs(self) -> None:
+        dropped: list[str] = []
+        while self._dropped_programs:
+            dropped.append(self._dropped_programs.popleft())
+        if dropped:
+            self.entries.append((pb.Step(release=pb.Release(programs=dropped)), None))
+
     def take(self) -> Batch | None:
         """All that is recorded, dropped handles included; None if there is nothing."""
         self.drain(least=1)
+        self._drain_programs()
         if not self.entries:
             return None
         batch = Batch(self.entries, self._payloads, self._released)
@@ -196,6 +209,9 @@ def outputs_of(entry: Entry) -> range | tuple[int, ...]:
             return (step.put.output,)
         case "grad":
             return range(step.grad.output, step.grad.output + len(step.grad.inputs))
+        case "call_program":
+            call = step.call_program
+            return range(call.output, call.output + call.output_count)
         case "jvp":
             return range(step.jvp.output, step.jvp.output + len(step.jvp.outputs))
         case "get_grad":

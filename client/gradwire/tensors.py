@@ -273,6 +273,7 @@ class Tensor(Operators):
             _require_differentiable(known.info.dtype)
         step = pb.RequiresGrad(tensor=self._handle, value=requires_grad)
         self._session.step(pb.Step(requires_grad=step))
+        self._session.flag_changes += 1
         if known is not None:
             if known.info is not None and known.info.is_leaf:
                 known.info = replace(known.info, requires_grad=requires_grad)

@@ -30,6 +30,14 @@ def call_program_step(run: Execution, message: pb.CallProgram) -> None:
     """Run a program of the session."""
     workspace = run.workspace
     stored = workspace.programs.find(message.program, "call_program.program")
+    if message.output_count not in (0, stored.outputs):
+        raise ServiceError(
+            "WRONG_ARITY",
+            f"the call expects {message.output_count} outputs, and the program makes "
+            f"{stored.outputs}",
+            field="call_program.output_count",
+            metadata={"given": message.output_count, "expected": stored.outputs},
+        )
     made = range(message.output, message.output + stored.outputs)
     if stored.outputs:
         workspace.require_free(made, "call_program.output")
@@ -100,6 +108,7 @@ class _Loop:
         self._stored = stored
         self._tensors = tensors
         self._count = repeat.count
+        self._first = repeat.first
         self._stacked = tuple(repeat.stacked)
         self._feedback = tuple([(each.output, each.input) for each in repeat.feedback])
         self._tells = repeat.progress and run.line is not None
@@ -190,7 +199,8 @@ class _Loop:
         for position in self._stacked:
             whole = tensors[position].data
             # Read-only, so that a change in place is one of a copy.
-            part = np.broadcast_to(whole[at % len(whole)], whole.shape[1:])
+            index = (self._first + at) % len(whole)
+            part = np.broadcast_to(whole[index], whole.shape[1:])
             tensors[position] = _leaf(part, tensors[position].requires_grad)
         for output, position in self._feedback if at else ():
             result = before[output]

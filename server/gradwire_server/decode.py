@@ -230,8 +230,9 @@ def makes(step: pb.Step) -> tuple[Sequence[int], bool]:
             first = step.checkpoint.output
             return range(first, first + len(step.checkpoint.program.outputs)), False
         case "call_program":
-            # How many outputs it has, the program knows, and it may not be there.
-            return ((step.call_program.output,), True) if step.call_program.output else ((), False)
+            first, count = step.call_program.output, step.call_program.output_count
+            # How many it has if that is not said, only the program knows.
+            return (range(first, first + count), False) if count else ((first,), bool(first))
         case "jvp":
             first = step.jvp.output
             return range(first, first + len(step.jvp.outputs)), False

@@ -12,6 +12,8 @@ from gradwire_server import decode
 from gradwire_server.errors import ServiceError, malformed
 from gradwire_server.limits import exceeded
 
+_MAX_RESULTS: Final = 10_000
+
 _NAME: Final = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
 
 
@@ -145,14 +147,17 @@ def _not_in_programs(name: str) -> ServiceError:
 def _instruction(step: pb.Step, registers: dict[int, int]) -> Instruction:
     message = step.op
     plan, handles = decode.call_of(message)
-    if plan.results == decode.VARIADIC:
-        raise ServiceError(
-            "BAD_VALUE",
-            f"{message.name} makes as many results as its input has parts, which a program cannot "
-            "know; take the parts with select, slice or narrow",
-            field="op.name",
-            metadata={"op": message.name},
-        )
+    count = plan.results
+    if count == decode.VARIADIC:
+        count = message.results
+        if not 0 < count <= _MAX_RESULTS:
+            raise ServiceError(
+                "BAD_VALUE",
+                f"{message.name} makes as many results as its arguments say; a program must say "
+                f"how many that is, from 1 to {_MAX_RESULTS}",
+                field="op.results",
+                metadata={"op": message.name, "results": count},
+            )
 
     def register(index: int) -> int:
         path = decode.path_of_handle(message, index)
@@ -165,7 +170,7 @@ def _instruction(step: pb.Step, registers: dict[int, int]) -> Instruction:
             for position, indices in plan.lists
         ]
     )
-    made = range(message.output, message.output + plan.results) if message.output else ()
+    made = range(message.output, message.output + count) if message.output else ()
     results = tuple([_define(registers, handle, "op.output") for handle in made])
     records = step.grad_mode == pb.GRAD_MODE_UNSPECIFIED
     return Instruction(plan.op, plan.template, slots, lists, results, records)

@@ -430,7 +430,7 @@ def many(count: int) -> pb.Program:
             program([1], [op("split", [1], 2, split_size=1)], []),
             {},
             "BAD_VALUE",
-            "program.steps[0].op.name",
+            "program.steps[0].op.results",
         ),
         (
             SQUARE,

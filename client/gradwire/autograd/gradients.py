@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from gradwire import reading
+from gradwire import reading, tracing
 from gradwire import tensors as _tensors
 from gradwire.arguments import wrong_type
 from gradwire.autograd.graph import GradientEdge
@@ -61,6 +61,9 @@ def backward(
         message.inputs.tensors.extend(each._handle for each in targets)
     _check_roots(roots, gradients)
     session = _session("backward", [*roots, *gradients, *(targets or ())])
+    if (trace := tracing.running(session)) is not None:
+        trace.backward(message, targets, create_graph)
+        return
     for each in targets or ():
         session.watch_grad(each)
     tensors_only = [each for each in roots if isinstance(each, _tensors.Tensor)]

@@ -520,16 +520,18 @@ class Step(_message.Message):
     def __init__(self, op: _Optional[_Union[Op, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., grad: _Optional[_Union[Grad, _Mapping]] = ..., fetch: _Optional[_Union[Fetch, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., requires_grad: _Optional[_Union[RequiresGrad, _Mapping]] = ..., retain_grad: _Optional[_Union[RetainGrad, _Mapping]] = ..., get_grad: _Optional[_Union[GetGrad, _Mapping]] = ..., set_grad: _Optional[_Union[SetGrad, _Mapping]] = ..., register_hook: _Optional[_Union[RegisterHook, _Mapping]] = ..., remove_hook: _Optional[_Union[RemoveHook, _Mapping]] = ..., custom_function: _Optional[_Union[CustomFunction, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., get_saved: _Optional[_Union[GetSaved, _Mapping]] = ..., jvp: _Optional[_Union[Jvp, _Mapping]] = ..., call_program: _Optional[_Union[CallProgram, _Mapping]] = ..., gradcheck: _Optional[_Union[Gradcheck, _Mapping]] = ..., grad_mode: _Optional[_Union[GradMode, str]] = ..., saved_hooks: _Optional[int] = ...) -> None: ...
 
 class Op(_message.Message):
-    __slots__ = ("name", "inputs", "output", "attributes")
+    __slots__ = ("name", "inputs", "output", "attributes", "results")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     inputs: _containers.RepeatedScalarFieldContainer[int]
     output: int
     attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
-    def __init__(self, name: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ...) -> None: ...
+    results: int
+    def __init__(self, name: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., results: _Optional[int] = ...) -> None: ...
 
 class Attribute(_message.Message):
     __slots__ = ("name", "bool_value", "int_value", "double_value", "complex_value", "string_value", "dtype_value", "int_list", "double_list", "tensor_list")
@@ -972,30 +974,34 @@ class ExplainProgramResponse(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class CallProgram(_message.Message):
-    __slots__ = ("program", "inputs", "output", "skip_absent", "repeat")
+    __slots__ = ("program", "inputs", "output", "skip_absent", "repeat", "output_count")
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     SKIP_ABSENT_FIELD_NUMBER: _ClassVar[int]
     REPEAT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_COUNT_FIELD_NUMBER: _ClassVar[int]
     program: str
     inputs: _containers.RepeatedScalarFieldContainer[int]
     output: int
     skip_absent: bool
     repeat: Repeat
-    def __init__(self, program: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., skip_absent: _Optional[bool] = ..., repeat: _Optional[_Union[Repeat, _Mapping]] = ...) -> None: ...
+    output_count: int
+    def __init__(self, program: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ..., output: _Optional[int] = ..., skip_absent: _Optional[bool] = ..., repeat: _Optional[_Union[Repeat, _Mapping]] = ..., output_count: _Optional[int] = ...) -> None: ...
 
 class Repeat(_message.Message):
-    __slots__ = ("count", "stacked", "feedback", "progress")
+    __slots__ = ("count", "stacked", "feedback", "first", "progress")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     STACKED_FIELD_NUMBER: _ClassVar[int]
     FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     count: int
     stacked: _containers.RepeatedScalarFieldContainer[int]
     feedback: _containers.RepeatedCompositeFieldContainer[Feedback]
+    first: int
     progress: bool
-    def __init__(self, count: _Optional[int] = ..., stacked: _Optional[_Iterable[int]] = ..., feedback: _Optional[_Iterable[_Union[Feedback, _Mapping]]] = ..., progress: _Optional[bool] = ...) -> None: ...
+    def __init__(self, count: _Optional[int] = ..., stacked: _Optional[_Iterable[int]] = ..., feedback: _Optional[_Iterable[_Union[Feedback, _Mapping]]] = ..., first: _Optional[int] = ..., progress: _Optional[bool] = ...) -> None: ...
 
 class Feedback(_message.Message):
     __slots__ = ("output", "input")

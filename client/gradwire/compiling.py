@@ -1,0 +1,497 @@
+"""`gw.compile`: a function is traced once for each signature; then a call is one step.
+
+A signature is what tracing may have looked at: the structure of the arguments; shape, dtype and
+flags of tensors; other arguments by value; the grad mode; which tensors are the same one; whether
+there are `.grad`s that the function reads; and the variables around the function.
+"""
+
+import functools
+import gc
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
+
+from gradwire import current, hooks, programs, reading, tracing, wire
+from gradwire import tensors as _tensors
+from gradwire.codec import Info
+from gradwire.core import SessionCore
+from gradwire.dtypes import dtype as Dtype
+from gradwire.errors import TraceError
+from gradwire.func.tree import LEAF, flatten, unflatten
+from gradwire.location import locate
+from gradwire.modes import grad_mode, no_grad
+from gradwire.programs import Draft, Program
+from gradwire.reading import Known
+from gradwire.recorder import mark_of, outputs_of
+from gradwire.signatures import Surroundings, Tensors, is_same, pattern, same_rest, split
+from gradwire.tracing import Trace
+from gradwire.v1 import autograd_pb2 as pb
+
+if TYPE_CHECKING:
+    from gradwire.tensors import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MOST_TRACES: Final = 16
+"""So many signatures of a function are kept: the latest ones."""
+
+_MANY_TRACES: Final = 12
+"""After so many it is said that compiling the function does not pay."""
+
+_MOST_ESCAPES: Final = 2
+"""So many calls in a row may leave tensors behind, as the first of an optimizer may."""
+
+_MISS: Final = object()
+"""The call is of another signature."""
+
+_UNKNOWN: Final = object()
+"""Whether it is, the server must be asked first."""
+
+Type = tuple[tuple[int, ...], Dtype, bool, bool]
+
+
+class _Traced:
+    """A function for one signature: its program, and what a call must look like.
+
+    Attributes:
+        session: where it was traced.
+        stale: something that it uses from outside is gone.
+    """
+
+    def __init__(
+        self, trace: Trace, tensors: Tensors, rest: object, surroundings: tuple[object, ...]
+    ) -> None:
+        self.session = trace.session
+        self.stale = False
+        self._mode = trace.mode
+        self._rest = rest
+        self._surroundings = surroundings
+        self._pattern = pattern(tensors)
+        self._unique = [at for at, first in enumerate(self._pattern) if at == first]
+        self._guards = trace.guards
+        self._numbers = [(*each, [getattr(each[0], each[1])]) for each in trace.numbers]
+        self._mutates = trace.mutates
+        self._types: list[Type] = []
+        self._bound: set[int] = set()
+        self._watched: list[tuple[weakref.ref[Tensor], bool]] = []
+        self._flags_at = trace.session.flag_changes
+        self._grads: list[tuple[int, weakref.ref[Tensor], bool]] = []
+        self._program: Program
+        self._leaves_grads = False
+        self._infos: list[Info] = []
+        self._results: list[tuple[str, Any]] = []
+        self._structure: Any = LEAF
+
+    def _end(self, _: object) -> None:
+        self.stale = True
+
+    def finish(self, trace: Trace, tensors: Tensors, given: Any) -> "tuple[int, str] | None":
+        """Make the program of what was traced, whose results are `given`.
+
+        Returns:
+            None; or why there is none: a handle, and what is the matter with it.
+        """
+        session = self.session
+        leaves, self._structure = flatten(given)
+        outputs: dict[int, int] = {}
+        for leaf in leaves:
+            self._results.append(self._source(leaf, trace, tensors, outputs))
+        left = _left_grads(trace)
+        self._leaves_grads = bool(left)
+        free = [tensors[at] for at in self._unique]
+        places = {each._handle: at for at, each in enumerate(tensors)}
+        for handle, (leaf, grad) in trace.entry_grads.items():
+            self._grads.append((places.get(handle, -1), weakref.ref(leaf), grad is not None))
+            if grad is not None:
+                free.append(grad)
+        named = {each._handle for each in free}
+        inputs = list(dict.fromkeys([*named, *programs.inputs_of(trace, left)]))
+        infos = trace.infos(inputs)
+        if any(infos[each].requires_grad for each in trace.copies if each in infos):
+            trace.refuse(
+                "a tensor that requires grad is made from data, and something is changed in place",
+                "pass the tensor as an argument",
+            )
+        found = session.exchange(pb.Step(fetch=pb.Fetch(tensors=outputs, info=True)))
+        self._infos = [each.info for each in found if each.info is not None]
+        self._bound = set(inputs) - named
+        kept = {*outputs, *(grad for _, grad in left), *named}
+        problem = self._settle_outside(trace, kept, infos)
+        if problem is not None:
+            return problem
+        self._types = [_type_of(infos[each._handle]) for each in tensors]
+        draft = Draft(trace, free, list(outputs), left, infos)
+        self._program = session.finish(programs.create(draft))
+        return None
+
+    def _source(
+        self, leaf: Any, trace: Trace, tensors: Tensors, outputs: dict[int, int]
+    ) -> tuple[str, Any]:
+        """Where a leaf of the results comes from."""
+        if not isinstance(leaf, _tensors.Tensor):
+            return "value", leaf
+        for at, each in enumerate(tensors):
+            if each is leaf:
+                return "argument", at
+        handle = leaf._handle
+        if handle in trace.made or handle in trace.constants:
+            if handle in trace.constants:
+                trace.keep_constants()
+            return "output", outputs.setdefault(handle, len(outputs))
+        return "outside", weakref.ref(leaf, self._end)
+
+    def _settle_outside(
+        self, trace: Trace, kept: set[int], infos: dict[int, Info]
+    ) -> tuple[int, str] | None:
+        """Watch what is used from outside; tell of what speaks against calling this again."""
+        own = {tensor._handle for *_, tensor, _ in self._numbers}
+        outside = self._bound - trace.constants - own
+        for attempt in range(2):
+            held = tracing.alive(self.session, trace.made | trace.constants | outside)
+            escaped = [each for each in held if each not in outside and each not in kept]
+            if not escaped:
+                break
+            if not attempt:
+                del held
+                gc.collect()
+        if escaped:
+            return escaped[0], "is made here and kept outside of the function"
+        gone = [each for each in outside if each not in held]
+        if gone:
+            return gone[0], "is used up by the function"
+        for handle in outside:
+            requires_grad = infos[handle].requires_grad
+            self._watched.append((weakref.ref(held[handle], self._end), requires_grad))
+        return None
+
+    def call(self, tensors: Tensors, rest: object, surroundings: Surroundings) -> Any:
+        """Call the program; or `_MISS` or `_UNKNOWN`, and nothing has happened."""
+        inputs = self._inputs(tensors, rest, surroundings)
+        if not isinstance(inputs, list):
+            return inputs
+        session = self.session
+        self._renew_numbers()
+        message = pb.CallProgram()
+        message.program = self._program.id
+        message.inputs.extend(inputs)
+        count = len(self._infos)
+        first = session.call_program(
+            message, count, mutates=self._mutates, leaves_grads=self._leaves_grads
+        )
+        return self._tree(self._tensors(first), tensors)
+
+    def _inputs(self, tensors: Tensors, rest: object, surroundings: Surroundings) -> Any:
+        """The handles that a call names, if it is of this signature."""
+        session = self.session
+        if self.stale or self._mode != grad_mode() or not same_rest(self._rest, rest):
+            return _MISS
+        handles = []
+        for tensor, (shape, dtype, requires_grad, is_leaf) in zip(
+            tensors, self._types, strict=True
+        ):
+            if tensor._session is not session:
+                return _MISS
+            known = tensor._known
+            if known is None or known.info is None:
+                return _UNKNOWN
+            info = known.info
+            if (
+                info.shape != shape
+                or info.dtype is not dtype
+                or info.requires_grad != requires_grad
+                or info.is_leaf != is_leaf
+            ):
+                return _MISS
+            handles.append(tensor._handle)
+        if not tensors and session is not current.current():
+            return _MISS
+        if len(handles) > 1:
+            if len(set(handles)) != len(self._unique) or (
+                len(handles) != len(self._unique) and pattern(tensors) != self._pattern
+            ):
+                return _MISS
+            if len(handles) != len(self._unique):
+                handles = [handles[at] for at in self._unique]
+        if not self._bound.isdisjoint(handles) or not surroundings.are(self._surroundings):
+            return _MISS
+        for owner, name, value in self._guards:
+            if not is_same(getattr(owner, name), value):
+                return _MISS
+        if self._flags_at != session.flag_changes and not self._flags_hold():
+            return _MISS
+        for place, reference, there in self._grads:
+            leaf = reference() if place < 0 else tensors[place]
+            if leaf is None or not reading.is_resolved(leaf):
+                return _UNKNOWN
+            known = leaf._known
+            grad = None if known is None else known.grad
+            if (grad is not None) != there:
+                return _MISS
+            if grad is not None:
+                handles.append(grad._handle)
+        return handles
+
+    def _flags_hold(self) -> bool:
+        """Whether tensors from outside require grad as they did."""
+        for reference, requires_grad in self._watched:
+            tensor = reference()
+            info = None if tensor is None or tensor._known is None else tensor._known.info
+            if info is not None and info.requires_grad != requires_grad:
+                return False
+        self._flags_at = self.session.flag_changes
+        return True
+
+    def _renew_numbers(self) -> None:
+        for owner, name, tensor, last in self._numbers:
+            now = getattr(owner, name)
+            if now != last[0]:
+                with no_grad():
+                    tensor.fill_(float(now))
+                last[0] = now
+
+    def _tensors(self, first: int) -> "list[Tensor]":
+        session = self.session
+        made = []
+        for at, info in enumerate(self._infos):
+            tensor = session.tensor_type(first + at, session)
+            tensor._known = Known(info)
+            made.append(tensor)
+        return made
+
+    def _tree(self, made: "list[Tensor]", tensors: Tensors) -> Any:
+        if self._structure is LEAF and self._results[0][0] == "output":
+            return made[0]
+        leaves: list[Any] = []
+        for kind, value in self._results:
+            match kind:
+                case "output":
+                    leaves.append(made[value])
+                case "argument":
+                    leaves.append(tensors[value])
+                case "outside":
+                    leaves.append(value())
+                case _:
+                    leaves.append(value)
+        return unflatten(leaves, self._structure)
+
+    async def learn(self, tensors: Tensors) -> None:
+        """Learn what `call` must know."""
+        for each in tensors:
+            if each._known is None or each._known.info is None:
+                await reading.read_info(each)
+        for place, reference, _ in self._grads:
+            leaf = reference() if place < 0 else tensors[place]
+            if leaf is not None and not reading.is_resolved(leaf):
+                await reading.learn_grad(leaf)
+
+    async def explain(self, inputs: Sequence[int]) -> str:
+        """How the server runs it."""
+        session = self.session
+        await session.settle()
+        request = pb.ExplainProgramRequest(
+            session_id=session.id, program=self._program.id, inputs=inputs
+        )
+        answer = await session.request(wire.EXPLAIN_PROGRAM, request, pb.ExplainProgramResponse)
+        return answer.text
+
+
+def _type_of(info: Info) -> Type:
+    return info.shape, info.dtype, info.requires_grad, info.is_leaf
+
+
+def _left_grads(trace: Trace) -> list[tuple[int, int]]:
+    """What the function leaves in `.grad` of tensors from outside."""
+    left = []
+    for handle, (_, grad) in trace.grads.items():
+        if handle in trace.made or handle in trace.constants:
+            continue
+        entry = trace.entry_grads.get(handle)
+        if entry is None or entry[1] is not grad:
+            left.append((handle, 0 if grad is None else grad._handle))
+    return left
+
+
+def _keeps_programs(session: object) -> bool:
+    """Whether functions can be compiled there and now.
+
+    Not with an older server, in the midst of a backward, or on placeholders of another capture.
+    """
+    return (
+        isinstance(session, SessionCore)
+        and "programs" in session.features
+        and hooks.running(session) is None
+    )
+
+
+class Plan(str):
+    """How a program is run: a text that shows itself as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Compiled(Generic[P, R]):
+    """A compiled function. Made by `gradwire.compile`."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._name = getattr(function, "__qualname__", type(function).__name__)
+        self._surroundings = Surroundings(function)
+        self._traces: list[_Traced] = []
+        self._count = 0
+        self._escapes = 0
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function."""
+        if tracing.active() is not None:
+            return self._function(*args, **kwargs)
+        tensors, rest = split(args, kwargs)
+        result = self._replay(tensors, rest)
+        if result is _MISS or result is _UNKNOWN:
+            result = self._call_anew(args, kwargs, tensors, rest)
+        found: R = result
+        return found
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled function {self._name}, {len(self._traces)} signatures>"
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """The plan by which the server runs a call with these arguments: print it.
+
+        A signature that was not met yet is traced first, which calls the function.
+
+        Raises:
+            RuntimeError: the function cannot be compiled.
+        """
+        tensors, rest = split(args, kwargs)
+        traced = self._find(tensors, rest)
+        if traced is None:
+            self(*args, **kwargs)
+            traced = self._find(tensors, rest)
+        if traced is None:
+            raise TraceError(f"'{self._name}' was not compiled for these arguments")
+        inputs = traced._inputs(tensors, rest, self._surroundings)
+        return Plan(traced.session.finish(traced.explain(inputs)))
+
+    def clear(self) -> None:
+        """Forget all signatures, and have the server drop their programs."""
+        self._traces.clear()
+
+    def _find(self, tensors: Tensors, rest: object) -> _Traced | None:
+        for traced in self._traces:
+            inputs = traced._inputs(tensors, rest, self._surroundings)
+            if inputs is _UNKNOWN:
+                traced.session.finish(traced.learn(tensors))
+                inputs = traced._inputs(tensors, rest, self._surroundings)
+            if isinstance(inputs, list):
+                return traced
+        return None
+
+    def _replay(self, tensors: Tensors, rest: object) -> Any:
+        """Call the program of a signature that was traced; `_MISS` if this one is not known."""
+        outcome = _MISS
+        for at, traced in enumerate(self._traces):
+            result = traced.call(tensors, rest, self._surroundings)
+            if result is _UNKNOWN:
+                outcome = _UNKNOWN
+            elif result is not _MISS:
+                if at:
+                    self._traces.insert(0, self._traces.pop(at))
+                return result
+        return outcome
+
+    def _call_anew(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Tensors, rest: object
+    ) -> Any:
+        """Call the function where something must be asked, or traced. Waits."""
+        for each in list(self._traces):
+            if each.stale or each.session.closed:
+                self._traces.remove(each)
+        traced = self._find(tensors, rest)
+        if traced is not None:
+            return traced.call(tensors, rest, self._surroundings)
+        session = tensors[0]._session if tensors else current.current()
+        if not _keeps_programs(session):
+            return self._function(*args, **kwargs)
+        return self._trace(session, args, kwargs, tensors, rest)
+
+    def _trace(
+        self,
+        session: "SessionCore",
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: Tensors,
+        rest: object,
+    ) -> Any:
+        self._count += 1
+        if self._count == _MANY_TRACES:
+            warnings.warn(
+                f"'{self._name}' was compiled for {_MANY_TRACES} signatures; each takes round "
+                "trips. Keep shapes the same, and pass numbers that change as tensors",
+                UserWarning,
+                stacklevel=4,
+            )
+        trace = Trace(session, self._name)
+        surroundings = self._surroundings.now()
+        try:
+            with trace.running():
+                result = self._function(*args, **kwargs)
+                with trace.paused():
+                    traced = _Traced(trace, tensors, rest, surroundings)
+                    problem = traced.finish(trace, tensors, result)
+        finally:
+            trace.let_go()
+        if problem is None:
+            self._escapes = 0
+            self._traces.insert(0, traced)
+            del self._traces[_MOST_TRACES:]
+        else:
+            self._escapes += 1
+            if self._escapes >= _MOST_ESCAPES:
+                raise self._escape(trace, *problem)
+        return result
+
+    def _escape(self, trace: Trace, handle: int, what: str) -> TraceError:
+        entry = next((each for each in trace.entries if handle in outputs_of(each)), None)
+        return TraceError(
+            f"a tensor {what}, in each call of '{self._name}' anew, so that no program can do the "
+            "same; return it, or change a tensor from outside in place",
+            location=None if entry is None else locate(mark_of(entry)),
+        )
+
+
+@overload
+def compile(function: Callable[P, R]) -> Compiled[P, R]: ...
+@overload
+def compile(function: None = None) -> Callable[[Callable[P, R]], Compiled[P, R]]: ...
+def compile(function: Callable[P, R] | None = None) -> Any:
+    """Compile a function of tensors: the server keeps it as a program, and a call is one step.
+
+    The first call with a signature runs the function as it is, and notes what it records. Later
+    calls run what was noted; the function itself runs no more. A whole training step can be
+    compiled, with `backward()`, an optimizer's `step()` and `zero_grad()` in it.
+
+    Args:
+        function: Of tensors, and of trees of tensors and other values. Tensors that it uses from
+            outside, such as parameters, stay what they are; those that it changes in place are
+            changed. Other values from outside are those of the first call, unless its code names
+            them: then the function is traced anew when they change.
+
+    Returns:
+        A function of the same arguments; or a decorator.
+
+    Raises:
+        RuntimeError: (when called) the function reads a value of a tensor, or does something else
+            that a program cannot.
+        TypeError: (when called) an argument is an array.
+    """
+    return Compiled if function is None else Compiled(function)

@@ -1,0 +1,641 @@
+"""gw.compile: a compiled function does what the function does, in one step a call."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradwire as gw
+import gradwire.nn.functional as F
+from gradwire import wire
+from gradwire.v1 import autograd_pb2 as pb
+from tests.service.sdk import Proxy, session
+
+__all__ = ["session"]
+
+
+def programs(session: gw.Session) -> list[pb.StoredProgram]:
+    session.synchronize()
+    request = pb.ListProgramsRequest(session_id=session.id)
+    return list(session.call(wire.LIST_PROGRAMS, request, pb.ListProgramsResponse).programs)
+
+
+def runs(session: gw.Session) -> list[int]:
+    return [each.run_count for each in programs(session)]
+
+
+def leaf(*values: float) -> gw.Tensor:
+    return gw.tensor(values, dtype=gw.float64, requires_grad=True)
+
+
+def polynomial(x: gw.Tensor) -> gw.Tensor:
+    return (x + 2) ** 2
+
+
+def two(x: gw.Tensor, y: gw.Tensor) -> tuple[gw.Tensor, gw.Tensor]:
+    return x * y.sin(), (x - y).exp()
+
+
+def tree(batch: dict[str, Any]) -> dict[str, Any]:
+    x, (y, z) = batch["x"], batch["rest"]
+    return {"sum": [x + y, y * z], "name": "kept", "none": None}
+
+
+def shaped(x: gw.Tensor) -> gw.Tensor:
+    return x.reshape(x.shape[0], -1).sum(1) / x.numel()
+
+
+def parts(x: gw.Tensor) -> gw.Tensor:
+    first, rest = x.split([1, x.shape[0] - 1])
+    a, *_ = x.unbind()
+    return (first * rest).sum() * a
+
+
+def views(x: gw.Tensor) -> gw.Tensor:
+    y = x.clone()
+    y[0] = y[1] * 3
+    y.view(-1)[1:].mul_(2)
+    return y.exp()
+
+
+def constants(x: gw.Tensor) -> gw.Tensor:
+    scale = gw.tensor([2.0, 3.0], dtype=gw.float64)
+    scale += 1
+    return x * scale + gw.arange(2)
+
+
+def inner_gradient(x: gw.Tensor) -> gw.Tensor:
+    (slope,) = gw.autograd.grad((x**3).sum(), x, create_graph=True)
+    return slope * x
+
+
+def partly(x: gw.Tensor) -> gw.Tensor:
+    with gw.no_grad():
+        y = x * 3
+    return x * y
+
+
+def passed(x: gw.Tensor) -> tuple[gw.Tensor, gw.Tensor]:
+    return x, x * 2
+
+
+FUNCTIONS: list[tuple[Callable[..., Any], int]] = [
+    (polynomial, 1),
+    (two, 2),
+    (shaped, 1),
+    (parts, 1),
+    (views, 1),
+    (constants, 1),
+    (inner_gradient, 1),
+    (partly, 1),
+    (passed, 1),
+]
+
+
+def values(result: Any) -> list[Any]:
+    leaves = result if isinstance(result, (tuple, list)) else [result]
+    return [each.detach().numpy() for each in leaves]
+
+
+@pytest.mark.parametrize(("function", "count"), FUNCTIONS)
+def test_gives_the_same_values_and_gradients(
+    session: gw.Session, function: Callable[..., Any], count: int
+) -> None:
+    compiled = gw.compile(function)
+
+    def both(called: Callable[..., Any], *numbers: float) -> list[Any]:
+        xs = [leaf(*numbers), leaf(*reversed(numbers))][:count]
+        result = called(*xs)
+        outputs = result if isinstance(result, tuple) else (result,)
+        total = sum((each * (nr + 1)).sum() for nr, each in enumerate(outputs))
+        return [*values(result), *values(gw.autograd.grad(total, xs))]
+
+    for numbers in ((1.0, 2.0), (0.5, -1.0), (3.0, 4.0)):
+        for one, other in zip(both(compiled, *numbers), both(function, *numbers), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+    assert runs(session) == [2]
+
+
+def test_takes_and_gives_trees(session: gw.Session) -> None:
+    compiled = gw.compile(tree)
+    for number in (1.0, 2.0):
+        batch = {"x": leaf(number), "rest": (leaf(2.0), leaf(3.0))}
+        result = compiled(batch)
+        assert result["sum"][0].tolist() == [number + 2]
+        assert result["sum"][1].tolist() == [6.0]
+        assert (result["name"], result["none"]) == ("kept", None)
+    assert runs(session) == [1]
+
+
+def test_a_call_is_one_step_and_no_round_trip(session: gw.Session) -> None:
+    compiled = gw.compile(polynomial)
+    compiled(leaf(1.0))
+    xs = [leaf(float(nr)) for nr in range(10)]
+    session.synchronize()
+    before = session.traffic
+    found = [compiled(x) for x in xs]
+    assert session.traffic.sequences == before.sequences
+    assert [each.item() for each in gw.fetch(*found)] == [(nr + 2.0) ** 2 for nr in range(10)]
+    assert session.traffic.sequences == before.sequences + 1
+
+
+def test_what_a_call_gives_is_known_without_asking(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: x.reshape(2, 1).to(gw.float64))
+    for _ in range(2):
+        result = compiled(gw.ones(2))
+    before = session.traffic.sequences
+    assert (result.shape, result.dtype) == ((2, 1), gw.float64)
+    assert session.traffic.sequences == before
+
+
+def test_higher_derivatives_go_through_a_call(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: (x**4).sum())
+    for _ in range(2):
+        x = leaf(2.0)
+        (first,) = gw.autograd.grad(compiled(x), x, create_graph=True)
+        (second,) = gw.autograd.grad(first.sum(), x, create_graph=True)
+        (third,) = gw.autograd.grad(second.sum(), x)
+        assert [first.item(), second.item(), third.item()] == [32.0, 48.0, 48.0]
+
+
+def test_a_graph_is_kept_and_freed_as_ever(session: gw.Session) -> None:
+    compiled = gw.compile(polynomial)
+    for _ in range(2):
+        x = leaf(1.0)
+        y = compiled(x)
+        y.backward(retain_graph=True)
+        y.backward()
+        assert x.grad is not None
+        assert x.grad.item() == 12.0
+        y.backward()
+        with pytest.raises(RuntimeError, match="retain_graph"):
+            session.synchronize()
+
+
+def test_transforms_go_through_a_compiled_function(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: (x**3).sum())
+    x = gw.tensor([1.0, 2.0])
+    for _ in range(2):
+        np.testing.assert_allclose(gw.func.grad(compiled)(x).numpy(), [3.0, 12.0])
+        _, pull = gw.func.vjp(compiled, x)
+        np.testing.assert_allclose(pull(gw.tensor(2.0))[0].numpy(), [6.0, 24.0])
+        _, tangent = gw.func.jvp(compiled, (x,), (gw.tensor([1.0, 1.0]),))
+        assert tangent.item() == 15.0
+        np.testing.assert_allclose(gw.func.hessian(compiled)(x).numpy(), np.diag([6.0, 12.0]))
+
+
+def test_under_no_grad_nothing_is_recorded(session: gw.Session) -> None:
+    compiled = gw.compile(polynomial)
+    x = leaf(1.0)
+    for _ in range(2):
+        with gw.no_grad():
+            assert not compiled(x).requires_grad
+        with gw.inference_mode():
+            assert compiled(x).is_inference()
+        assert compiled(x).requires_grad
+    assert len(runs(session)) == 3
+
+
+def test_a_compiled_function_calls_another(session: gw.Session) -> None:
+    inner = gw.compile(polynomial)
+    outer = gw.compile(lambda x: inner(x) * 2)
+    for _ in range(2):
+        assert outer(leaf(1.0)).item() == 18.0
+    assert runs(session) == [1]
+
+
+class Model:
+    def __init__(self) -> None:
+        self.weight = leaf(1.0, 2.0)
+
+    @gw.compile
+    def __call__(self, x: gw.Tensor) -> gw.Tensor:
+        return (x * self.weight).sum()
+
+
+def test_methods_are_compiled_for_each_object(session: gw.Session) -> None:
+    one, other = Model(), Model()
+    other.weight = leaf(3.0, 4.0)
+    for _ in range(2):
+        assert one(leaf(1.0, 1.0)).item() == 3.0
+        assert other(leaf(1.0, 1.0)).item() == 7.0
+    assert runs(session) == [1, 1]
+
+
+SIGNATURES: list[tuple[str, Callable[[], tuple[Any, ...]]]] = [
+    ("a shape", lambda: (leaf(1.0), 2.0)),
+    ("a dtype", lambda: (gw.tensor([1.0, 2.0], requires_grad=True), 2.0)),
+    ("a flag", lambda: (leaf(1.0, 2.0).detach(), 2.0)),
+    ("a plain argument", lambda: (leaf(1.0, 2.0), 3.0)),
+    ("its type", lambda: (leaf(1.0, 2.0), 2)),
+    ("a tensor in its place", lambda: (leaf(1.0, 2.0), leaf(2.0))),
+]
+
+
+@pytest.mark.parametrize(("what", "arguments"), SIGNATURES, ids=[each[0] for each in SIGNATURES])
+def test_another_signature_is_traced_anew(
+    session: gw.Session, what: str, arguments: Callable[[], tuple[Any, ...]]
+) -> None:
+    compiled = gw.compile(lambda x, y: x * y)
+    for _ in range(2):
+        assert compiled(leaf(1.0, 2.0), 2.0).tolist() == [2.0, 4.0]
+        x, y = arguments()
+        np.testing.assert_allclose(compiled(x, y).tolist(), (x * y).tolist())
+    assert runs(session) == [1, 1]
+
+
+def test_the_same_tensor_twice_is_another_signature(session: gw.Session) -> None:
+    def change(x: gw.Tensor, y: gw.Tensor) -> gw.Tensor:
+        with gw.no_grad():
+            x.mul_(2)
+        return x + y
+
+    compiled = gw.compile(change)
+    for _ in range(2):
+        assert compiled(gw.ones(1), gw.ones(1)).tolist() == [3.0]
+        same = gw.ones(1)
+        assert compiled(same, same).tolist() == [4.0]
+
+
+def test_variables_around_the_function_are_looked_at(session: gw.Session) -> None:
+    scale, weight = 2.0, leaf(1.0)
+
+    def scaled(x: gw.Tensor) -> gw.Tensor:
+        return x * scale * weight
+
+    compiled = gw.compile(scaled)
+    assert [compiled(leaf(1.0)).item() for _ in range(2)] == [2.0, 2.0]
+    scale = 3.0
+    assert [compiled(leaf(1.0)).item() for _ in range(2)] == [3.0, 3.0]
+    weight = leaf(10.0)
+    assert [compiled(leaf(1.0)).item() for _ in range(2)] == [30.0, 30.0]
+
+
+def test_a_tensor_that_is_gone_is_not_used_any_more(session: gw.Session) -> None:
+    held = [leaf(2.0)]
+    compiled = gw.compile(lambda x: x * held[0])
+    assert [compiled(leaf(1.0)).item() for _ in range(2)] == [2.0, 2.0]
+    held[0] = leaf(5.0)
+    assert [compiled(leaf(1.0)).item() for _ in range(2)] == [5.0, 5.0]
+
+
+def test_a_flag_set_later_is_seen(session: gw.Session) -> None:
+    weight = leaf(2.0)
+    compiled = gw.compile(lambda x: x * weight)
+    x = gw.tensor([1.0], dtype=gw.float64)
+    assert [compiled(x).requires_grad for _ in range(2)] == [True, True]
+    weight.requires_grad_(False)
+    assert [compiled(x).requires_grad for _ in range(2)] == [False, False]
+
+
+def test_old_signatures_are_dropped(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x, n: x + n)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number in range(20):
+            compiled(gw.ones(1), number)
+    assert len(programs(session)) == 16
+    assert any("signatures" in str(each.message) for each in caught)
+    compiled.clear()
+    assert not programs(session)
+
+
+def test_programs_go_with_their_function(session: gw.Session) -> None:
+    compiled = gw.compile(polynomial)
+    compiled(leaf(1.0))
+    assert len(programs(session)) == 1
+    del compiled
+    gc.collect()
+    assert not programs(session)
+
+
+def test_a_function_serves_several_sessions(session: gw.Session, address: str) -> None:
+    compiled = gw.compile(lambda x: x * 2)
+    with gw.connect(address) as other:
+        x, y = session.tensor([1.0]), other.tensor([2.0])
+        for _ in range(2):
+            assert (compiled(x).item(), compiled(y).item()) == (2.0, 4.0)
+        assert runs(other) == [1]
+    assert runs(session) == [1]
+    with gw.connect(address):
+        assert compiled(gw.tensor([4.0])).item() == 8.0
+
+
+def test_programs_outlive_a_lost_connection(address: str) -> None:
+    proxy = Proxy(address)
+    with gw.connect(proxy.address) as opened:
+        compiled = gw.compile(polynomial)
+        compiled(leaf(1.0)).item()
+        compiled(leaf(1.0))
+        proxy.cut()
+        assert compiled(leaf(3.0)).item() == 25.0
+        assert runs(opened) == [2]
+    proxy.close()
+
+
+def test_calls_are_made_from_a_hook(session: gw.Session) -> None:
+    compiled = gw.compile(lambda g: g * 10)
+    with gw.no_grad():
+        compiled(leaf(1.0).detach())
+    x = leaf(1.0)
+    seen: list[float] = []
+
+    def scale(gradient: gw.Tensor) -> gw.Tensor:
+        seen.append(gradient.item())
+        return compiled(gradient)
+
+    x.register_hook(scale)
+    (x * 2).backward()
+    assert x.grad is not None
+    assert (seen, x.grad.item()) == ([2.0], 20.0)
+    assert runs(session) == [1]
+    # What must be traced first is called as it is.
+    (x.float() * 2).backward()
+    assert x.grad.item() == 40.0
+    assert runs(session) == [2]
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (lambda x: x if x.sum() > 0 else -x, "if"),
+        (lambda x: x * x[0].item(), "item"),
+        (lambda x: x * int(x[0]), "int"),
+        (lambda x: x * float(x[0]), "float"),
+        (lambda x: x * x.detach().numpy()[0], "numpy"),
+        (lambda x: x * x.tolist()[0], "tolist"),
+        (lambda x: x if str(x) else -x, "print"),
+        (lambda x: x if 2.0 in x else -x, "in"),
+        (lambda x: x * gw.fetch(x)[0], "fetch"),
+        (lambda x: x if gw.equal(x, x) else -x, "equal"),
+    ],
+)
+def test_values_are_not_read_while_tracing(
+    session: gw.Session, read: Callable[[gw.Tensor], gw.Tensor], name: str
+) -> None:
+    with pytest.raises(gw.errors.TraceError, match=r"gw\.where") as caught:
+        gw.compile(read)(leaf(1.0, 2.0))
+    assert caught.value.location is not None
+    assert "lambda x" in caught.value.location.source
+    assert leaf(1.0).item() == 1.0
+    assert not programs(session)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: gw.func.grad(lambda y: (y**2).sum())(x), "gw.func.grad"),
+        (lambda x: x.detach().requires_grad_(), "requires_grad"),
+        (lambda x: (x * 2).retain_grad(), "retain_grad"),
+        (lambda x: x.register_hook(print), "register_hook"),
+    ],
+)
+def test_what_no_program_can_do_is_refused(
+    session: gw.Session, function: Callable[[gw.Tensor], Any], said: str
+) -> None:
+    with pytest.raises(gw.errors.TraceError, match=said) as caught:
+        gw.compile(function)(leaf(1.0, 2.0))
+    assert caught.value.location is not None
+    assert "lambda" in caught.value.location.source
+    assert leaf(1.0).item() == 1.0
+
+
+def test_tensors_must_not_be_left_outside(session: gw.Session) -> None:
+    kept: list[gw.Tensor] = []
+
+    def leaves(x: gw.Tensor) -> gw.Tensor:
+        y = x * 2
+        kept.append(y)
+        return y + 1
+
+    compiled = gw.compile(leaves)
+    assert compiled(leaf(1.0)).item() == 3.0
+    with pytest.raises(gw.errors.TraceError, match="return it") as caught:
+        compiled(leaf(1.0))
+    assert caught.value.location is not None
+    assert caught.value.location.source == "y = x * 2"
+
+
+def test_arrays_are_no_arguments(session: gw.Session) -> None:
+    with pytest.raises(TypeError, match=r"gradwire\.tensor"):
+        gw.compile(lambda x: x)(np.ones(2))
+
+
+def test_an_error_of_a_call_names_the_line_in_the_function(session: gw.Session) -> None:
+    def product(x: gw.Tensor, y: gw.Tensor) -> gw.Tensor:
+        z = gw.linalg.inv(x) if hasattr(gw.linalg, "inv") else x
+        return gw.log(z).take(y) if hasattr(z, "take") else z[y]
+
+    compiled = gw.compile(product)
+    x = gw.eye(2)
+    compiled(x, gw.tensor([1]))
+    with pytest.raises(IndexError) as caught:
+        compiled(x, gw.tensor([7])).tolist()
+    assert caught.value.location is not None
+    assert caught.value.location.source.startswith("return gw.log")
+    (note,) = caught.value.__notes__
+    assert "compiled(x, gw.tensor([7]))" in note
+
+
+def test_an_error_while_tracing_is_the_functions_own(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: x @ x)
+    with pytest.raises(RuntimeError) as caught:
+        compiled(gw.ones(2, 3))
+    assert "lambda x: x @ x" in str(caught.value)
+    assert compiled(gw.ones(2, 2)).tolist() == [[2.0, 2.0], [2.0, 2.0]]
+
+
+class Network:
+    """A small regression, of parameters that are the same each time."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(0)
+        self.parameters = [
+            gw.tensor(generator.standard_normal(shape), requires_grad=True)
+            for shape in ((3, 4), (4,), (4, 1))
+        ]
+        self.x = gw.tensor(generator.standard_normal((8, 3)))
+        self.y = gw.tensor(generator.standard_normal((8, 1)))
+
+    def loss(self, x: gw.Tensor, y: gw.Tensor) -> gw.Tensor:
+        first, bias, second = self.parameters
+        return F.mse_loss((x @ first + bias).tanh() @ second, y)
+
+
+OPTIMIZERS: list[Callable[[list[gw.Tensor]], Any]] = [
+    lambda p: gw.optim.SGD(p, lr=0.1),
+    lambda p: gw.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    lambda p: gw.optim.Adam(p, lr=0.05, weight_decay=0.1),
+]
+
+
+def training(
+    network: Network, optimizer: Any, set_to_none: bool = True
+) -> Callable[[gw.Tensor, gw.Tensor], gw.Tensor]:
+    def step(x: gw.Tensor, y: gw.Tensor) -> gw.Tensor:
+        optimizer.zero_grad(set_to_none=set_to_none)
+        loss = network.loss(x, y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_a_training_step_is_one_program(
+    session: gw.Session, make: Callable[..., Any], set_to_none: bool
+) -> None:
+    found = []
+    for is_compiled in (False, True):
+        network = Network()
+        optimizer = make(network.parameters)
+        step = training(network, optimizer, set_to_none)
+        called = gw.compile(step) if is_compiled else step
+        losses = []
+        for turn in range(8):
+            if turn == 5:
+                optimizer.lr /= 2
+            losses.append(called(network.x, network.y).detach())
+        grads = [each.grad.numpy() for each in network.parameters if each.grad is not None]
+        found.append([*gw.fetch(*losses), *gw.fetch(*network.parameters), *grads])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    assert sum(runs(session)) >= 6
+    assert len(runs(session)) <= 2
+
+
+def test_a_training_loop_takes_no_round_trips(session: gw.Session) -> None:
+    network = Network()
+    step = gw.compile(training(network, gw.optim.Adam(network.parameters)))
+    step(network.x, network.y).item()
+    before = session.traffic.sequences
+    losses = [step(network.x, network.y) for _ in range(20)]
+    assert session.traffic.sequences == before
+    assert len(gw.fetch(*losses)) == 20
+    assert session.traffic.sequences == before + 1
+    assert runs(session) == [20]
+
+
+def test_an_optimizers_setting_that_changes_is_seen(session: gw.Session) -> None:
+    weight = leaf(1.0)
+    optimizer = gw.optim.SGD([weight], lr=1.0, momentum=0.5)
+
+    @gw.compile
+    def step() -> None:
+        optimizer.zero_grad()
+        (weight * 2).sum().backward()
+        optimizer.step()
+
+    found = []
+    for lr, momentum in ((1.0, 0.5), (0.5, 0.5), (0.5, 0.25), (0.25, 0.25)):
+        optimizer.lr, optimizer.momentum = lr, momentum
+        step()
+        found.append(weight.item())
+    # v: 2, 3, 2.75, 2.6875
+    np.testing.assert_allclose(found, [-1.0, -2.5, -3.875, -4.546875])
+    assert len(runs(session)) == 2
+
+
+def test_gradients_are_accumulated(session: gw.Session) -> None:
+    weight = leaf(1.0)
+
+    @gw.compile
+    def accumulate(x: gw.Tensor) -> None:
+        (weight * x).sum().backward()
+
+    for _ in range(2):
+        weight.grad = None
+        for turn in range(1, 5):
+            accumulate(leaf(2.0).detach())
+            assert weight.grad is not None
+            assert weight.grad.item() == 2.0 * turn
+    assert len(runs(session)) == 2
+
+
+def test_gradients_are_read_set_and_taken_away(session: gw.Session) -> None:
+    weight = leaf(1.0, 2.0)
+
+    @gw.compile
+    def clipped(x: gw.Tensor) -> gw.Tensor:
+        weight.grad = None
+        (weight * x).sum().backward()
+        assert weight.grad is not None
+        size = weight.grad.abs().sum()
+        weight.grad = weight.grad / size
+        with gw.no_grad():
+            weight.sub_(weight.grad)
+        return size
+
+    x = gw.tensor([1.0, 3.0], dtype=gw.float64)
+    assert [clipped(x).item() for _ in range(3)] == [4.0] * 3
+    assert weight.tolist() == [0.25, -0.25]
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [0.25, 0.75]
+
+    @gw.compile
+    def cleared() -> None:
+        weight.grad = None
+
+    for _ in range(2):
+        weight.grad = weight.detach()
+        cleared()
+        assert weight.grad is None
+
+
+def test_gradients_of_arguments_are_left_in_each(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: (x**2).sum().backward())
+    for number in (1.0, 2.0, 3.0):
+        x = leaf(number)
+        compiled(x)
+        assert x.grad is not None
+        assert x.grad.item() == 2 * number
+    assert runs(session) == [2]
+
+
+def test_an_unused_parameter_has_no_gradient(session: gw.Session) -> None:
+    used, unused = leaf(1.0), leaf(1.0)
+
+    @gw.compile
+    def step() -> gw.Tensor:
+        (used * 3).sum().backward()
+        return unused * 2
+
+    for _ in range(2):
+        used.grad = None
+        step()
+        assert used.grad is not None
+        assert unused.grad is None
+
+
+def test_a_backward_ends_with_what_the_function_uses(session: gw.Session) -> None:
+    behind = leaf(1.0) * 2
+    compiled = gw.compile(lambda x: (x * 3).sum().backward())
+    with pytest.raises(gw.errors.TraceError, match="computed outside"):
+        compiled(behind)
+
+
+def test_random_numbers_differ_from_call_to_call(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: gw.rand_like(x))
+    x = gw.ones(100)
+    drawn = [tuple(compiled(x).tolist()) for _ in range(4)]
+    assert len(set(drawn)) == 4
+    gw.manual_seed(1)
+    one = compiled(x).tolist()
+    gw.manual_seed(1)
+    assert gw.rand_like(x).tolist() == one
+
+
+def test_plans_are_explained(session: gw.Session) -> None:
+    compiled = gw.compile(polynomial)
+    x = leaf(1.0)
+    text = compiled.explain(x)
+    assert repr(text) == str(text)
+    assert "2" in text
+    assert runs(session) == [0]
