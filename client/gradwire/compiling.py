@@ -21,7 +21,7 @@ from gradwire.dtypes import dtype as Dtype
 from gradwire.errors import TraceError
 from gradwire.func.tree import LEAF, flatten, unflatten
 from gradwire.location import locate
-from gradwire.modes import grad_mode, no_grad
+from gradwire.modes import grad_mode, no_grad, saved_hooks
 from gradwire.programs import Draft, Program
 from gradwire.reading import Known
 from gradwire.recorder import mark_of, outputs_of
@@ -349,7 +349,8 @@ class Compiled(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
-        if tracing.active() is not None:
+        # What saved-tensor hooks see is each step's own.
+        if tracing.active() is not None or saved_hooks():
             return self._function(*args, **kwargs)
         tensors, rest = split(args, kwargs)
         result = self._replay(tensors, rest)

@@ -18,7 +18,7 @@ from gradwire.codec import Info
 from gradwire.dtypes import float64
 from gradwire.errors import TraceError, refused
 from gradwire.location import locate, mark
-from gradwire.modes import grad_mode, no_grad
+from gradwire.modes import UnderHooks, grad_mode, no_grad
 from gradwire.recorder import Entry, Handles, OpEntry
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -157,6 +157,11 @@ class Trace:
         self.entries.append((step, mark()))
 
     def _require_mode(self, mode: int) -> None:
+        if isinstance(mode, UnderHooks):
+            self.refuse(
+                "saved-tensor hooks see each step, and a program is one",
+                "call the function within them, where it runs step by step",
+            )
         inference = pb.GRAD_MODE_INFERENCE
         if (mode == inference) != (self.mode == inference):
             self.refuse(

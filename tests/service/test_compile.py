@@ -360,6 +360,21 @@ def test_calls_are_made_from_a_hook(session: gw.Session) -> None:
     assert runs(session) == [2]
 
 
+def test_saved_tensor_hooks_see_each_step(session: gw.Session) -> None:
+    compiled = gw.compile(polynomial)
+    x = leaf(1.0)
+    compiled(x)
+    packed: list[float] = []
+
+    def pack(kept: gw.Tensor) -> gw.Tensor:
+        packed.append(kept.detach().item())
+        return kept
+
+    with gw.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        compiled(x).item()
+    assert packed == [3.0]
+
+
 @pytest.mark.parametrize(
     ("read", "name"),
     [

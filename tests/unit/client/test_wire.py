@@ -240,4 +240,8 @@ def test_method_paths_are_those_of_the_contract() -> None:
         wire.LIST_OPERATORS,
         wire.UPLOAD,
         wire.DOWNLOAD,
+        wire.CREATE_PROGRAM,
+        wire.LIST_PROGRAMS,
+        wire.DELETE_PROGRAM,
+        wire.EXPLAIN_PROGRAM,
     }
