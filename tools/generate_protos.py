@@ -62,7 +62,11 @@ def stale_files() -> list[Path]:
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         expected = set(generate(fresh))
-        committed = {path.relative_to(GENERATED) for path in GENERATED.rglob("*_pb2*.py*")}
+        committed = {
+            path.relative_to(GENERATED)
+            for path in GENERATED.rglob("*_pb2*.py*")
+            if path.parent.name != "__pycache__"
+        }
         return sorted(
             path
             for path in expected | committed
