@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -110,25 +111,33 @@ class _JointRule:
         return traced
 
 
-def _attach(
+def attach(
     name: str,
     backward: _Backward,
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
     kept: Sequence[Tensor],
-) -> None:
-    """Make `outputs` the results of a node with this backward."""
+    *,
+    guarded: Sequence[Tensor] | None = None,
+) -> Node | None:
+    """Make `outputs` the results of a node with this backward.
+
+    Args:
+        kept: tensors that the backward is given.
+        guarded: those of them that must not be changed in place till then; by default all.
+
+    Returns:
+        The node; None if nothing is recorded.
+    """
     edges = tuple([each.gradient_edge() for each in inputs])
     if not current.context.grad_enabled or not any(edges):
-        return
+        return None
+    guarded = kept if guarded is None else guarded
     types = tuple([(each.data.shape, each.data.dtype) for each in outputs])
-    origins: list[tuple[str, int] | None] = []
-    for tensor in kept:
-        at = next((("input", i) for i, each in enumerate(inputs) if each is tensor), None)
-        origins.append(
-            at or next((("output", i) for i, each in enumerate(outputs) if each is tensor), None)
-        )
-    call = _Call(name, backward, tuple([e.shape for e in inputs]), types, tuple(origins))
+    places = {id(each): ("output", at) for at, each in enumerate(outputs)}
+    places |= {id(each): ("input", at) for at, each in enumerate(inputs)}
+    origins = tuple([places.get(id(tensor)) for tensor in kept])
+    call = _Call(name, backward, tuple([e.shape for e in inputs]), types, origins)
     hooks = current.context.saved_hooks
     values = (
         call,
@@ -140,17 +149,14 @@ def _attach(
         ],
     )
     rules: Any = tuple([_JointRule(index) for index in range(len(inputs))])
-    op = Operator(
-        parse_schema(f"{name}(Tensor self) -> Tensor"), "general", np.positive, grad_fn=name
-    )
     node = Node(
-        op,
+        _operator(name),
         (None,),
         current.context.next_id(),
         edges,
         rules,
         tuple([None if edge is None else values for edge in edges]),
-        tuple([part for each in kept for part in (each.version, each.version[0])]),
+        tuple([part for each in guarded for part in (each.version, each.version[0])]),
         types,
     )
     if hooks is not None and kept:
@@ -159,6 +165,14 @@ def _attach(
         if each.data.dtype.kind in "fc":
             each.view = None
             each.edge = (node, nr)
+    return node
+
+
+@lru_cache(maxsize=1024)
+def _operator(name: str) -> Operator:
+    """What nodes of this name give as their operator."""
+    schema = parse_schema(f"{name}(Tensor self) -> Tensor")
+    return Operator(schema, "general", np.positive, grad_fn=name)
 
 
 def custom_function(
@@ -192,7 +206,7 @@ def custom_function(
             _refuse_later(name, gradients, [each for each in results if each is not None])
         return results
 
-    _attach(name, run, inputs, outputs, saved)
+    attach(name, run, inputs, outputs, saved)
 
 
 def _refuse_later(name: str, gradients: Sequence[Tensor], results: Sequence[Tensor]) -> None:
@@ -206,7 +220,7 @@ def _refuse_later(name: str, gradients: Sequence[Tensor], results: Sequence[Tens
             grad_fn=name,
         )
 
-    _attach("OnceDifferentiable", refuse, gradients, results, ())
+    attach("OnceDifferentiable", refuse, gradients, results, ())
 
 
 def checkpoint(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -222,40 +236,62 @@ def checkpoint(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
     outputs = [TRACED.clone(o) if any(o is i for i in inputs) else o for o in outputs]
 
     def run(kept: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
-        generator = current.context.generator.bit_generator
-        before, generator.state = generator.state, state
-        with grad_mode(True):
-            # Fresh nodes (or leaves) at the border keep this pass inside of the segment.
-            if traced:
-                border = [TRACED.clone(each) if each.requires_grad else each for each in kept]
-            else:
-                border = [
-                    _leaf(each.data, wanted) for each, wanted in zip(kept, needs, strict=True)
-                ]
-            results = program.run(border)
-        generator.state = before
-        pairs = [
-            (result, g)
-            for result, g in zip(results, gradients, strict=True)
-            if result is not None and result.requires_grad
-        ]
-        wanted = [each for each in border if each.requires_grad]
-        if not pairs or not wanted:
-            return [None] * len(border)
-        given = iter(
-            grad(
-                [result for result, _ in pairs],
-                wanted,
-                [g for _, g in pairs],
-                create_graph=traced,
-                allow_unused=True,
-            )
-        )
-        return [next(given) if each.requires_grad else None for each in border]
+        return recomputed(program, kept, needs, gradients, traced, state)
 
     needs = [each.requires_grad for each in inputs]
-    _attach("CheckpointFunctionBackward", run, inputs, outputs, inputs)
+    attach("CheckpointFunctionBackward", run, inputs, outputs, inputs)
     return outputs
+
+
+def recomputed(
+    program: Program,
+    inputs: Sequence[Tensor],
+    needs: Sequence[bool],
+    gradients: Sequence[Tensor],
+    traced: bool,
+    state: Any,
+    positions: Sequence[int] | None = None,
+) -> list[Tensor | None]:
+    """The gradients of a program's inputs, which it is run once more for.
+
+    Args:
+        needs: which inputs require grad.
+        gradients: of its outputs, or of those at `positions`.
+        traced: record what is done.
+        state: of the random generator before the first run; None if it draws no numbers.
+    """
+    generator = current.context.generator.bit_generator
+    before = generator.state
+    if state is not None:
+        generator.state = state
+    with grad_mode(True):
+        # Fresh nodes (or leaves) at the border keep this pass inside of the program.
+        if traced:
+            border = [TRACED.clone(each) for each in inputs]
+        else:
+            border = [_leaf(each.data, wanted) for each, wanted in zip(inputs, needs, strict=True)]
+        results = program.run(border)
+    generator.state = before
+    if positions is not None:
+        results = [results[at] for at in positions]
+    pairs = [
+        (result, g)
+        for result, g in zip(results, gradients, strict=True)
+        if result is not None and result.requires_grad
+    ]
+    wanted = [each for each, need in zip(border, needs, strict=True) if need]
+    if not pairs or not wanted:
+        return [None] * len(border)
+    given = iter(
+        grad(
+            [result for result, _ in pairs],
+            wanted,
+            [g for _, g in pairs],
+            create_graph=traced,
+            allow_unused=True,
+        )
+    )
+    return [next(given) if need else None for need in needs]
 
 
 def _leaf(data: np.ndarray, requires_grad: bool) -> Tensor:

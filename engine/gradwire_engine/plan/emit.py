@@ -1,0 +1,464 @@
+"""Steps as one straight line of Python: a function whose every name is a local or a cell.
+
+The source names things by kind and number only; nothing of a client's gets into it. What a call
+computes on the way lies in buffers that later steps, and later calls, use again; what a call hands
+out is allocated by it and belongs to whoever gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from gradwire_engine.plan.values import Kind, Step, Value, follow
+
+Check = Callable[[], None] | None
+
+SMALL: Final = 4096
+"""Bytes below which NumPy's own cache of small blocks is as fast as a buffer kept for a value."""
+
+_CHECK_STEPS: Final = 64
+_CHECK_BYTES: Final = 1 << 20
+_POOLED: Final = 4
+
+
+@dataclass(slots=True)
+class Buffers:
+    """Which values share which memory.
+
+    Attributes:
+        sizes: bytes of each block.
+        place: the block of each value that has one.
+    """
+
+    sizes: list[int] = field(default_factory=list)
+    place: dict[Value, int] = field(default_factory=dict)
+
+
+class Routine:
+    """Compiled steps. Safe to run in several threads at once: each run has buffers of its own.
+
+    Attributes:
+        steps: in the order in which they run.
+        buffers: what stays allocated between runs.
+        source: the text that was compiled.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Value],
+        steps: Sequence[Step],
+        results: Sequence[Value],
+        *,
+        writes: Sequence[tuple[Value, Value]] = (),
+        are_distinct: bool = True,
+    ) -> None:
+        """Compile.
+
+        Args:
+            results: what a run gives.
+            writes: inputs that are changed in place at the end, each with what it will hold.
+            are_distinct: each result has memory of its own.
+        """
+        writer = _Writer(inputs, steps, results, writes, are_distinct)
+        self.steps = tuple(writer.steps)
+        self.buffers = writer.buffers
+        self.source = writer.text()
+        self._constants = writer.constants
+        names: dict[str, Any] = {}
+        exec(compile(self.source, "<plan>", "exec"), names)
+        self._make: Callable[..., Callable[..., tuple[np.ndarray, ...]]] = names["make"]
+        self._arrays = writer.arrays
+        self._pool: list[Callable[..., tuple[np.ndarray, ...]]] = []
+        self._shared = None if self.buffers.sizes else self._bound()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one run needs for its buffers, and constants."""
+        constants = sum(
+            each.nbytes
+            for each in self._constants
+            if isinstance(each, np.ndarray) and any(each.strides)
+        )
+        return sum(self.buffers.sizes) + constants
+
+    def _bound(self) -> Callable[..., tuple[np.ndarray, ...]]:
+        blocks = [np.empty(size, np.uint8) for size in self.buffers.sizes]
+        arrays = [
+            np.ndarray(shape, dtype, blocks[block].data, 0, strides)
+            for block, shape, dtype, strides in self._arrays
+        ]
+        return self._make(*self._constants, *arrays)
+
+    def __call__(self, arrays: Sequence[np.ndarray], check: Check) -> tuple[np.ndarray, ...]:
+        """Run on arrays for the inputs; `check` is called now and then and raises to stop."""
+        run = self._shared
+        if run is not None:
+            return run(check, *arrays)
+        try:
+            run = self._pool.pop()
+        except IndexError:
+            run = self._bound()
+        try:
+            return run(check, *arrays)
+        finally:
+            if len(self._pool) < _POOLED:
+                self._pool.append(run)
+
+
+class _Writer:
+    """Decides where values lie, and writes the source."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Value],
+        steps: Sequence[Step],
+        results: Sequence[Value],
+        writes: Sequence[tuple[Value, Value]],
+        are_distinct: bool,
+    ) -> None:
+        self.inputs = list(inputs)
+        self.results = list(results)
+        self.writes = list(writes)
+        self.constants: list[Any] = []
+        self.arrays: list[tuple[int, tuple[int, ...], np.dtype, Any]] = []
+        self.buffers = Buffers()
+        self._names: dict[Any, str] = {}
+        self._bound: dict[Any, str] = {}
+        self._lines: list[str] = []
+        self._are_distinct = are_distinct
+        for at, value in enumerate(inputs):
+            self._names[value] = f"x{at}"
+        self._in_place = self._find_in_place(steps)
+        last = [step for step in steps if step.results[0] in self._in_place]
+        self.steps = [step for step in steps if step.results[0] not in self._in_place] + last
+        self._escaping = {value.root for value in results}
+        self._escaping |= {value.root for _, value in writes}
+        self._until = self._find_last_uses()
+        self._write()
+
+    def _find_in_place(self, steps: Sequence[Step]) -> dict[Value, Value]:
+        """Values that may be computed into the very input that they are to change.
+
+        They are computed last, when nothing can fail any more, and nobody else reads that input.
+        """
+        found = {
+            value: target
+            for target, value in self.writes
+            if value.step is not None
+            and value.step.is_elementwise
+            and value.step.kind is Kind.UFUNC
+            and value.shape == target.shape
+            and value.dtype == target.dtype
+        }
+        readers: dict[Value, list[Step]] = {}
+        for step in steps:
+            for operand in step.operands:
+                readers.setdefault(operand.root, []).append(step)
+        escaping = {value.root for value in self.results}
+        for value, target in list(found.items()):
+            others = [step for step in readers.get(target, ()) if step is not value.step]
+            several = sum(each is value for _, each in self.writes) > 1
+            late = any(step.results[0] in found for step in others)
+            if value in readers or value in escaping or target in escaping or late or several:
+                del found[value]
+        return found
+
+    def _find_last_uses(self) -> dict[Value, int]:
+        until: dict[Value, int] = {}
+        for at, step in enumerate(self.steps):
+            for operand in step.operands:
+                until[operand.root] = at
+            for result in step.results:
+                until.setdefault(result.root, at)
+        return until
+
+    def text(self) -> str:
+        """The source."""
+        parameters = [f"k{at}" for at in range(len(self.constants))]
+        parameters += [f"b{at}" for at in range(len(self.arrays))]
+        inputs = "".join(f", x{at}" for at in range(len(self.inputs)))
+        body = "\n".join(f"        {line}" for line in self._lines)
+        return (
+            f"def make({', '.join(parameters)}):\n"
+            f"    def run(check{inputs}):\n{body}\n"
+            f"    return run\n"
+        )
+
+    def _constant(self, held: Any, key: Any = None) -> str:
+        """The name of a thing that is the same in each run."""
+        key = id(held) if key is None else key
+        name = self._bound.get(key)
+        if name is None:
+            name = self._bound[key] = f"k{len(self.constants)}"
+            self.constants.append(held)
+        return name
+
+    def _name(self, value: Value) -> str:
+        if value.constant is not None:
+            return self._constant(value.constant)
+        return self._names[value]
+
+    def _local(self, value: Value) -> str:
+        name = self._names[value] = f"t{len(self._names)}"
+        return name
+
+    def _write(self) -> None:
+        free: list[int] = []
+        since = 0
+        for at, step in enumerate(self.steps):
+            moved = sum(each.nbytes for each in step.results)
+            since += 1
+            if since >= _CHECK_STEPS or (moved >= _CHECK_BYTES and step.kind is not Kind.VIEW):
+                self._lines.append("if check is not None: check()")
+                since = 0
+            dying = [
+                operand.root
+                for operand in dict.fromkeys(each.root for each in step.operands)
+                if self._until.get(operand) == at
+            ]
+            self._write_step(step, dying, free)
+            for value in [*dying, *(each for each in step.results if self._until[each.root] == at)]:
+                block = self.buffers.place.get(value)
+                if block is not None:
+                    if block not in free:
+                        free.append(block)
+                elif (
+                    value.nbytes > SMALL
+                    and value not in self._escaping
+                    and value.constant is None
+                    and self._names.get(value, "").startswith("t")
+                ):
+                    self._lines.append(f"{self._names[value]} = None")
+        copies = self._finish()
+        for target, value in self.writes:
+            if value not in self._in_place:
+                copyto = self._constant(np.copyto)
+                source = copies.get(value) or self._name(value)
+                self._lines.append(f"{copyto}({self._name(target)}, {source})")
+
+        self._lines.append(f"return ({''.join(f'{name}, ' for name in self._returned)})")
+
+    def _finish(self) -> dict[Value, str]:
+        """Give results memory of their own, before anything is written to inputs."""
+        changed = {target for target, _ in self.writes}
+        taken: set[Value] = set()
+        self._returned: list[str] = []
+        last = list(self._lines)
+        copies: dict[Value, str] = {}
+        late: list[str] = []
+        for at, value in enumerate(self.results):
+            owns = value.constant is None and value.root is value and value not in self.inputs
+            shares = (
+                not self._are_distinct and value.constant is None and (value.root not in changed)
+            )
+            if shares or (owns and value not in taken):
+                taken.add(value)
+                self._returned.append(self._name(value))
+            else:
+                late.append(f"r{at} = {self._constant(_copied)}({self._name(value)})")
+                self._returned.append(f"r{at}")
+        for at, (_, value) in enumerate(self.writes):
+            if value.root in self.inputs and value not in copies:
+                late.append(f"w{at} = {self._constant(_copied)}({self._name(value)})")
+                copies[value] = f"w{at}"
+        if late and self._in_place:
+            # The steps that write to inputs come last of all.
+            count = self._start_of_writes
+            self._lines = [*last[:count], *late, *last[count:]]
+        else:
+            self._lines += late
+        return copies
+
+    _start_of_writes = 0
+
+    def _write_step(self, step: Step, dying: Sequence[Value], free: list[int]) -> None:
+        if step.results[0] in self._in_place and not self._start_of_writes:
+            self._start_of_writes = len(self._lines)
+        match step.kind:
+            case Kind.VIEW:
+                self._write_view(step)
+            case Kind.KERNEL:
+                self._write_kernel(step)
+            case Kind.UPDATE:
+                self._write_update(step)
+            case _:
+                self._write_array(step, dying, free)
+
+    def _write_array(self, step: Step, dying: Sequence[Value], free: list[int]) -> None:
+        (value,) = step.results
+        names = [self._name(each) for each in step.operands]
+        target = self._in_place.get(value)
+        if target is not None:
+            self._names[value] = self._name(target)
+            self._lines.append(self._call_into(step, names, self._name(target)))
+            return
+        if value.root not in self._escaping and (value.nbytes >= SMALL or not value.shape):
+            name = self._buffer(step, value, dying, free)
+            self._lines.append(self._call_into(step, names, name))
+            return
+        if value.strides is not None and step.kind is not Kind.REDUCE:
+            empty = self._constant(_empty)
+            layout = self._constant((value.shape, value.dtype, value.strides), ("layout", value))
+            name = self._local(value)
+            self._lines.append(f"{name} = {empty}(*{layout})")
+            self._lines.append(self._call_into(step, names, name))
+            return
+        text = self._call(step, names)
+        if not value.shape:
+            text = f"{self._constant(np.asarray)}({text})"
+        self._lines.append(f"{self._local(value)} = {text}")
+
+    def _call(self, step: Step, names: Sequence[str]) -> str:
+        """A call that allocates its result."""
+        match step.kind:
+            case Kind.REDUCE:
+                axis, dtype, keepdims = step.options
+                reduce = self._constant(step.function.reduce, ("reduce", step.function))  # type: ignore[attr-defined]
+                dtype_name = "None" if dtype is None else self._constant(dtype)
+                return f"{reduce}({names[0]}, {axis!r}, {dtype_name}, None, {keepdims!r})"
+            case Kind.CAST:
+                return f"{names[0]}.astype({self._constant(step.options[0])})"
+            case _:
+                return f"{self._constant(step.function)}({', '.join(names)})"
+
+    def _call_into(self, step: Step, names: Sequence[str], out: str) -> str:
+        """A call that writes its result to an array."""
+        match step.kind:
+            case Kind.REDUCE:
+                axis, dtype, keepdims = step.options
+                reduce = self._constant(step.function.reduce, ("reduce", step.function))  # type: ignore[attr-defined]
+                dtype_name = "None" if dtype is None else self._constant(dtype)
+                return f"{reduce}({names[0]}, {axis!r}, {dtype_name}, {out}, {keepdims!r})"
+            case Kind.CAST:
+                return f"{self._constant(np.copyto)}({out}, {names[0]}, 'unsafe')"
+            case Kind.SELECT:
+                copyto = self._constant(np.copyto)
+                condition, one, other = names
+                first = "" if other == out else f"{copyto}({out}, {other}); "
+                return f"{first}{copyto}({out}, {one}, 'same_kind', {condition})"
+            case _:
+                return f"{self._constant(step.function)}({', '.join([*names, out])})"
+
+    def _buffer(self, step: Step, value: Value, dying: Sequence[Value], free: list[int]) -> str:
+        """A block for a value: that of an operand which nobody needs after, or a free one."""
+        place = self.buffers.place
+        block: int | None = None
+        if step.is_elementwise:
+            operands = list(step.operands)
+            # A selection fills in the last operand first; writing over another would lose it.
+            reusable = operands[2:] if step.kind is Kind.SELECT else operands
+            for each in reusable:
+                if (
+                    each in dying
+                    and each in place
+                    and each.shape == value.shape
+                    and each.dtype == value.dtype
+                    and each.strides == value.strides
+                    and not any(o is not each and o.root is each for o in operands)
+                ):
+                    block = place[each]
+                    break
+        if block is None:
+            sizes = self.buffers.sizes
+            fitting = [each for each in free if value.nbytes <= sizes[each] <= 2 * value.nbytes]
+            if fitting:
+                block = min(fitting, key=lambda each: sizes[each])
+            else:
+                block = len(sizes)
+                sizes.append(value.nbytes)
+        if block in free:
+            free.remove(block)
+        for each in dying:
+            if place.get(each) == block:
+                del place[each]
+        place[value] = block
+        name = self._names[value] = f"b{len(self.arrays)}"
+        self.arrays.append((block, value.shape, value.dtype, value.strides))
+        return name
+
+    def _write_view(self, step: Step) -> None:
+        (value,) = step.results
+        (source,) = step.operands
+        self._lines.append(f"{self._local(value)} = {self._view(value, source, step)}")
+
+    def _view(self, value: Value, source: Value, step: Step) -> str:
+        name = self._name(source)
+        is_dense = source.strides is None and value.strides is None
+        if is_dense and source.size == value.size and source.dtype == value.dtype:
+            return f"{name}.reshape({value.shape!r})"
+        order = _permutation(source, value)
+        if order is not None:
+            return f"{name}.transpose({order!r})"
+        path = step.options[0]
+        return f"{self._constant(follow)}({name}, {self._constant(path)})"
+
+    def _write_update(self, step: Step) -> None:
+        base, part = step.args
+        (value,) = step.results
+        name = self._local(value)
+        empty = self._constant(_empty)
+        layout = self._constant((value.shape, value.dtype, value.strides), ("layout", value))
+        self._lines.append(f"{name} = {empty}(*{layout})")
+        self._lines.append(f"{name}[...] = {self._name(base)}")
+        path = self._constant(step.options[0])
+        self._lines.append(f"{self._constant(follow)}({name}, {path})[...] = {self._name(part)}")
+
+    def _write_kernel(self, step: Step) -> None:
+        names: list[str] = []
+        for each in step.args:
+            if isinstance(each, Value):
+                names.append(self._name(each))
+            elif isinstance(each, tuple) and any(isinstance(item, Value) for item in each):
+                items = ["None" if item is None else self._name(item) for item in each]
+                names.append(f"[{', '.join(items)}]")
+            else:
+                names.append(self._constant(each))
+        asarray = self._constant(np.asarray)
+        call = f"{self._constant(step.function)}({', '.join(names)})"
+        if len(step.results) == 1:
+            self._lines.append(f"{self._local(step.results[0])} = {asarray}({call})")
+            return
+        targets = [self._local(each) for each in step.results]
+        self._lines.append(f"{''.join(f'{each}, ' for each in targets)} = {call}")
+        for each in targets:
+            self._lines.append(f"{each} = {asarray}({each})")
+
+
+def _permutation(source: Value, value: Value) -> tuple[int, ...] | None:
+    """The order of dimensions that makes the view of the source, if that is all it does."""
+    if len(source.shape) != len(value.shape) or source.dtype != value.dtype:
+        return None
+    have = list(zip(source.shape, layout(source), strict=True))
+    want = list(zip(value.shape, layout(value), strict=True))
+    if sorted(have) != sorted(want) or len(set(have)) != len(have):
+        return None
+    return tuple(have.index(each) for each in want)
+
+
+def layout(value: Value) -> tuple[int, ...]:
+    """Its strides."""
+    if value.strides is not None:
+        return value.strides
+    strides: list[int] = []
+    step = value.dtype.itemsize
+    for size in reversed(value.shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...] | None) -> np.ndarray:
+    """A new array, with dimensions in the order of the strides."""
+    if strides is None:
+        return np.empty(shape, dtype)
+    order = sorted(range(len(shape)), key=lambda at: -strides[at])
+    made = np.empty([shape[at] for at in order], dtype)
+    return made.transpose(np.argsort(order))
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    return np.array(array, order="K") if any(array.strides) else np.array(array, order="C")
