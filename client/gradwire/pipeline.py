@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradwire import wire
 from gradwire.codec import decode_response
-from gradwire.errors import GradwireError, from_wire_error
+from gradwire.errors import GradwireError, from_status, from_wire_error
 from gradwire.recorder import Entry
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MAX_IN_FLIGHT: Final = 64
 _MAX_BYTES_IN_FLIGHT: Final = 64 << 20
+_EXHAUSTED: Final = 8
+"""`google.rpc.Code.RESOURCE_EXHAUSTED`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -150,6 +152,20 @@ class Pipeline:
         request.payloads = payloads
         request.result = result
         return request
+
+    def refusal(self, request: Request) -> GradwireError | None:
+        """The failure of a request that the server had no room for; None if it was taken in.
+
+        Then it has taken no number, and neither have those behind it: all are still unanswered.
+        """
+        result = request.result
+        if result is None or not result.HasField("error") or result.error.code != _EXHAUSTED:
+            return None
+        failure = from_status(result.error)
+        if failure.reason != "QUEUE_FULL":
+            return None
+        request.result, request.payloads = None, []
+        return failure
 
     def settle(self, request: Request, received: int) -> None:
         """Take out the oldest request, whose answer of so many bytes was looked at."""

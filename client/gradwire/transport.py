@@ -235,9 +235,11 @@ class Stream:
                 self._break(failure)
             self._reconnect(failure)
             return
-        self._answered(data)
+        if (refusal := self._answered(data)) is not None:
+            self._reconnect(refusal)
 
-    def _answered(self, data: bytes) -> None:
+    def _answered(self, data: bytes) -> GradwireError | None:
+        """Take in a message; why its request must be sent again, if it must."""
         try:
             request = self._pipeline.match(data)
         except GradwireError as error:
@@ -247,10 +249,13 @@ class Stream:
                 self._on_hook_call(request)
             else:
                 self._hook_results[request.response.hook_result.call] = request
-            return
+            return None
+        if (refusal := self._pipeline.refusal(request)) is not None:
+            return refusal
         self._on_answer(request)
         with self._sending:
             self._pipeline.settle(request, len(data))
+        return None
 
     def _connect(self) -> _Call:
         """Open the call and send what was not answered. `_sending` is held."""
@@ -262,12 +267,16 @@ class Stream:
         return call
 
     def _reconnect(self, failure: GradwireError) -> None:
-        """Open the stream again and send again what was not answered; numbers make that safe."""
+        """Open the stream again and send again what was not answered; numbers make that safe.
+
+        So it is where the connection was lost, and where the server had no room: what was sent
+        behind a refused sequence is refused too, and the answers say so to a stream that is gone.
+        """
         self._reconnecting = True
         try:
             for wait in self._retry.waits():
                 self._hang_up()
-                time.sleep(wait)
+                time.sleep(max(wait, failure.retry_after or 0))
                 with self._sending:
                     call = self._connect()
                 try:
@@ -279,8 +288,10 @@ class Stream:
                     if failure.code != "UNAVAILABLE":
                         self._break(failure)
                     continue
-                self._answered(data)
-                return
+                refusal = self._answered(data)
+                if refusal is None:
+                    return
+                failure = refusal
         finally:
             self._reconnecting = False
         self._hang_up()

@@ -200,7 +200,7 @@ class Stream:
             if self._closed:
                 self._fail(SessionError("the session was closed meanwhile"))
                 return
-            if failure.code != "UNAVAILABLE":
+            if failure.code != "UNAVAILABLE" and failure.reason != "QUEUE_FULL":
                 self._broken = failure
                 self._fail(failure)
                 return
@@ -212,7 +212,7 @@ class Stream:
             if wait is None:
                 self._fail(failure)
                 return
-            await asyncio.sleep(wait)
+            await asyncio.sleep(max(wait, failure.retry_after or 0))
 
     async def _serve(self) -> GradwireError:
         """Open a stream, send again what was not answered, and read until it ends; why it did."""
@@ -255,6 +255,9 @@ class Stream:
             if result is not None and not result.done():
                 result.set_result(request)
             return
+        if (refusal := self._pipeline.refusal(request)) is not None:
+            # So will those be that were sent behind it; all go out again, on another stream.
+            raise refusal
         self._on_answer(request)
         self._pipeline.settle(request, len(data))
         for waiter in self._waiters.get(request, ()):
