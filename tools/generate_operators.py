@@ -1,7 +1,7 @@
 """Generates the SDK's functions and Tensor methods from the schemas of the engine's operators.
 
 What a schema cannot express (`max` by dimension or of two tensors, how many tensors `split` makes)
-is written by hand in `gradwire.overloads`, `gradwire.filled` and `gradwire.nn.functional`.
+is written by hand in `gradwire.overloads`, `gradwire.filled` and `gradwire.nn`.
 """
 
 import argparse
@@ -22,17 +22,28 @@ GENERATED: Final = ROOT / "client" / "gradwire" / "operators"
 
 HAND_WRITTEN: Final = frozenset(
     """
-    arange chunk embedding eye full full_like index linspace manual_seed max max.dim median
-    median.dim min min.dim nanmedian nanmedian.dim one_hot ones ones_like rand rand_like randint
-    randn randn_like slice split split_with_sizes std to unbind var zeros zeros_like
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+    adaptive_max_pool2d adaptive_max_pool3d arange chunk conv1d conv1d.padding conv2d
+    conv2d.padding conv3d conv3d.padding embedding eye full full_like index linspace manual_seed
+    max max.dim max_pool1d max_pool2d max_pool3d median median.dim min min.dim nanmedian
+    nanmedian.dim one_hot ones ones_like rand rand_like randint randn randn_like slice split
+    split_with_sizes std to unbind var zeros zeros_like
     """.split()
 )
 """Operators that the SDK offers through functions written by hand."""
 
-HAND_WRITTEN_THERE: Final = frozenset(
-    (name, "nn.functional") for name in ("leaky_relu", "relu", "silu")
+INPLACE: Final = frozenset(
+    """
+    alpha_dropout celu dropout dropout1d dropout2d dropout3d elu feature_alpha_dropout hardsigmoid
+    hardswish hardtanh leaky_relu mish relu relu6 rrelu selu silu threshold
+    """.split()
 )
-"""Operators with more arguments at one place than their schema has: `inplace`."""
+"""Operators that have in `nn.functional` one argument more than in their schema: `inplace`."""
+
+IN_PLACE_FUNCTIONS: Final = frozenset(
+    "celu_ elu_ hardtanh_ leaky_relu_ relu_ rrelu_ selu_ threshold_".split()
+)
+"""In-place operators that are functions in `nn.functional`."""
 
 MODULES: Final = {
     "torch": ("functions.py", "Operators at the top of the package: `gw.exp`."),
@@ -73,7 +84,11 @@ from __future__ import annotations
 
 def offered() -> list[Operator]:
     """Operators that functions or methods are generated for, in order of name."""
-    return [op for name, op in sorted(operators.items()) if op.places and name not in HAND_WRITTEN]
+    return [
+        op
+        for name, op in sorted(operators.items())
+        if (op.places or name in IN_PLACE_FUNCTIONS) and name not in HAND_WRITTEN
+    ]
 
 
 def python_name(op: Operator) -> str:
@@ -215,18 +230,24 @@ def result_types() -> str:
     )
 
 
-def definition(op: Operator, *, method: bool) -> str:
-    """The source of a function or a method."""
+def definition(op: Operator, *, method: bool, inplace: bool = False) -> str:
+    """The source of a function or a method; `inplace` adds an argument of that name."""
     name = python_name(op)
     first = op.schema.arguments[0].name if op.schema.arguments else ""
     rename = {"self": "input"} if first == "self" or not method else {}
     head = ["self"] if method else []
-    signature = ", ".join([*head, *parameters(op, rename, method)])
+    tail = ["inplace: bool = False"] if inplace else []
+    signature = ", ".join([*head, *parameters(op, rename, method), *tail])
     summary = f'"""Run the operator `{op.name}`' + (
         " on this tensor, in place." if op.mutates else "."
     )
     lines = [f"def {name}({signature}) -> {result_type(op)}:", f"    {summary}", ""]
-    lines += [f"    {line}" for line in body(op, rename, method)]
+    statements = list(body(op, rename, method))
+    if inplace:
+        recorded = statements[-1].removeprefix(f'return record("{op.name}"')
+        statements[-1:] = ["if inplace:", f'    return record_in_place("{op.name}_"{recorded}']
+        statements.append(f'return record("{op.name}"{recorded}')
+    lines += [f"    {line}" for line in statements]
     return "\n".join(lines)
 
 
@@ -245,15 +266,18 @@ def methods() -> str:
 
 def is_generated(op: Operator, place: str) -> bool:
     """Whether an operator gets a function at this place."""
-    return place in op.places and not op.mutates and (op.name, place) not in HAND_WRITTEN_THERE
+    if op.mutates:
+        return place == "nn.functional" and op.name in IN_PLACE_FUNCTIONS
+    return place in op.places
 
 
 def functions(place: str, docstring: str, known: dict[str, str]) -> str:
     """The source of a module with the functions of one place."""
     here = [op for op in offered() if is_generated(op, place)]
-    own = [op for op in here if op.name not in known]
-    shared = [op for op in here if op.name in known]
-    made = [definition(op, method=False) for op in own]
+    inplace = {op.name for op in here if place == "nn.functional" and op.name in INPLACE}
+    own = [op for op in here if op.name not in known or op.name in inplace]
+    shared = [op for op in here if op not in own]
+    made = [definition(op, method=False, inplace=op.name in inplace) for op in own]
     names = sorted(python_name(op) for op in here)
     shared_imports = "".join(
         f"from gradwire.operators.{known[op.name]} import {python_name(op)}\n" for op in shared

@@ -56,6 +56,14 @@ from gradwire.filled import (
 from gradwire.inspection import fetch, graph
 from gradwire.memory import retain_memory
 from gradwire.modes import is_grad_enabled, is_inference_mode_enabled
+from gradwire.nn.convolution import conv1d, conv2d, conv3d
+from gradwire.nn.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_max_pool1d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
 from gradwire.operators import functions
 from gradwire.operators.functions import *  # noqa: F403 (the names are those of its __all__)
 from gradwire.overloads import chunk, max, median, min, nanmedian, split, std, unbind, var
@@ -76,6 +84,8 @@ __all__ = [
     "Session",
     "Size",
     "Tensor",
+    "adaptive_avg_pool1d",
+    "adaptive_max_pool1d",
     "aio",
     "allclose",
     "arange",
@@ -89,6 +99,9 @@ __all__ = [
     "complex64",
     "complex128",
     "connect",
+    "conv1d",
+    "conv2d",
+    "conv3d",
     "double",
     "dtype",
     "enable_grad",
@@ -121,6 +134,9 @@ __all__ = [
     "long",
     "manual_seed",
     "max",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
     "median",
     "min",
     "nanmedian",

@@ -18,6 +18,7 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.hooks import Hooks, run_all, run_tensor_hooks
 from gradwire_engine.interpret import RAW, TRACED, Interpreter, fit
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
+from gradwire_engine.rules import Joint
 from gradwire_engine.saved_hooks import unpacked
 from gradwire_engine.tensor import Tensor
 
@@ -239,6 +240,8 @@ class _Pass:
         several = len(node.outputs) > 1
         arrived = self.arrived
         saves = False
+        joint: Any = None
+        shares: Sequence[Any] = ()
         for edge, rule, values in zip(node.edges, node.rules, saved, strict=True):
             if collected is not None:
                 collected.append(None)
@@ -250,7 +253,14 @@ class _Pass:
             if traced:
                 values = rule.trace(values, node, _edges_by_argument(node))
             if rule.takes_all:
-                pulled = rule.pull(F, tuple(gradient) if several else (gradient,), *values)
+                gs = tuple(gradient) if several else (gradient,)
+                if rule.joint is None:
+                    pulled = rule.pull(F, gs, *values)
+                else:
+                    if joint is not rule.joint:
+                        joint = rule.joint
+                        shares = joint(F, gs, _needs(node, joint, useful), *values)
+                    pulled = shares[rule.share]
             elif not several:
                 pulled = rule.pull(F, gradient, *values)
             elif gradient[0] is None:
@@ -371,6 +381,17 @@ def accumulate(variable: Tensor, gradient: np.ndarray, unshared: bool) -> None:
         data = grad.own()
         np.add(data, gradient, out=data)
         grad.version[0] += 1
+
+
+def _needs(node: Node, joint: Joint, useful: set[AnyNode] | None) -> tuple[bool, ...]:
+    """Which of the gradients that a function gives together lead anywhere."""
+    return tuple(
+        [
+            edge is not None and (useful is None or edge[0] in useful)
+            for edge, rule in zip(node.edges, node.rules, strict=True)
+            if rule.joint is joint
+        ]
+    )
 
 
 def _count_dependencies(roots: Sequence[AnyNode]) -> dict[AnyNode, int]:

@@ -16,11 +16,14 @@ from gradwire_engine.interpret import RAW
 from gradwire_engine.numbers import number_array
 from gradwire_engine.operator import Kind, Operator
 from gradwire_engine.registry import register
-from gradwire_engine.rules import Rule
+from gradwire_engine.rules import Rule, joint_rules
 from gradwire_engine.schema import Schema, parse_schema
 
 Functions = Callable[..., Any] | Mapping[str, Callable[..., Any]]
-"""One function for the first tensor argument, or functions by argument name."""
+"""One function for the first tensor argument, or functions by argument name.
+
+A name may be several, `"input weight bias"`: a joint function of these.
+"""
 
 
 def elementwise(
@@ -111,8 +114,14 @@ def _declare(
     **options: Any,
 ) -> Operator:
     by_argument = _by_argument(schema, functions)
-    rules = tuple(Rule(schema, name, function) for name, function in by_argument.items())
-    op = Operator(schema, kind, kernel, rules, in_place=in_place or in_place_only, **options)
+    rules: list[Rule] = []
+    for names, function in by_argument.items():
+        if " " in names:
+            rules += joint_rules(schema, names.split(), function)
+        else:
+            rules.append(Rule(schema, names, function))
+    rules.sort(key=lambda rule: rule.position)
+    op = Operator(schema, kind, kernel, tuple(rules), in_place=in_place or in_place_only, **options)
     register(op)
     if op.in_place:
         name, dot, overload = schema.name.partition(".")
@@ -125,8 +134,7 @@ def _declare(
 
 def _by_argument(schema: Schema, functions: Functions) -> dict[str, Callable[..., Any]]:
     if isinstance(functions, Mapping):
-        order = [argument.name for argument in schema.arguments]
-        return {name: functions[name] for name in sorted(functions, key=order.index)}
+        return dict(functions)
     first = next(a.name for a in schema.arguments if a.type == "Tensor")
     return {first: functions}
 

@@ -92,6 +92,7 @@ class _JointRule:
 
     saves = True
     takes_all = True
+    joint = None
     params = ()
 
     def pull(self, F: Any, gs: Gradients, call: _Call, *kept: Any) -> Any:

@@ -125,7 +125,10 @@ class Operator:
         self._paths: dict[tuple[type, ...], Callable[..., Any]] = {}
         self._prepare = self._preparation()
         self.has_single_result = len(schema.results) == 1 and schema.results != ("[]",)
-        self.defaults = tuple(a.default for a in schema.arguments)
+        # On the wire None is what is not given.
+        self.defaults = tuple(
+            None if a.required and a.optional else a.default for a in schema.arguments
+        )
         self.call: Callable[[list[Any], tuple[Any, ...]], Any] = (
             self._call_composite if kind == "composite" else self._call
         )
@@ -188,7 +191,7 @@ class Operator:
                 template[at] = argument.convert(value, self.name)
         if len(given) < len(arguments):
             for at, argument in enumerate(arguments):
-                if argument.required and at not in given:
+                if argument.required and not argument.optional and at not in given:
                     raise missing(self.name, argument)
         if not slots and not lists:
             self._require_takes_no_tensor()

@@ -9,6 +9,8 @@ or on tensors (create_graph). What it needs it says by the names of its paramete
     result, values, ...  a result of the operator (by its name in the schema), which is saved
     dim, alpha, ...      a plain argument
     nr                   for a `Tensor[]` argument: which of the list the gradient is for
+
+Gradients of several arguments that are cheaper together come from one `Joint` function.
 """
 
 from __future__ import annotations
@@ -40,6 +42,10 @@ class Param(Enum):
 _PLAIN, _ARGUMENT, _RESULT, _SHAPE, _DTYPE, _NUMBER = Param
 
 
+Joint = Callable[..., Sequence[Any]]
+"""`(F, gs, needs, *values)`: gradients of several arguments. `needs` says which are wanted."""
+
+
 class Rule:
     """How the gradient reaches one tensor argument.
 
@@ -50,11 +56,30 @@ class Rule:
         saves: whether a tensor is kept for backward, so that releasing it matters.
         capture: `(args, results, versions, nr)` gives the values that `pull` will need, and appends
             to `versions` the counters of what must not change till then.
+        joint: the function that gives this gradient with others, if there is one; a backward may
+            call it in place of each `pull`. `share` is this gradient's place in what it gives.
     """
 
-    __slots__ = ("capture", "is_list", "params", "position", "pull", "saves", "takes_all")
+    __slots__ = (
+        "capture",
+        "is_list",
+        "joint",
+        "params",
+        "position",
+        "pull",
+        "saves",
+        "share",
+        "takes_all",
+    )
 
-    def __init__(self, schema: Schema, argument: str, pull: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        argument: str,
+        pull: Callable[..., Any],
+        joint: Joint | None = None,
+        share: int = 0,
+    ) -> None:
         position = schema.position(argument)
         names = list(inspect.signature(pull).parameters)
         if position is None or names[:2] not in (["F", "g"], ["F", "gs"]):
@@ -63,6 +88,8 @@ class Rule:
         self.is_list = schema.arguments[position].is_list
         self.pull = pull
         self.takes_all = names[1] == "gs"
+        self.joint = joint
+        self.share = share
         self.params = tuple((_locate(schema, name), name) for name in names[2:])
         self.saves = any(kind in (_ARGUMENT, _RESULT) for (kind, _), _ in self.params)
         self.capture = _capture(tuple(where for where, _ in self.params))
@@ -86,6 +113,23 @@ class Rule:
             elif kind is _ARGUMENT and isinstance(value, tuple):
                 traced[i] = [None if array is None else Tensor(array) for array in value]
         return traced
+
+
+def joint_rules(schema: Schema, arguments: Sequence[str], joint: Joint) -> list[Rule]:
+    """A rule for each of these arguments; all get their gradients from one function."""
+    F, gs, _, *rest = inspect.signature(joint).parameters.values()
+    signature = inspect.Signature([F, gs, *rest])
+
+    def rule(share: int, argument: str) -> Rule:
+        needs = tuple([at == share for at in range(len(arguments))])
+
+        def pull(F: Any, gs: Any, *values: Any) -> Any:
+            return joint(F, gs, needs, *values)[share]
+
+        pull.__signature__ = signature  # type: ignore[attr-defined]
+        return Rule(schema, argument, pull, joint, share)
+
+    return [rule(share, argument) for share, argument in enumerate(arguments)]
 
 
 Capture = Callable[[Sequence[Any], Sequence[Tensor], list[Any], int], tuple[Any, ...]]

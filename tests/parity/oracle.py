@@ -5,6 +5,7 @@ sample of it. `CONVENTIONS` says, entry by entry, how torch's way to call become
 """
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -49,10 +50,21 @@ class Call:
     name: str
     our_args: tuple[Any, ...]
     our_kwargs: dict[str, Any]
+    results: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name}{_show((self.input, *self.args))} {_show(self.kwargs)}"
 
+
+MAX_SAMPLES = 150
+
+# What draws random numbers: torch's cannot be had here, so values are not compared.
+RANDOM = frozenset(
+    """
+    alpha_dropout dropout dropout1d dropout2d dropout3d feature_alpha_dropout rand_like randint
+    randn randn_like rrelu
+    """.split()
+)
 
 # Making samples takes longer than running them, and several tests run the same.
 _CALLS: dict[tuple[str, torch.dtype, bool], list[Call]] = {}
@@ -88,7 +100,9 @@ class Entry:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # info.sample_inputs() would look through the call stack for every sample.
-            return list(self.info.sample_inputs_func(self.info, "cpu", dtype, requires_grad))
+            samples = list(self.info.sample_inputs_func(self.info, "cpu", dtype, requires_grad))
+        # Poolings have all combinations of their arguments.
+        return samples[:: math.ceil(len(samples) / MAX_SAMPLES) or 1]
 
     def refused_calls(self) -> list[Call | None]:
         """What torch refuses, in the order in which its database has it."""
@@ -106,7 +120,9 @@ class Entry:
         ours = convention(self.name, (sample.input, *sample.args), kwargs)
         if ours is None:
             return None
-        return Call(self.info.op, sample.input, sample.args, sample.kwargs, *ours)
+        # Where a flag decides whether there are indices too, the operator here always has them.
+        results = 1 if "adaptive_max" in self.name and not any(sample.args[1:]) else None
+        return Call(self.info.op, sample.input, sample.args, sample.kwargs, *ours, results)
 
 
 def _show(value: Any) -> str:
@@ -188,7 +204,47 @@ def _order_first(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ar
     return name, (n, self), kwargs
 
 
+def _padding_as_word(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Padding is numbers or a word, and these are two overloads."""
+    word = isinstance(kwargs.get("padding"), str) or (len(args) > 4 and isinstance(args[4], str))
+    return f"{name}.padding" if word else name, args, kwargs
+
+
+def _max_pool(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """With indices it is another operator."""
+    given = {**kwargs}
+    with_indices = given.pop("return_indices", False)
+    return f"{name}_with_indices" if with_indices else name, args, given
+
+
+def _adaptive_pool(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """None for a size, the input's own, is -1 here. The indices always come too."""
+    if len(args) < 2:
+        return name, args, {}
+    self, size, *_ = args
+    sizes = tuple(-1 if each is None else each for each in _as_tuple(size))
+    return name, (self, sizes), kwargs
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _without_dropout(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    return None if kwargs.get("dropout_p") else (name, args, kwargs)
+
+
 CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
+    "nn.functional.scaled_dot_product_attention": _without_dropout,
+    **{f"nn.functional.max_pool{rank}d": _max_pool for rank in (1, 2, 3)},
+    **{
+        f"nn.functional.adaptive_{kind}_pool{rank}d": _adaptive_pool
+        for kind in ("avg", "max")
+        for rank in (1, 2, 3)
+    },
+    "nn.functional.conv1d": _padding_as_word,
+    "nn.functional.conv2d": _padding_as_word,
+    "nn.functional.conv3d": _padding_as_word,
     "where": _condition_first,
     "max-reduction_with_dim": _by_dimension,
     "min-reduction_with_dim": _by_dimension,
@@ -273,11 +329,15 @@ def run_theirs(call: Call, sides: Sides) -> list[torch.Tensor]:
 
 def run_ours(call: Call, sides: Sides) -> list[Tensor]:
     """The results of one call here; of an in-place call on a clone of its first argument."""
+    if call.name.rstrip("_") in RANDOM:
+        # Derivatives are those of one draw.
+        operators["manual_seed"](0)
     args = [sides.ours(value) for value in call.our_args]
     if call.name.endswith("_"):
         args[0] = operators["clone"](args[0])
     kwargs = {name: sides.ours(value) for name, value in call.our_kwargs.items()}
-    return as_list(operators[call.name](*args, **kwargs))
+    results = as_list(operators[call.name](*args, **kwargs))
+    return results[: call.results]
 
 
 def as_list(results: Any) -> list[Any]:

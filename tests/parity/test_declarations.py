@@ -1,5 +1,7 @@
 """Declarations against PyTorch's own: where an operator is found, its arguments and defaults."""
 
+import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -20,7 +22,18 @@ PLACES = {
 }
 
 # Where torch has a name that an SDK does not get from the operator of that name.
+INTERNAL = "internal there, with other arguments"
 PLACED_OTHERWISE = {
+    **{
+        (name, "torch"): INTERNAL
+        for name in (
+            "alpha_dropout",
+            "batch_norm",
+            "dropout",
+            "feature_alpha_dropout",
+            "instance_norm",
+        )
+    },
     ("real", "Tensor"): "an attribute",
     ("imag", "Tensor"): "an attribute",
     ("index", "Tensor"): "written x[...]",
@@ -38,7 +51,13 @@ PLACED_OTHERWISE = {
 # Operators of which PyTorch's database has no entry by that name, and what tests them.
 NOT_IN_DATABASE = {
     "rand": "as rand_like",
+    "convolution": "as conv2d and its kin, which are made of it",
+    "dropout1d": "as dropout2d",
     "max.dim": "as max, samples with a dimension",
+    **{
+        f"max_pool{rank}d_with_indices": "as max_pool, samples that want indices"
+        for rank in (1, 2, 3)
+    },
     "min.dim": "as min, samples with a dimension",
     "median.dim": "as median, samples with a dimension",
     "nanmedian.dim": "as nanmedian, samples with a dimension",
@@ -47,7 +66,13 @@ NOT_IN_DATABASE = {
 
 LAYOUT = {"layout", "device", "pin_memory", "memory_format", "generator"}
 
+OLDER = {"inplace", "reduce", "return_indices", "size_average"}
+
 LEFT_OUT = {
+    "group_norm": {"cudnn_enabled"},
+    "mse_loss": {"weight"},
+    "add.Scalar": {"alpha"},
+    "_safe_softmax": {"dtype"},
     "gather": {"sparse_grad"},
     "embedding": {"scale_grad_by_freq", "sparse"},
     "embedding_dense_backward": {"scale_grad_by_freq"},
@@ -62,6 +87,7 @@ LEFT_OUT = {
 }
 
 ONE_SCHEMA = "torch has an overload without it"
+AS_FUNCTIONAL = "none, as in nn.functional"
 DIFFERENT_DEFAULTS = {
     ("arange", "end"): ONE_SCHEMA,
     ("arange", "step"): ONE_SCHEMA,
@@ -76,7 +102,9 @@ DIFFERENT_DEFAULTS = {
     ("round", "decimals"): ONE_SCHEMA,
     ("norm", "p"): "the default of torch.norm",
     ("norm", "dim"): ONE_SCHEMA,
-    ("mse_loss", "reduction"): "a word, as in nn.functional",
+    **{(f"max_pool{rank}d", "stride"): AS_FUNCTIONAL for rank in (1, 2, 3)},
+    **{(f"max_pool{rank}d_with_indices", "stride"): AS_FUNCTIONAL for rank in (1, 2, 3)},
+    **{(f"avg_pool{rank}d", "stride"): AS_FUNCTIONAL for rank in (1, 2, 3)},
 }
 
 DIFFERENT_ARGUMENTS = {
@@ -129,7 +157,7 @@ def test_torch_has_an_operator_in_its_places(op: Operator) -> None:
 @by_name
 def test_an_operator_has_the_places_that_torch_gives_it(op: Operator) -> None:
     home, name = place_and_name(op)
-    if name.startswith("_") or op.name in ("add.Scalar", "mul.Scalar", "div.Scalar"):
+    if name.startswith("_") or op.name.endswith((".Scalar", ".padding")):
         assert op.places == ()
         return
     missing = [
@@ -168,10 +196,33 @@ def test_arguments_are_those_of_an_overload_in_torch(op: Operator) -> None:
     assert set() in differing, f"defaults differ: {differing}"
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a Python function, in the terms of torch's schemas."""
+
+    name: str
+    default_value: Any
+
+    def has_default_value(self) -> bool:
+        return self.default_value is not inspect.Parameter.empty
+
+
+def functional(op: Operator) -> list[list[Any]]:
+    """The arguments of the function in `nn.functional`, where that is written in Python."""
+    function = getattr(torch.nn.functional, op.name, None)
+    if "nn.functional" not in op.places or not inspect.isfunction(function):
+        return []
+    left_out = OLDER | LEFT_OUT.get(op.name, set())
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        [Parameter(each.name, each.default) for each in parameters if each.name not in left_out]
+    ]
+
+
 def overloads(op: Operator) -> list[list[Any]]:
     """The arguments of each overload in torch, without those that have no meaning here."""
     left_out = LAYOUT | LEFT_OUT.get(op.name, set())
-    return [
+    return functional(op) + [
         [each for each in getattr(packet(op), name)._schema.arguments if each.name not in left_out]
         for name in packet(op).overloads()
         if "out" not in name

@@ -8,27 +8,185 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
-from gradwire.arguments import Number, to_float, to_int, to_ints, to_number, to_str
-from gradwire.operators.functions import log_softmax, sigmoid, softmax, tanh
-from gradwire.record import record
+from gradwire.arguments import Number, to_bool, to_float, to_int, to_ints, to_number, to_str
+from gradwire.operators.functions import (
+    avg_pool1d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    group_norm,
+    log_softmax,
+    max_pool1d_with_indices,
+    rms_norm,
+    sigmoid,
+    softmax,
+    tanh,
+)
+from gradwire.operators.results import MaxPool2dWithIndices, MaxPool3dWithIndices
+from gradwire.record import record, record_in_place, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
 __all__ = [
+    "alpha_dropout",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cross_entropy",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
     "gelu",
+    "group_norm",
+    "instance_norm",
     "layer_norm",
+    "leaky_relu",
+    "leaky_relu_",
     "linear",
+    "local_response_norm",
     "log_softmax",
+    "max_pool1d_with_indices",
+    "max_pool2d_with_indices",
+    "max_pool3d_with_indices",
     "mse_loss",
     "nll_loss",
+    "pad",
+    "relu",
+    "relu_",
+    "rms_norm",
+    "scaled_dot_product_attention",
     "sigmoid",
+    "silu",
     "softmax",
     "softplus",
     "tanh",
 ]
+
+
+def alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """Run the operator `alpha_dropout`.
+
+    Schema: alpha_dropout(Tensor input, float p=0.5, bool training=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 0.5:
+        attributes.append(("p", to_float("alpha_dropout", "p", p)))
+    if training is not False:
+        attributes.append(("training", to_bool("alpha_dropout", "training", training)))
+    if inplace:
+        return record_in_place("alpha_dropout_", ("input",), (input,), attributes)
+    return record("alpha_dropout", ("input",), (input,), attributes)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Run the operator `avg_pool2d`.
+
+    Schema: avg_pool2d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=[0,
+        0], bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) ->
+        Tensor
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("avg_pool2d", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("avg_pool2d", "stride", stride)))
+    if padding != (0, 0):
+        attributes.append(("padding", to_ints("avg_pool2d", "padding", padding)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("avg_pool2d", "ceil_mode", ceil_mode)))
+    if count_include_pad is not True:
+        attributes.append(
+            ("count_include_pad", to_bool("avg_pool2d", "count_include_pad", count_include_pad))
+        )
+    if divisor_override is not None:
+        attributes.append(
+            ("divisor_override", to_int("avg_pool2d", "divisor_override", divisor_override))
+        )
+    return record("avg_pool2d", ("self",), (input,), attributes)
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Run the operator `avg_pool3d`.
+
+    Schema: avg_pool3d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=[0,
+        0, 0], bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None)
+        -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("avg_pool3d", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("avg_pool3d", "stride", stride)))
+    if padding != (0, 0, 0):
+        attributes.append(("padding", to_ints("avg_pool3d", "padding", padding)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("avg_pool3d", "ceil_mode", ceil_mode)))
+    if count_include_pad is not True:
+        attributes.append(
+            ("count_include_pad", to_bool("avg_pool3d", "count_include_pad", count_include_pad))
+        )
+    if divisor_override is not None:
+        attributes.append(
+            ("divisor_override", to_int("avg_pool3d", "divisor_override", divisor_override))
+        )
+    return record("avg_pool3d", ("self",), (input,), attributes)
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-05,
+) -> Tensor:
+    """Run the operator `batch_norm`.
+
+    Schema: batch_norm(Tensor input, Tensor? running_mean, Tensor? running_var, Tensor?
+        weight=None, Tensor? bias=None, bool training=False, float momentum=0.1, float
+        eps=1e-05) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if training is not False:
+        attributes.append(("training", to_bool("batch_norm", "training", training)))
+    if momentum != 0.1:
+        attributes.append(("momentum", to_float("batch_norm", "momentum", momentum)))
+    if eps != 1e-05:
+        attributes.append(("eps", to_float("batch_norm", "eps", eps)))
+    return record(
+        "batch_norm",
+        ("input", "running_mean", "running_var", "weight", "bias"),
+        (input, running_mean, running_var, weight, bias),
+        attributes,
+    )
 
 
 def cross_entropy(
@@ -58,6 +216,89 @@ def cross_entropy(
     )
 
 
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Run the operator `dropout`.
+
+    Schema: dropout(Tensor input, float p=0.5, bool training=True) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 0.5:
+        attributes.append(("p", to_float("dropout", "p", p)))
+    if training is not True:
+        attributes.append(("training", to_bool("dropout", "training", training)))
+    if inplace:
+        return record_in_place("dropout_", ("input",), (input,), attributes)
+    return record("dropout", ("input",), (input,), attributes)
+
+
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """Run the operator `dropout1d`.
+
+    Schema: dropout1d(Tensor input, float p=0.5, bool training=True) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 0.5:
+        attributes.append(("p", to_float("dropout1d", "p", p)))
+    if training is not True:
+        attributes.append(("training", to_bool("dropout1d", "training", training)))
+    if inplace:
+        return record_in_place("dropout1d_", ("input",), (input,), attributes)
+    return record("dropout1d", ("input",), (input,), attributes)
+
+
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """Run the operator `dropout2d`.
+
+    Schema: dropout2d(Tensor input, float p=0.5, bool training=True) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 0.5:
+        attributes.append(("p", to_float("dropout2d", "p", p)))
+    if training is not True:
+        attributes.append(("training", to_bool("dropout2d", "training", training)))
+    if inplace:
+        return record_in_place("dropout2d_", ("input",), (input,), attributes)
+    return record("dropout2d", ("input",), (input,), attributes)
+
+
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """Run the operator `dropout3d`.
+
+    Schema: dropout3d(Tensor input, float p=0.5, bool training=True) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 0.5:
+        attributes.append(("p", to_float("dropout3d", "p", p)))
+    if training is not True:
+        attributes.append(("training", to_bool("dropout3d", "training", training)))
+    if inplace:
+        return record_in_place("dropout3d_", ("input",), (input,), attributes)
+    return record("dropout3d", ("input",), (input,), attributes)
+
+
+def feature_alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """Run the operator `feature_alpha_dropout`.
+
+    Schema: feature_alpha_dropout(Tensor input, float p=0.5, bool training=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 0.5:
+        attributes.append(("p", to_float("feature_alpha_dropout", "p", p)))
+    if training is not False:
+        attributes.append(("training", to_bool("feature_alpha_dropout", "training", training)))
+    if inplace:
+        return record_in_place("feature_alpha_dropout_", ("input",), (input,), attributes)
+    return record("feature_alpha_dropout", ("input",), (input,), attributes)
+
+
 def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
     """Run the operator `gelu`.
 
@@ -67,6 +308,39 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
     if approximate != "none":
         attributes.append(("approximate", to_str("gelu", "approximate", approximate)))
     return record("gelu", ("self",), (input,), attributes)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-05,
+) -> Tensor:
+    """Run the operator `instance_norm`.
+
+    Schema: instance_norm(Tensor input, Tensor? running_mean=None, Tensor? running_var=None,
+        Tensor? weight=None, Tensor? bias=None, bool use_input_stats=True, float momentum=0.1,
+        float eps=1e-05) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if use_input_stats is not True:
+        attributes.append(
+            ("use_input_stats", to_bool("instance_norm", "use_input_stats", use_input_stats))
+        )
+    if momentum != 0.1:
+        attributes.append(("momentum", to_float("instance_norm", "momentum", momentum)))
+    if eps != 1e-05:
+        attributes.append(("eps", to_float("instance_norm", "eps", eps)))
+    return record(
+        "instance_norm",
+        ("input", "running_mean", "running_var", "weight", "bias"),
+        (input, running_mean, running_var, weight, bias),
+        attributes,
+    )
 
 
 def layer_norm(
@@ -89,12 +363,118 @@ def layer_norm(
     return record("layer_norm", ("self", "weight", "bias"), (input, weight, bias), attributes)
 
 
+def leaky_relu(input: Tensor, negative_slope: Number = 0.01, inplace: bool = False) -> Tensor:
+    """Run the operator `leaky_relu`.
+
+    Schema: leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if negative_slope != 0.01:
+        attributes.append(
+            ("negative_slope", to_number("leaky_relu", "negative_slope", negative_slope))
+        )
+    if inplace:
+        return record_in_place("leaky_relu_", ("self",), (input,), attributes)
+    return record("leaky_relu", ("self",), (input,), attributes)
+
+
+def leaky_relu_(input: Tensor, negative_slope: Number = 0.01) -> Tensor:
+    """Run the operator `leaky_relu_` on this tensor, in place.
+
+    Schema: leaky_relu_(Tensor self, Scalar negative_slope=0.01) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if negative_slope != 0.01:
+        attributes.append(
+            ("negative_slope", to_number("leaky_relu_", "negative_slope", negative_slope))
+        )
+    return record_in_place("leaky_relu_", ("self",), (input,), attributes)
+
+
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Run the operator `linear`.
 
     Schema: linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor
     """
     return record("linear", ("input", "weight", "bias"), (input, weight, bias))
+
+
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """Run the operator `local_response_norm`.
+
+    Schema: local_response_norm(Tensor input, int size, float alpha=0.0001, float beta=0.75,
+        float k=1.0) -> Tensor
+    """
+    attributes: list[Attribute] = [("size", to_int("local_response_norm", "size", size))]
+    if alpha != 0.0001:
+        attributes.append(("alpha", to_float("local_response_norm", "alpha", alpha)))
+    if beta != 0.75:
+        attributes.append(("beta", to_float("local_response_norm", "beta", beta)))
+    if k != 1.0:
+        attributes.append(("k", to_float("local_response_norm", "k", k)))
+    return record("local_response_norm", ("input",), (input,), attributes)
+
+
+def max_pool2d_with_indices(
+    input: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0),
+    dilation: SupportsIndex | Sequence[SupportsIndex] = (1, 1),
+    ceil_mode: bool = False,
+) -> MaxPool2dWithIndices:
+    """Run the operator `max_pool2d_with_indices`.
+
+    Schema: max_pool2d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, int[]
+        padding=[0, 0], int[] dilation=[1, 1], bool ceil_mode=False) -> (Tensor result, Tensor
+        indices)
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("max_pool2d_with_indices", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("max_pool2d_with_indices", "stride", stride)))
+    if padding != (0, 0):
+        attributes.append(("padding", to_ints("max_pool2d_with_indices", "padding", padding)))
+    if dilation != (1, 1):
+        attributes.append(("dilation", to_ints("max_pool2d_with_indices", "dilation", dilation)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("max_pool2d_with_indices", "ceil_mode", ceil_mode)))
+    return MaxPool2dWithIndices(
+        *record_many("max_pool2d_with_indices", ("self",), (input,), attributes, 2)
+    )
+
+
+def max_pool3d_with_indices(
+    input: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0, 0),
+    dilation: SupportsIndex | Sequence[SupportsIndex] = (1, 1, 1),
+    ceil_mode: bool = False,
+) -> MaxPool3dWithIndices:
+    """Run the operator `max_pool3d_with_indices`.
+
+    Schema: max_pool3d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, int[]
+        padding=[0, 0, 0], int[] dilation=[1, 1, 1], bool ceil_mode=False) -> (Tensor result,
+        Tensor indices)
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("max_pool3d_with_indices", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("max_pool3d_with_indices", "stride", stride)))
+    if padding != (0, 0, 0):
+        attributes.append(("padding", to_ints("max_pool3d_with_indices", "padding", padding)))
+    if dilation != (1, 1, 1):
+        attributes.append(("dilation", to_ints("max_pool3d_with_indices", "dilation", dilation)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("max_pool3d_with_indices", "ceil_mode", ceil_mode)))
+    return MaxPool3dWithIndices(
+        *record_many("max_pool3d_with_indices", ("self",), (input,), attributes, 2)
+    )
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
@@ -126,6 +506,92 @@ def nll_loss(
     if reduction != "mean":
         attributes.append(("reduction", to_str("nll_loss", "reduction", reduction)))
     return record("nll_loss", ("self", "target", "weight"), (input, target, weight), attributes)
+
+
+def pad(
+    input: Tensor,
+    pad: SupportsIndex | Sequence[SupportsIndex],
+    mode: str = "constant",
+    value: float | None = None,
+) -> Tensor:
+    """Run the operator `pad`.
+
+    Schema: pad(Tensor self, int[] pad, str mode='constant', float? value=None) -> Tensor
+    """
+    attributes: list[Attribute] = [("pad", to_ints("pad", "pad", pad))]
+    if mode != "constant":
+        attributes.append(("mode", to_str("pad", "mode", mode)))
+    if value is not None:
+        attributes.append(("value", to_float("pad", "value", value)))
+    return record("pad", ("self",), (input,), attributes)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Run the operator `relu`.
+
+    Schema: relu(Tensor self) -> Tensor
+    """
+    if inplace:
+        return record_in_place("relu_", ("self",), (input,))
+    return record("relu", ("self",), (input,))
+
+
+def relu_(input: Tensor) -> Tensor:
+    """Run the operator `relu_` on this tensor, in place.
+
+    Schema: relu_(Tensor self) -> Tensor
+    """
+    return record_in_place("relu_", ("self",), (input,))
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | Number,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Run the operator `scaled_dot_product_attention`.
+
+    Schema: scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor?
+        attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, float? scale=None, bool
+        enable_gqa=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dropout_p != 0.0:
+        attributes.append(
+            ("dropout_p", to_float("scaled_dot_product_attention", "dropout_p", dropout_p))
+        )
+    if is_causal is not False:
+        attributes.append(
+            ("is_causal", to_bool("scaled_dot_product_attention", "is_causal", is_causal))
+        )
+    if scale is not None:
+        attributes.append(("scale", to_float("scaled_dot_product_attention", "scale", scale)))
+    if enable_gqa is not False:
+        attributes.append(
+            ("enable_gqa", to_bool("scaled_dot_product_attention", "enable_gqa", enable_gqa))
+        )
+    return record(
+        "scaled_dot_product_attention",
+        ("query", "key", "value", "attn_mask"),
+        (query, key, value, attn_mask),
+        attributes,
+    )
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Run the operator `silu`.
+
+    Schema: silu(Tensor self) -> Tensor
+    """
+    if inplace:
+        return record_in_place("silu_", ("self",), (input,))
+    return record("silu", ("self",), (input,))
 
 
 def softplus(input: Tensor, beta: Number = 1, threshold: Number = 20) -> Tensor:

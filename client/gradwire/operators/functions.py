@@ -19,7 +19,15 @@ from gradwire.arguments import (
     to_str,
 )
 from gradwire.dtypes import DtypeLike
-from gradwire.operators.results import Cummax, Cummin, Kthvalue, Mode, Sort, Topk
+from gradwire.operators.results import (
+    Cummax,
+    Cummin,
+    Kthvalue,
+    MaxPool1dWithIndices,
+    Mode,
+    Sort,
+    Topk,
+)
 from gradwire.record import TensorList, record, record_many
 from gradwire.recorder import Attribute
 
@@ -47,6 +55,7 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "avg_pool1d",
     "baddbmm",
     "bitwise_and",
     "bitwise_not",
@@ -61,6 +70,11 @@ __all__ = [
     "clone",
     "complex",
     "conj",
+    "constant_pad_nd",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "convolution",
     "copysign",
     "cos",
     "cosh",
@@ -92,6 +106,7 @@ __all__ = [
     "frac",
     "gather",
     "ge",
+    "group_norm",
     "gt",
     "heaviside",
     "hypot",
@@ -130,6 +145,7 @@ __all__ = [
     "masked_scatter",
     "masked_select",
     "matmul",
+    "max_pool1d_with_indices",
     "maximum",
     "mean",
     "minimum",
@@ -160,6 +176,7 @@ __all__ = [
     "reshape",
     "resolve_conj",
     "resolve_neg",
+    "rms_norm",
     "roll",
     "rot90",
     "round",
@@ -425,6 +442,35 @@ def atanh(input: Tensor) -> Tensor:
     return record("atanh", ("self",), (input,))
 
 
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """Run the operator `avg_pool1d`.
+
+    Schema: avg_pool1d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=[0],
+        bool ceil_mode=False, bool count_include_pad=True) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("avg_pool1d", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("avg_pool1d", "stride", stride)))
+    if padding != (0,):
+        attributes.append(("padding", to_ints("avg_pool1d", "padding", padding)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("avg_pool1d", "ceil_mode", ceil_mode)))
+    if count_include_pad is not True:
+        attributes.append(
+            ("count_include_pad", to_bool("avg_pool1d", "count_include_pad", count_include_pad))
+        )
+    return record("avg_pool1d", ("self",), (input,), attributes)
+
+
 def baddbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
 ) -> Tensor:
@@ -548,6 +594,148 @@ def conj(input: Tensor) -> Tensor:
     Schema: conj(Tensor self) -> Tensor
     """
     return record("conj", ("self",), (input,))
+
+
+def constant_pad_nd(
+    input: Tensor, pad: SupportsIndex | Sequence[SupportsIndex], value: Number = 0
+) -> Tensor:
+    """Run the operator `constant_pad_nd`.
+
+    Schema: constant_pad_nd(Tensor self, int[] pad, Scalar value=0) -> Tensor
+    """
+    attributes: list[Attribute] = [("pad", to_ints("constant_pad_nd", "pad", pad))]
+    if value != 0:
+        attributes.append(("value", to_number("constant_pad_nd", "value", value)))
+    return record("constant_pad_nd", ("self",), (input,), attributes)
+
+
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: SupportsIndex | Sequence[SupportsIndex] = (1,),
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0,),
+    output_padding: SupportsIndex | Sequence[SupportsIndex] = (0,),
+    groups: int = 1,
+    dilation: SupportsIndex | Sequence[SupportsIndex] = (1,),
+) -> Tensor:
+    """Run the operator `conv_transpose1d`.
+
+    Schema: conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=[1],
+        int[] padding=[0], int[] output_padding=[0], int groups=1, int[] dilation=[1]) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if stride != (1,):
+        attributes.append(("stride", to_ints("conv_transpose1d", "stride", stride)))
+    if padding != (0,):
+        attributes.append(("padding", to_ints("conv_transpose1d", "padding", padding)))
+    if output_padding != (0,):
+        attributes.append(
+            ("output_padding", to_ints("conv_transpose1d", "output_padding", output_padding))
+        )
+    if groups != 1:
+        attributes.append(("groups", to_int("conv_transpose1d", "groups", groups)))
+    if dilation != (1,):
+        attributes.append(("dilation", to_ints("conv_transpose1d", "dilation", dilation)))
+    return record(
+        "conv_transpose1d", ("input", "weight", "bias"), (input, weight, bias), attributes
+    )
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: SupportsIndex | Sequence[SupportsIndex] = (1, 1),
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0),
+    output_padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0),
+    groups: int = 1,
+    dilation: SupportsIndex | Sequence[SupportsIndex] = (1, 1),
+) -> Tensor:
+    """Run the operator `conv_transpose2d`.
+
+    Schema: conv_transpose2d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=[1,
+        1], int[] padding=[0, 0], int[] output_padding=[0, 0], int groups=1, int[]
+        dilation=[1, 1]) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if stride != (1, 1):
+        attributes.append(("stride", to_ints("conv_transpose2d", "stride", stride)))
+    if padding != (0, 0):
+        attributes.append(("padding", to_ints("conv_transpose2d", "padding", padding)))
+    if output_padding != (0, 0):
+        attributes.append(
+            ("output_padding", to_ints("conv_transpose2d", "output_padding", output_padding))
+        )
+    if groups != 1:
+        attributes.append(("groups", to_int("conv_transpose2d", "groups", groups)))
+    if dilation != (1, 1):
+        attributes.append(("dilation", to_ints("conv_transpose2d", "dilation", dilation)))
+    return record(
+        "conv_transpose2d", ("input", "weight", "bias"), (input, weight, bias), attributes
+    )
+
+
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: SupportsIndex | Sequence[SupportsIndex] = (1, 1, 1),
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0, 0),
+    output_padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0, 0),
+    groups: int = 1,
+    dilation: SupportsIndex | Sequence[SupportsIndex] = (1, 1, 1),
+) -> Tensor:
+    """Run the operator `conv_transpose3d`.
+
+    Schema: conv_transpose3d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=[1,
+        1, 1], int[] padding=[0, 0, 0], int[] output_padding=[0, 0, 0], int groups=1, int[]
+        dilation=[1, 1, 1]) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if stride != (1, 1, 1):
+        attributes.append(("stride", to_ints("conv_transpose3d", "stride", stride)))
+    if padding != (0, 0, 0):
+        attributes.append(("padding", to_ints("conv_transpose3d", "padding", padding)))
+    if output_padding != (0, 0, 0):
+        attributes.append(
+            ("output_padding", to_ints("conv_transpose3d", "output_padding", output_padding))
+        )
+    if groups != 1:
+        attributes.append(("groups", to_int("conv_transpose3d", "groups", groups)))
+    if dilation != (1, 1, 1):
+        attributes.append(("dilation", to_ints("conv_transpose3d", "dilation", dilation)))
+    return record(
+        "conv_transpose3d", ("input", "weight", "bias"), (input, weight, bias), attributes
+    )
+
+
+def convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: SupportsIndex | Sequence[SupportsIndex],
+    padding: SupportsIndex | Sequence[SupportsIndex],
+    dilation: SupportsIndex | Sequence[SupportsIndex],
+    transposed: bool,
+    output_padding: SupportsIndex | Sequence[SupportsIndex],
+    groups: int,
+) -> Tensor:
+    """Run the operator `convolution`.
+
+    Schema: convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[]
+        padding, int[] dilation, bool transposed, int[] output_padding, int groups) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("stride", to_ints("convolution", "stride", stride)),
+        ("padding", to_ints("convolution", "padding", padding)),
+        ("dilation", to_ints("convolution", "dilation", dilation)),
+        ("transposed", to_bool("convolution", "transposed", transposed)),
+        ("output_padding", to_ints("convolution", "output_padding", output_padding)),
+        ("groups", to_int("convolution", "groups", groups)),
+    ]
+    return record("convolution", ("input", "weight", "bias"), (input, weight, bias), attributes)
 
 
 def copysign(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -814,6 +1002,24 @@ def ge(input: Tensor, other: Tensor | Number) -> Tensor:
     Schema: ge(Tensor self, Tensor other) -> Tensor
     """
     return record("ge", ("self", "other"), (input, other))
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-05,
+) -> Tensor:
+    """Run the operator `group_norm`.
+
+    Schema: group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None,
+        float eps=1e-05) -> Tensor
+    """
+    attributes: list[Attribute] = [("num_groups", to_int("group_norm", "num_groups", num_groups))]
+    if eps != 1e-05:
+        attributes.append(("eps", to_float("group_norm", "eps", eps)))
+    return record("group_norm", ("input", "weight", "bias"), (input, weight, bias), attributes)
 
 
 def gt(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -1171,6 +1377,36 @@ def matmul(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("matmul", ("self", "other"), (input, other))
 
 
+def max_pool1d_with_indices(
+    input: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = (0,),
+    dilation: SupportsIndex | Sequence[SupportsIndex] = (1,),
+    ceil_mode: bool = False,
+) -> MaxPool1dWithIndices:
+    """Run the operator `max_pool1d_with_indices`.
+
+    Schema: max_pool1d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, int[]
+        padding=[0], int[] dilation=[1], bool ceil_mode=False) -> (Tensor result, Tensor
+        indices)
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("max_pool1d_with_indices", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("max_pool1d_with_indices", "stride", stride)))
+    if padding != (0,):
+        attributes.append(("padding", to_ints("max_pool1d_with_indices", "padding", padding)))
+    if dilation != (1,):
+        attributes.append(("dilation", to_ints("max_pool1d_with_indices", "dilation", dilation)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("max_pool1d_with_indices", "ceil_mode", ceil_mode)))
+    return MaxPool1dWithIndices(
+        *record_many("max_pool1d_with_indices", ("self",), (input,), attributes, 2)
+    )
+
+
 def maximum(input: Tensor, other: Tensor | Number) -> Tensor:
     """Run the operator `maximum`.
 
@@ -1488,6 +1724,25 @@ def resolve_neg(input: Tensor) -> Tensor:
     Schema: resolve_neg(Tensor self) -> Tensor
     """
     return record("resolve_neg", ("self",), (input,))
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: SupportsIndex | Sequence[SupportsIndex],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """Run the operator `rms_norm`.
+
+    Schema: rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, float?
+        eps=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("normalized_shape", to_ints("rms_norm", "normalized_shape", normalized_shape))
+    ]
+    if eps is not None:
+        attributes.append(("eps", to_float("rms_norm", "eps", eps)))
+    return record("rms_norm", ("input", "weight"), (input, weight), attributes)
 
 
 def roll(

@@ -32,6 +32,27 @@ class Kthvalue(NamedTuple):
     indices: Tensor
 
 
+class MaxPool1dWithIndices(NamedTuple):
+    """What `max_pool1d_with_indices` gives."""
+
+    result: Tensor
+    indices: Tensor
+
+
+class MaxPool2dWithIndices(NamedTuple):
+    """What `max_pool2d_with_indices` gives."""
+
+    result: Tensor
+    indices: Tensor
+
+
+class MaxPool3dWithIndices(NamedTuple):
+    """What `max_pool3d_with_indices` gives."""
+
+    result: Tensor
+    indices: Tensor
+
+
 class Mode(NamedTuple):
     """What `mode` gives."""
 

@@ -1,4 +1,8 @@
-"""Normalization over features."""
+"""Normalization: over features, over groups of channels, over a batch.
+
+Kernels work on rows or channels of three-dimensional views. The rules of normalized arguments are
+composites with kernels: the kernel for a plain backward, the formula for one that is recorded.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,59 @@ from typing import Any
 
 import numpy as np
 
-from gradwire_engine.declare import general
+from gradwire_engine.context import grad_mode
+from gradwire_engine.declare import composite, general
 from gradwire_engine.errors import EngineError
 
+_FUNCTIONAL = ("nn.functional",)
 
-def _over(shape: Sequence[int], normalized_shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(range(len(shape) - len(normalized_shape), len(shape)))
+# Rows are worked on in blocks that stay in the cache of a core.
+_BLOCK_BYTES = 1 << 17
+
+Needs = Sequence[bool]
 
 
-def _layer_norm(
-    self: np.ndarray,
-    normalized_shape: Sequence[int],
-    weight: np.ndarray | None = None,
-    bias: np.ndarray | None = None,
-    eps: float = 1e-5,
-) -> np.ndarray:
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _narrow(results: Sequence[np.ndarray | None], dtype: np.dtype) -> tuple[Any, ...]:
+    return tuple(None if each is None else each.astype(dtype, copy=False) for each in results)
+
+
+def _require_shape(op: str, name: str, given: Any, shape: tuple[int, ...], why: str) -> None:
+    if given is not None and given.shape != shape:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"{op}: {name} has shape {given.shape}, but {why} it needs {shape}",
+            argument=name,
+            shape=given.shape,
+        )
+
+
+def _require_float(op: str, self: Any) -> None:
+    if self.dtype.kind not in "fc":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op}: needs a floating-point tensor, not {self.dtype}; convert it with to()",
+            argument="input",
+            dtype=self.dtype,
+        )
+
+
+def _through(F: Any, g: Any, x: Any, scale: Any, over: tuple[int, ...]) -> Any:
+    """The gradient before a normalization over some dimensions: `x` is what it gave."""
+    return scale * (g - F.mean(g, over, True) - x * F.mean(g * x, over, True))
+
+
+def _normalized(F: Any, self: Any, over: tuple[int, ...], eps: float) -> tuple[Any, Any]:
+    """The normalized input and the reciprocal deviation."""
+    centred = self - F.mean(self, over, True)
+    scale = F.rsqrt(F.mean(centred * centred, over, True) + eps)
+    return centred * scale, scale
+
+
+def _check_layer_norm(self: Any, normalized_shape: Sequence[int], weight: Any, bias: Any) -> None:
     shape = tuple(normalized_shape)
     if not shape or self.shape[-len(shape) :] != shape:
         raise EngineError(
@@ -34,49 +76,648 @@ def _layer_norm(
             normalized_shape=shape,
         )
     for name, given in (("weight", weight), ("bias", bias)):
-        if given is not None and given.shape != shape:
-            raise EngineError(
-                "SHAPE_MISMATCH",
-                f"layer_norm: {name} has shape {given.shape}, normalized_shape is {list(shape)}",
-                argument=name,
-                shape=given.shape,
-            )
-    over = _over(self.shape, shape)
-    n = math.prod(shape)
-    out = self - np.add.reduce(self, axis=over, keepdims=True) / n
-    out *= 1 / np.sqrt(np.add.reduce(out * out, axis=over, keepdims=True) / n + eps)
-    if weight is not None:
-        out *= weight
-    if bias is not None:
-        out += bias
-    return out
+        _require_shape("layer_norm", name, given, shape, "to be like normalized_shape")
 
 
-def _normalized(F: Any, self: Any, over: tuple[int, ...], eps: float) -> tuple[Any, Any]:
-    """The normalized input and the reciprocal deviation."""
-    centred = self - F.mean(self, over, True)
-    scale = F.rsqrt(F.mean(centred * centred, over, True) + eps)
-    return centred * scale, scale
+def _rows_per_block(features: int, dtype: np.dtype) -> int:
+    return max(1, _BLOCK_BYTES // max(features * dtype.itemsize, 1))
 
 
-def _by_input(F: Any, g: Any, self: Any, weight: Any, normalized_shape: Any, eps: float) -> Any:
-    over = _over(self.shape, normalized_shape)
+def _native_layer_norm(
+    self: np.ndarray,
+    normalized_shape: Sequence[int],
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    eps: float = 1e-5,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    _check_layer_norm(self, normalized_shape, weight, bias)
+    _require_float("layer_norm", self)
+    n = math.prod(normalized_shape)
+    x = _wide(self).reshape(-1, n) if n else _wide(self).reshape(0, 0)
+    out = np.empty_like(x)
+    mean, scale = np.empty(len(x), x.dtype), np.empty(len(x), x.dtype)
+    ones = np.full(n, 1 / max(n, 1), x.dtype)
+    factor = None if weight is None else weight.reshape(n)
+    shift = None if bias is None else bias.reshape(n)
+    step = _rows_per_block(n, x.dtype)
+    for first in range(0, len(x), step):
+        rows = slice(first, first + step)
+        block, made = x[rows], out[rows]
+        np.matmul(block, ones, out=mean[rows])
+        np.subtract(block, mean[rows, None], out=made)
+        spread = np.einsum("ij,ij->i", made, made)
+        spread /= n
+        spread += eps
+        np.sqrt(spread, out=spread)
+        np.reciprocal(spread, out=scale[rows])
+        made *= scale[rows, None]
+        if factor is not None:
+            made *= factor
+        if shift is not None:
+            made += shift
+    kept = (*self.shape[: self.ndim - len(normalized_shape)], *(1 for _ in normalized_shape))
+    return (
+        out.reshape(self.shape).astype(self.dtype, copy=False),
+        mean.reshape(kept if n else 0),
+        scale.reshape(kept if n else 0),
+    )
+
+
+def _layer_norm_gradients(
+    grad_output: np.ndarray,
+    self: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    normalized_shape: Sequence[int],
+    eps: float,
+    needs: Needs,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    n = math.prod(normalized_shape)
+    x, g = _wide(self).reshape(-1, n or 1), _wide(grad_output).reshape(-1, n or 1)
+    by_self = np.empty_like(x) if needs[0] else None
+    by_weight = np.zeros(n, x.dtype) if needs[1] else None
+    by_bias = np.zeros(n, x.dtype) if needs[2] else None
+    middle, scale = mean.reshape(-1, 1), scale.reshape(-1, 1)
+    factor = np.ones(n, x.dtype) if weight is None else _wide(weight).reshape(n)
+    share = factor / max(n, 1)
+    step = _rows_per_block(n, x.dtype)
+    for first in range(0, len(x), step):
+        rows = slice(first, first + step)
+        block = g[rows]
+        ones = np.ones(len(block), x.dtype)
+        if by_bias is not None:
+            by_bias += ones @ block
+        if by_self is None and by_weight is None:
+            continue
+        normal = x[rows] - middle[rows]
+        normal *= scale[rows]
+        product = block * normal
+        if by_weight is not None:
+            by_weight += ones @ product
+        if by_self is not None:
+            made = by_self[rows]
+            np.multiply(block, factor, out=made)
+            normal *= (product @ share)[:, None]
+            normal += (block @ share)[:, None]
+            made -= normal
+            made *= scale[rows]
+    shapes = (self.shape, normalized_shape, normalized_shape)
+    found = (by_self, by_weight, by_bias)
+    shaped = [
+        None if each is None else each.reshape(shape)
+        for each, shape in zip(found, shapes, strict=True)
+    ]
+    by_self, by_weight, by_bias = _narrow(shaped, self.dtype)
+    return by_self, by_weight, by_bias
+
+
+def _layer_norm_formula(
+    F: Any,
+    g: Any,
+    self: Any,
+    weight: Any,
+    mean: Any,
+    scale: Any,
+    normalized_shape: Sequence[int],
+    eps: float,
+    needs: Needs,
+) -> tuple[Any, Any, Any]:
+    rank = len(self.shape) - len(normalized_shape)
+    over = tuple(range(rank, len(self.shape)))
     x, scale = _normalized(F, self, over, eps)
-    g = g if weight is None else g * weight
-    return scale * (g - F.mean(g, over, True) - x * F.mean(g * x, over, True))
+    weighted = g if weight is None else g * weight
+    return (
+        _through(F, weighted, x, scale, over) if needs[0] else None,
+        # Summed to the shape of weight and bias by the engine.
+        g * x if needs[1] else None,
+        g,
+    )
 
 
-def _by_weight(F: Any, g: Any, self: Any, normalized_shape: Any, eps: float) -> Any:
-    x, _ = _normalized(F, self, _over(self.shape, normalized_shape), eps)
-    return g * x  # summed to the weight's shape by the engine
+composite(
+    "_layer_norm_backward(Tensor grad_output, Tensor self, Tensor? weight, Tensor mean, "
+    "Tensor scale, int[] normalized_shape, float eps, bool[] needs) "
+    "-> (Tensor self, Tensor weight, Tensor bias)",
+    _layer_norm_formula,
+    kernel=_layer_norm_gradients,
+    places=(),
+)
+general(
+    "_layer_norm(Tensor self, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, "
+    "float eps=1e-05) -> (Tensor result, Tensor mean, Tensor scale)",
+    _native_layer_norm,
+    {
+        "self weight bias": lambda F, gs, needs, self, normalized_shape, weight, eps, mean, scale: (
+            F._layer_norm_backward(gs[0], self, weight, mean, scale, normalized_shape, eps, needs)
+        )
+    },
+    grad_fn="NativeLayerNormBackward0",
+    promotion="same",
+    places=(),
+)
+composite(
+    "layer_norm(Tensor self, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, "
+    "float eps=1e-05) -> Tensor",
+    lambda F, *arguments: F._layer_norm(*arguments)[0],
+    places=_FUNCTIONAL,
+)
+
+
+def _check_channels(op: str, input: Any, **by_name: Any) -> int:
+    """The number of channels; what is given for each channel must be as many."""
+    if input.ndim < 2:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"{op}: an input has shape (n, channels, ...), not {input.shape}",
+            argument="input",
+            shape=input.shape,
+        )
+    _require_float(op, input)
+    channels: int = input.shape[1]
+    for name, given in by_name.items():
+        _require_shape(op, name, given, (channels,), "for each channel")
+    return channels
+
+
+def _check_group_norm(input: Any, num_groups: int, weight: Any, bias: Any) -> None:
+    channels = _check_channels("group_norm", input, weight=weight, bias=bias)
+    if num_groups < 1 or channels % num_groups:
+        raise EngineError(
+            "BAD_VALUE",
+            f"group_norm: {channels} channels cannot be split into num_groups={num_groups} equal "
+            "groups",
+            argument="num_groups",
+            value=num_groups,
+        )
+
+
+def _by_channel(array: np.ndarray) -> np.ndarray:
+    """(n, channels, pixels)."""
+    return array.reshape(*array.shape[:2], math.prod(array.shape[2:]))
+
+
+def _group_norm(
+    input: np.ndarray,
+    num_groups: int,
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    eps: float = 1e-5,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    _check_group_norm(input, num_groups, weight, bias)
+    x = _by_channel(_wide(input))
+    n, channels, pixels = x.shape
+    size = channels // num_groups * pixels
+    rows = x.reshape(n * num_groups, size)
+    mean = np.add.reduce(rows, axis=1) / max(size, 1)
+    out = rows - mean[:, None]
+    scale = 1 / np.sqrt(np.einsum("ij,ij->i", out, out) / max(size, 1) + eps)
+    scale = scale.astype(x.dtype, copy=False)
+    out *= scale[:, None]
+    out = out.reshape(x.shape)
+    if weight is not None:
+        out *= weight[:, None]
+    if bias is not None:
+        out += bias[:, None]
+    shape = (n, num_groups)
+    return (
+        out.reshape(input.shape).astype(input.dtype, copy=False),
+        mean.reshape(shape),
+        scale.reshape(shape),
+    )
+
+
+def _group_norm_gradients(
+    grad_output: np.ndarray,
+    input: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    num_groups: int,
+    eps: float,
+    needs: Needs,
+) -> tuple[Any, ...]:
+    x, g = _by_channel(_wide(input)), _by_channel(_wide(grad_output))
+    n, channels, pixels = x.shape
+    each = channels // num_groups
+    sums = np.add.reduce(g, axis=2)
+    # Of g by the normalized input: a sum for each channel of each image.
+    centre, deviation = np.repeat(mean, each, 1), np.repeat(scale, each, 1)
+    products = (np.einsum("ncp,ncp->nc", g, x) - centre * sums) * deviation
+    by_input = None
+    if needs[0]:
+        factor = np.ones(channels, x.dtype) if weight is None else _wide(weight)
+        size = max(each * pixels, 1)
+        along = np.add.reduce((products * factor).reshape(n, num_groups, each), axis=2) / size
+        level = np.add.reduce((sums * factor).reshape(n, num_groups, each), axis=2) / size
+        slope = -along * scale * scale
+        offset = -slope * mean - level * scale
+        by_input = g * (factor * deviation)[:, :, None]
+        grouped = by_input.reshape(n, num_groups, each * pixels)
+        grouped += x.reshape(grouped.shape) * slope[:, :, None]
+        grouped += offset[:, :, None]
+        by_input = by_input.reshape(input.shape)
+    found = (
+        by_input,
+        np.add.reduce(products, axis=0) if needs[1] else None,
+        np.add.reduce(sums, axis=0) if needs[2] else None,
+    )
+    return _narrow(found, input.dtype)
+
+
+def _group_norm_formula(
+    F: Any,
+    g: Any,
+    input: Any,
+    weight: Any,
+    mean: Any,
+    scale: Any,
+    num_groups: int,
+    eps: float,
+    needs: Needs,
+) -> tuple[Any, Any, Any]:
+    shape = input.shape
+    grouped = (shape[0], num_groups, math.prod(shape[1:]) // num_groups)
+    channels = (1, shape[1], *(1 for _ in shape[2:]))
+    x, scale = _normalized(F, F.reshape(input, grouped), (2,), eps)
+    pixels = (0, *range(2, len(shape)))
+    by_input = None
+    if needs[0]:
+        weighted = g if weight is None else g * F.reshape(weight, channels)
+        by_input = _through(F, F.reshape(weighted, grouped), x, scale, (2,))
+        by_input = F.reshape(by_input, shape)
+    return (
+        by_input,
+        F.sum(g * F.reshape(x, shape), pixels) if needs[1] else None,
+        F.sum(g, pixels) if needs[2] else None,
+    )
+
+
+composite(
+    "_group_norm_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor mean, "
+    "Tensor scale, int num_groups, float eps, bool[] needs) "
+    "-> (Tensor input, Tensor weight, Tensor bias)",
+    _group_norm_formula,
+    kernel=_group_norm_gradients,
+    places=(),
+)
+general(
+    "_group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, "
+    "float eps=1e-05) -> (Tensor result, Tensor mean, Tensor scale)",
+    _group_norm,
+    {
+        "input weight bias": lambda F, gs, needs, input, num_groups, weight, eps, mean, scale: (
+            F._group_norm_backward(gs[0], input, weight, mean, scale, num_groups, eps, needs)
+        )
+    },
+    grad_fn="NativeGroupNormBackward0",
+    promotion="same",
+    places=(),
+)
+composite(
+    "group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, "
+    "float eps=1e-05) -> Tensor",
+    lambda F, *arguments: F._group_norm(*arguments)[0],
+    places=("torch", "nn.functional"),
+)
+
+
+def _batch_norm(
+    input: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    running_mean: np.ndarray | None,
+    running_var: np.ndarray | None,
+    training: bool,
+    eps: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x = _by_channel(_wide(input))
+    n, channels, pixels = x.shape
+    count = max(n * pixels, 1)
+    if training:
+        mean = np.einsum("ncp->c", x) / count
+        variance = np.zeros(channels, x.dtype)
+        step = max(1, _BLOCK_BYTES // max(channels * pixels * x.itemsize, 1))
+        for first in range(0, n, step):
+            centred = x[first : first + step] - mean[:, None]
+            variance += np.einsum("ncp,ncp->c", centred, centred)
+        variance /= count
+    else:
+        assert running_mean is not None and running_var is not None
+        mean, variance = _wide(running_mean), _wide(running_var)
+    scale = np.asarray(1 / np.sqrt(variance + eps), x.dtype)
+    factor = scale if weight is None else scale * weight
+    # Subtracted first: folded into the shift, a large mean would cost its digits.
+    out = x - mean[:, None]
+    out *= factor[:, None]
+    if bias is not None:
+        out += bias[:, None]
+    return out.reshape(input.shape).astype(input.dtype, copy=False), mean, scale
+
+
+def _batch_norm_gradients(
+    grad_output: np.ndarray,
+    input: np.ndarray,
+    weight: np.ndarray | None,
+    running_mean: np.ndarray | None,
+    running_var: np.ndarray | None,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    training: bool,
+    eps: float,
+    needs: Needs,
+) -> tuple[Any, ...]:
+    x, g = _by_channel(_wide(input)), _by_channel(_wide(grad_output))
+    n, channels, pixels = x.shape
+    mean, scale = mean.astype(x.dtype, copy=False), scale.astype(x.dtype, copy=False)
+    factor = scale if weight is None else scale * weight
+    sums = np.einsum("ncp->c", g)
+    products: Any = None
+    if needs[1] or (training and needs[0]):
+        products = np.zeros(channels, x.dtype)
+        step = max(1, _BLOCK_BYTES // max(channels * pixels * x.itemsize, 1))
+        for first in range(0, n, step):
+            block = slice(first, first + step)
+            products += np.einsum("ncp,ncp->c", g[block], x[block] - mean[:, None])
+        products *= scale
+    by_input = None
+    if needs[0]:
+        if training:
+            count = max(n * pixels, 1)
+            by_input = x - mean[:, None]
+            by_input *= (-scale * products / count)[:, None]
+            by_input += g
+            by_input -= (sums / count)[:, None]
+            by_input *= factor[:, None]
+        else:
+            by_input = g * factor[:, None]
+        by_input = by_input.reshape(input.shape)
+    found = (by_input, products if needs[1] else None, sums if needs[2] else None)
+    return _narrow(found, input.dtype)
+
+
+def _batch_norm_formula(
+    F: Any,
+    g: Any,
+    input: Any,
+    weight: Any,
+    running_mean: Any,
+    running_var: Any,
+    mean: Any,
+    scale: Any,
+    training: bool,
+    eps: float,
+    needs: Needs,
+) -> tuple[Any, Any, Any]:
+    channels = (1, input.shape[1], *(1 for _ in input.shape[2:]))
+    over = (0, *range(2, len(input.shape)))
+    weighted = g if weight is None else g * F.reshape(weight, channels)
+    if training:
+        x, scale = _normalized(F, input, over, eps)
+        by_input = _through(F, weighted, x, scale, over) if needs[0] else None
+    else:
+        scale = F.reshape(F.rsqrt(running_var + eps), channels)
+        x = (input - F.reshape(running_mean, channels)) * scale
+        by_input = weighted * scale
+    return (
+        by_input,
+        F.sum(g * x, over) if needs[1] else None,
+        F.sum(g, over) if needs[2] else None,
+    )
+
+
+composite(
+    "_batch_norm_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor? running_mean, "
+    "Tensor? running_var, Tensor mean, Tensor scale, bool training, float eps, bool[] needs) "
+    "-> (Tensor input, Tensor weight, Tensor bias)",
+    _batch_norm_formula,
+    kernel=_batch_norm_gradients,
+    places=(),
+)
+
+
+def _batch_norm_rule(
+    F: Any,
+    gs: Any,
+    needs: Needs,
+    input: Any,
+    weight: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    eps: float,
+    mean: Any,
+    scale: Any,
+) -> Any:
+    return F._batch_norm_backward(
+        gs[0], input, weight, running_mean, running_var, mean, scale, training, eps, needs
+    )
 
 
 general(
-    "layer_norm(Tensor self, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, "
+    "_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
+    "Tensor? running_var, bool training, float eps) -> (Tensor result, Tensor mean, Tensor scale)",
+    _batch_norm,
+    {"input weight bias": _batch_norm_rule},
+    grad_fn="NativeBatchNormBackward0",
+    places=(),
+)
+
+
+def _with_running_statistics(
+    F: Any,
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    if 0 in input.shape and len(input.shape) < 2:
+        # As PyTorch: nothing to normalize, not even channels.
+        return F.clone(input)
+    _check_channels(
+        "batch_norm",
+        input,
+        weight=weight,
+        bias=bias,
+        running_mean=running_mean,
+        running_var=running_var,
+    )
+    count = math.prod(input.shape) // max(input.shape[1], 1)
+    if training and count == 1:
+        raise EngineError(
+            "BAD_VALUE",
+            "batch_norm: in training there must be more than one value for each channel; an input "
+            f"of shape {input.shape} has one",
+            argument="input",
+            shape=input.shape,
+        )
+    if not training and (running_mean is None or running_var is None):
+        raise EngineError(
+            "BAD_VALUE",
+            "batch_norm: without training=True it needs running_mean and running_var",
+            argument="running_mean",
+        )
+    kept = () if training else (running_mean, running_var)
+    result, mean, scale = F._batch_norm(input, weight, bias, *(kept or (None, None)), training, eps)
+    if training:
+        with grad_mode(False):
+            if running_mean is not None:
+                _move(F, running_mean, mean, momentum)
+            if running_var is not None:
+                # The estimate for what the batch was drawn from.
+                variance = F.pow(scale, -2) - eps
+                _move(F, running_var, variance * (count / max(count - 1, 1)), momentum)
+    return result
+
+
+def _move(F: Any, running: Any, batch: Any, momentum: float) -> None:
+    F.add_(F.mul_(running, 1 - momentum), F.to(batch, running.dtype), alpha=momentum)
+
+
+composite(
+    "batch_norm(Tensor input, Tensor? running_mean, Tensor? running_var, Tensor? weight=None, "
+    "Tensor? bias=None, bool training=False, float momentum=0.1, float eps=1e-05) -> Tensor",
+    _with_running_statistics,
+    places=_FUNCTIONAL,
+)
+
+
+def _instance_norm(
+    F: Any,
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    """A batch norm of which each channel of each image is a channel."""
+    channels = _check_channels(
+        "instance_norm",
+        input,
+        weight=weight,
+        bias=bias,
+        running_mean=running_mean,
+        running_var=running_var,
+    )
+    n, pixels = input.shape[0], math.prod(input.shape[2:])
+    if use_input_stats and len(input.shape) > 2 and pixels == 1:
+        raise EngineError(
+            "BAD_VALUE",
+            "instance_norm: in training there must be more than one pixel for each channel; an "
+            f"input of shape {input.shape} has one",
+            argument="input",
+            shape=input.shape,
+        )
+    if not use_input_stats and (running_mean is None or running_var is None):
+        raise EngineError(
+            "BAD_VALUE",
+            "instance_norm: without use_input_stats=True it needs running_mean and running_var",
+            argument="running_mean",
+        )
+
+    def repeated(given: Any) -> Any:
+        return None if given is None else F.repeat(given, (n,))
+
+    with grad_mode(False):
+        means, variances = repeated(running_mean), repeated(running_var)
+    result = F.batch_norm(
+        F.reshape(input, (1, n * channels, *input.shape[2:])),
+        means,
+        variances,
+        repeated(weight),
+        repeated(bias),
+        use_input_stats,
+        momentum,
+        eps,
+    )
+    if use_input_stats:
+        with grad_mode(False):
+            for running, moved in ((running_mean, means), (running_var, variances)):
+                if running is not None:
+                    F.copy_(running, F.mean(F.reshape(moved, (n, channels)), (0,)))
+    return F.view(result, input.shape)
+
+
+composite(
+    "instance_norm(Tensor input, Tensor? running_mean=None, Tensor? running_var=None, "
+    "Tensor? weight=None, Tensor? bias=None, bool use_input_stats=True, float momentum=0.1, "
     "float eps=1e-05) -> Tensor",
-    _layer_norm,
-    {"self": _by_input, "weight": _by_weight, "bias": lambda F, g: g},
-    grad_fn="NativeLayerNormBackward0",
-    promotion="same",
-    places=("nn.functional",),
+    _instance_norm,
+    places=_FUNCTIONAL,
+)
+
+
+def _rms_norm(
+    F: Any, input: Any, normalized_shape: Sequence[int], weight: Any, eps: float | None
+) -> Any:
+    shape = tuple(normalized_shape)
+    _require_float("rms_norm", input)
+    if not shape or input.shape[-len(shape) :] != shape:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"rms_norm: an input of shape {input.shape} does not end in normalized_shape "
+            f"{list(shape)}",
+            argument="normalized_shape",
+            shape=input.shape,
+            normalized_shape=shape,
+        )
+    _require_shape("rms_norm", "weight", weight, shape, "to be like normalized_shape")
+    if eps is None:
+        eps = float(np.finfo(input.dtype).eps)
+    over = tuple(range(len(input.shape) - len(shape), len(input.shape)))
+    narrow = input.dtype == np.float16
+    wide = F.to(input, np.dtype(np.float32)) if narrow else input
+    scale = F.rsqrt(F.add__Scalar(F.mean(F.pow(wide, 2), over, True), eps))
+    result = wide * scale
+    if weight is not None:
+        result = result * weight
+    return F.to(result, input.dtype) if narrow else result
+
+
+composite(
+    "rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, float? eps=None) "
+    "-> Tensor",
+    _rms_norm,
+    places=("torch", "nn.functional"),
+)
+
+
+def _local_response_norm(F: Any, input: Any, size: int, alpha: float, beta: float, k: float) -> Any:
+    rank = len(input.shape)
+    if rank < 3 or size < 1:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"local_response_norm: needs an input of at least 3 dimensions, not {rank}, and a size "
+            f"of at least 1, not {size}",
+            argument="input",
+            shape=input.shape,
+        )
+    if 0 in input.shape:
+        return input
+    square = F.unsqueeze(F.mul(input, input), 1)
+    before, after = size // 2, (size - 1) // 2
+    if rank == 3:
+        padded = F.pad(square, (0, 0, before, after))
+        means = F.squeeze(F.avg_pool2d(padded, (size, 1), (1,)), (1,))
+    else:
+        n, channels, *sizes = input.shape
+        cubes = F.view(square, (n, 1, channels, sizes[0], -1))
+        padded = F.pad(cubes, (0, 0, 0, 0, before, after))
+        pooled = F.squeeze(F.avg_pool3d(padded, (size, 1, 1), (1,)), (1,))
+        means = F.view(pooled, input.shape)
+    return input / F.pow(F.add(F.mul(means, alpha), k), beta)
+
+
+composite(
+    "local_response_norm(Tensor input, int size, float alpha=0.0001, float beta=0.75, "
+    "float k=1.0) -> Tensor",
+    _local_response_norm,
+    places=_FUNCTIONAL,
 )

@@ -1,0 +1,607 @@
+"""Convolutions of one to three dimensions, and transposed ones.
+
+Three maps are each other's adjoints: images by weights (`_convolution_output`), results back to
+images (`_convolution_input`, which also is the transposed convolution), and images by results to
+weights (`_convolution_weight`). Each is one product of matrices for a block of images in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.declare import bilinear, composite, general
+from gradwire_engine.errors import EngineError
+from gradwire_engine.ops.windows import Sizes, Windows, spread
+
+_SPATIAL = {"1d": 1, "2d": 2, "3d": 3}
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    """The dtype to add up in."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def _correlate(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, windows: Windows, groups: int
+) -> np.ndarray:
+    """Images (n, c, *size) by weights (o, c / groups, *kernel): (n, o, *out)."""
+    n, channels = x.shape[:2]
+    outputs = weight.shape[0]
+    dtype = _wide(x.dtype)
+    matrix = weight.reshape(groups, outputs // groups, -1).astype(dtype, copy=False)
+    shift = None if bias is None else bias.reshape(-1, *(1 for _ in windows.out))
+    if windows.is_pointwise:
+        pixels = x.reshape(n, groups, channels // groups, -1).astype(dtype, copy=False)
+        whole = np.matmul(matrix, pixels).reshape(n, outputs, *windows.out)
+        if shift is not None:
+            whole += shift
+        return np.asarray(whole, x.dtype)
+    out = np.empty((n, outputs, *windows.out), x.dtype)
+    for first, last, rows in windows.blocks(n, channels, dtype):
+        image = windows.pad(x[first:last].astype(dtype, copy=False))
+        for top, bottom in rows:
+            block = _block_of_products(matrix, windows.columns(image, top, bottom), groups, windows)
+            target = out[first:last, :, top:bottom]
+            result = windows.results(block, bottom - top)
+            if shift is None:
+                target[...] = result
+            else:
+                np.add(result, shift, out=target, casting="same_kind")
+    return out
+
+
+def _block_of_products(
+    matrix: np.ndarray, columns: np.ndarray, groups: int, windows: Windows
+) -> np.ndarray:
+    n, channels = columns.shape[:2]
+    if channels == groups and matrix.shape[1] == 1:
+        return _block_by_channel(matrix, columns, windows)
+    packed = np.ascontiguousarray(columns)
+    packed = packed.reshape(n, groups, channels // groups * windows.taps, -1)
+    product: np.ndarray = np.matmul(matrix, packed)
+    return product.reshape(n, -1, product.shape[-1])
+
+
+def _block_by_channel(matrix: np.ndarray, columns: np.ndarray, windows: Windows) -> np.ndarray:
+    """One kernel for each channel: a product of matrices would have one row."""
+    n, channels = columns.shape[:2]
+    spatial = len(windows.kernel)
+    positions = columns.shape[2 + spatial :]
+    total: np.ndarray | None = None
+    for nr, tap in enumerate(np.ndindex(windows.kernel)):
+        factor = matrix[:, 0, nr].reshape(-1, *(1 for _ in positions))
+        part = columns[(slice(None), slice(None), *tap)] * factor
+        total = part if total is None else np.add(total, part, out=total)
+    assert total is not None
+    return total.reshape(n, channels, -1)
+
+
+def _scatter(g: np.ndarray, weight: np.ndarray, windows: Windows, groups: int) -> np.ndarray:
+    """Results (n, o, *out) by weights, back to the images: the adjoint of `_correlate`."""
+    n, outputs = g.shape[:2]
+    inputs = weight.shape[1]
+    channels = inputs * groups
+    dtype = _wide(g.dtype)
+    matrix = weight.reshape(groups, outputs // groups, -1).swapaxes(1, 2)
+    matrix = np.ascontiguousarray(matrix, dtype)
+    if windows.is_pointwise:
+        pixels = g.reshape(n, groups, outputs // groups, -1).astype(dtype, copy=False)
+        flat = np.matmul(matrix, pixels).reshape(n, channels, *windows.size)
+        return np.asarray(flat, g.dtype)
+    if _turns(windows) and outputs <= 2 * channels:
+        return _correlate(g, _turned(weight, groups), None, _turned_windows(windows), groups)
+    out = np.empty((n, channels, *windows.size), g.dtype)
+    for first, last, rows in windows.blocks(n, channels, dtype):
+        count = last - first
+        image = windows.empty((count, channels), dtype)
+        for top, bottom in rows:
+            block = _laid_out(g[first:last, :, top:bottom], windows, bottom - top, dtype)
+            parts = np.matmul(matrix, block.reshape(count, groups, outputs // groups, -1))
+            columns = windows.columns(image, top, bottom)
+            parts = parts.reshape(columns.shape)
+            for tap in np.ndindex(windows.kernel):
+                at = (slice(None), slice(None), *tap)
+                target = columns[at]
+                np.add(target, parts[at], out=target)
+        out[first:last] = windows.inside(image)
+    return out
+
+
+def _turns(windows: Windows) -> bool:
+    """Whether going back is a convolution itself: by the kernel turned around."""
+    return all(s == 1 for s in windows.stride) and all(
+        p <= d * (k - 1)
+        for p, d, k in zip(windows.padding, windows.dilation, windows.kernel, strict=True)
+    )
+
+
+def _turned(weight: np.ndarray, groups: int) -> np.ndarray:
+    outputs, inputs, *kernel = weight.shape
+    flipped = np.flip(weight, tuple(range(2, weight.ndim)))
+    split = flipped.reshape(groups, outputs // groups, inputs, *kernel)
+    return split.swapaxes(1, 2).reshape(groups * inputs, outputs // groups, *kernel)
+
+
+def _turned_windows(windows: Windows) -> Windows:
+    padding = tuple(
+        d * (k - 1) - p
+        for p, d, k in zip(windows.padding, windows.dilation, windows.kernel, strict=True)
+    )
+    return Windows.of(
+        "convolution",
+        windows.out,
+        windows.kernel,
+        windows.stride,
+        padding,
+        windows.dilation,
+        windows.size,
+    )
+
+
+def _laid_out(g: np.ndarray, windows: Windows, rows: int, dtype: np.dtype) -> np.ndarray:
+    """Rows of results as columns are laid out, with zeros where there is no window."""
+    shape = (*g.shape[:2], rows * windows.row)
+    if not windows.flat:
+        return g.astype(dtype, copy=False).reshape(shape)
+    block = np.zeros(shape, dtype)
+    windows.results(block, rows)[...] = g
+    return block
+
+
+def _weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.ndarray:
+    """Images by results, added up over both to weights (o, c / groups, *kernel)."""
+    n, channels = x.shape[:2]
+    outputs = g.shape[1]
+    dtype = _wide(x.dtype)
+    total = np.zeros((groups, outputs // groups, channels // groups * windows.taps), dtype)
+    for first, last, rows in windows.blocks(n, channels, dtype):
+        count = last - first
+        image = windows.pad(x[first:last].astype(dtype, copy=False))
+        for top, bottom in rows:
+            block = _laid_out(g[first:last, :, top:bottom], windows, bottom - top, dtype)
+            block = block.reshape(count, groups, outputs // groups, -1)
+            packed = np.ascontiguousarray(windows.columns(image, top, bottom))
+            packed = packed.reshape(count, groups, total.shape[2], -1)
+            total += np.add.reduce(np.matmul(block, packed.swapaxes(2, 3)), axis=0)
+    shape = (outputs, channels // groups, *windows.kernel)
+    return total.reshape(shape).astype(x.dtype, copy=False)
+
+
+def _geometry(
+    op: str,
+    rank: int,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> tuple[Sizes, Sizes, Sizes]:
+    """Stride, padding and dilation for each spatial dimension."""
+    if groups < 1:
+        raise EngineError(
+            "BAD_VALUE",
+            f"{op}: groups must be at least 1, not {groups}",
+            argument="groups",
+            value=groups,
+        )
+    return (
+        spread(stride, rank, op, "stride", 1),
+        spread(padding, rank, op, "padding", 0),
+        spread(dilation, rank, op, "dilation", 1),
+    )
+
+
+def _refuse_shapes(op: str, input: Any, weight: Any, why: str) -> EngineError:
+    return EngineError(
+        "SHAPE_MISMATCH",
+        f"{op}: an input of shape {input.shape} and a weight of shape {weight.shape} do not fit: "
+        f"{why}",
+        argument="weight",
+        shape=input.shape,
+        weight_shape=weight.shape,
+    )
+
+
+def _windows(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Windows:
+    """The windows of a call, after a look at all its arguments.
+
+    Of a transposed convolution, those in its result.
+    """
+    op = "conv_transpose" if transposed else "conv"
+    rank = weight.ndim - 2
+    if rank not in (1, 2, 3) or input.ndim != weight.ndim:
+        raise _refuse_shapes(
+            op,
+            input,
+            weight,
+            "both have a dimension for the batch or the results, one for the "
+            "channels, and the same one to three spatial ones",
+        )
+    steps, margins, gaps = _geometry(op, rank, stride, padding, dilation, groups)
+    channels = weight.shape[0] if transposed else weight.shape[1] * groups
+    outputs = weight.shape[1] * groups if transposed else weight.shape[0]
+    if input.shape[1] != channels:
+        raise _refuse_shapes(
+            op, input, weight, f"with groups={groups} the input must have {channels} channels"
+        )
+    if weight.shape[0] % groups or not weight.shape[0]:
+        raise _refuse_shapes(
+            op, input, weight, f"the weight's first size must be a multiple of groups={groups}"
+        )
+    if bias is not None and bias.shape != (outputs,):
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"{op}: bias has shape {bias.shape}; it needs ({outputs},), a number for each channel",
+            argument="bias",
+            shape=bias.shape,
+        )
+    kernel = weight.shape[2:]
+    if not transposed:
+        return Windows.of(op, input.shape[2:], kernel, steps, margins, gaps)
+    extra = spread(output_padding, rank, op, "output_padding", 0)
+    if any(e >= max(s, d) for e, s, d in zip(extra, steps, gaps, strict=True)):
+        raise EngineError(
+            "BAD_VALUE",
+            f"{op}: output_padding {list(extra)} must be smaller than stride {list(steps)} or "
+            f"dilation {list(gaps)}",
+            argument="output_padding",
+            value=extra,
+        )
+    size = tuple(
+        (n - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for n, s, p, d, k, e in zip(
+            input.shape[2:], steps, margins, gaps, kernel, extra, strict=True
+        )
+    )
+    if min(size) < 1:
+        raise _refuse_shapes(op, input, weight, f"the result would have size {list(size)}")
+    return Windows.of(op, size, kernel, steps, margins, gaps, input.shape[2:])
+
+
+def _convolution(
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> np.ndarray:
+    windows = _windows(
+        input, weight, bias, stride, padding, dilation, transposed, output_padding, groups
+    )
+    if not transposed:
+        return _correlate(input, weight, bias, windows, groups)
+    out = _scatter(input, weight, windows, groups)
+    if bias is not None:
+        out += bias.reshape(-1, *(1 for _ in windows.size))
+    return out
+
+
+def _convolution_shape(input: Any, weight: Any, *rest: Any) -> Sizes:
+    windows = _windows(input, weight, *rest)
+    transposed, groups = rest[4], rest[6]
+    if transposed:
+        return (input.shape[0], weight.shape[1] * groups, *windows.size)
+    return (input.shape[0], weight.shape[0], *windows.out)
+
+
+def _convolution_flops(input: Any, weight: Any, *rest: Any) -> int:
+    pixels: int = math.prod(input.shape[2:]) * input.shape[0]
+    flops: int = 2 * pixels * math.prod(weight.shape) + 1
+    return flops
+
+
+def _by_input(
+    F: Any,
+    g: Any,
+    input_shape: Any,
+    weight: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    groups: int,
+) -> Any:
+    back = F._convolution_output if transposed else F._convolution_input
+    return back(g, F.conj(weight), input_shape[2:], stride, padding, dilation, groups)
+
+
+def _by_weight(
+    F: Any,
+    g: Any,
+    input: Any,
+    weight_shape: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    groups: int,
+) -> Any:
+    images, results = (g, F.conj(input)) if transposed else (F.conj(input), g)
+    kernel = weight_shape[2:]
+    return F._convolution_weight(images, results, kernel, stride, padding, dilation, groups)
+
+
+def _over_pixels(F: Any, g: Any) -> Any:
+    return F.sum(g, (0, *range(2, len(g.shape))))
+
+
+general(
+    "convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
+    "int[] dilation, bool transposed, int[] output_padding, int groups) -> Tensor",
+    _convolution,
+    {"input": _by_input, "weight": _by_weight, "bias": _over_pixels},
+    promotion="same",
+    shape=_convolution_shape,
+    flops=_convolution_flops,
+    places=("torch",),
+)
+
+
+def _with_size(
+    input: np.ndarray,
+    weight: np.ndarray,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> np.ndarray:
+    rank = weight.ndim - 2
+    geometry = _geometry("convolution", rank, stride, padding, dilation, groups)
+    windows = Windows.of("convolution", input.shape[2:], weight.shape[2:], *geometry, tuple(size))
+    return _correlate(input, weight, None, windows, groups)
+
+
+def _back_to_images(
+    grad_output: np.ndarray,
+    weight: np.ndarray,
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> np.ndarray:
+    rank = weight.ndim - 2
+    geometry = _geometry("convolution", rank, stride, padding, dilation, groups)
+    out = grad_output.shape[2:]
+    windows = Windows.of("convolution", tuple(size), weight.shape[2:], *geometry, out)
+    return _scatter(grad_output, weight, windows, groups)
+
+
+def _back_to_weight(
+    input: np.ndarray,
+    grad_output: np.ndarray,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> np.ndarray:
+    geometry = _geometry("convolution", input.ndim - 2, stride, padding, dilation, groups)
+    out = grad_output.shape[2:]
+    windows = Windows.of("convolution", input.shape[2:], tuple(kernel), *geometry, out)
+    return _weigh(input, grad_output, windows, groups)
+
+
+_REST = "int[] stride, int[] padding, int[] dilation, int groups) -> Tensor"
+
+bilinear(
+    f"_convolution_output(Tensor input, Tensor weight, int[] size, {_REST}",
+    _with_size,
+    {
+        "input": lambda F, g, input_shape, weight, stride, padding, dilation, groups: (
+            F._convolution_input(
+                g, F.conj(weight), input_shape[2:], stride, padding, dilation, groups
+            )
+        ),
+        "weight": lambda F, g, input, weight_shape, stride, padding, dilation, groups: (
+            F._convolution_weight(
+                F.conj(input), g, weight_shape[2:], stride, padding, dilation, groups
+            )
+        ),
+    },
+    shape=lambda input, weight, size, stride, padding, dilation, groups: (
+        input.shape[0],
+        weight.shape[0],
+        *size,
+    ),
+    places=(),
+)
+bilinear(
+    f"_convolution_input(Tensor grad_output, Tensor weight, int[] size, {_REST}",
+    _back_to_images,
+    {
+        "grad_output": lambda F, g, grad_output_shape, weight, stride, padding, dilation, groups: (
+            F._convolution_output(
+                g, F.conj(weight), grad_output_shape[2:], stride, padding, dilation, groups
+            )
+        ),
+        "weight": lambda F, g, grad_output, weight_shape, stride, padding, dilation, groups: (
+            F._convolution_weight(
+                g, F.conj(grad_output), weight_shape[2:], stride, padding, dilation, groups
+            )
+        ),
+    },
+    shape=lambda grad_output, weight, size, stride, padding, dilation, groups: (
+        grad_output.shape[0],
+        weight.shape[1] * groups,
+        *size,
+    ),
+    places=(),
+)
+bilinear(
+    f"_convolution_weight(Tensor input, Tensor grad_output, int[] kernel, {_REST}",
+    _back_to_weight,
+    {
+        "input": lambda F, g, input_shape, grad_output, stride, padding, dilation, groups: (
+            F._convolution_input(
+                F.conj(grad_output), g, input_shape[2:], stride, padding, dilation, groups
+            )
+        ),
+        "grad_output": lambda F, g, grad_output_shape, input, stride, padding, dilation, groups: (
+            F._convolution_output(
+                F.conj(input), g, grad_output_shape[2:], stride, padding, dilation, groups
+            )
+        ),
+    },
+    shape=lambda input, grad_output, kernel, stride, padding, dilation, groups: (
+        grad_output.shape[1],
+        input.shape[1] // groups,
+        *kernel,
+    ),
+    places=(),
+)
+
+
+def _of_one_or_many(F: Any, op: str, rank: int, input: Any, run: Any) -> Any:
+    """Apply `run` to a batch; an image alone is a batch of one."""
+    if len(input.shape) == rank + 2:
+        return run(input)
+    if len(input.shape) != rank + 1:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"{op}: an input has {rank + 2} dimensions, or {rank + 1} without a batch; this one "
+            f"has shape {input.shape}",
+            argument="input",
+            shape=input.shape,
+        )
+    return F.squeeze(run(F.unsqueeze(input, 0)), (0,))
+
+
+def _conv(op: str, rank: int) -> Any:
+    def formula(
+        F: Any,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> Any:
+        return _of_one_or_many(
+            F,
+            op,
+            rank,
+            input,
+            lambda images: F.convolution(
+                images, weight, bias, stride, padding, dilation, False, (0,) * rank, groups
+            ),
+        )
+
+    return formula
+
+
+def _conv_transpose(op: str, rank: int) -> Any:
+    def formula(
+        F: Any,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        output_padding: Sequence[int],
+        groups: int,
+        dilation: Sequence[int],
+    ) -> Any:
+        return _of_one_or_many(
+            F,
+            op,
+            rank,
+            input,
+            lambda images: F.convolution(
+                images, weight, bias, stride, padding, dilation, True, output_padding, groups
+            ),
+        )
+
+    return formula
+
+
+def _conv_padded_as(op: str, rank: int) -> Any:
+    """Padding given as a word: "valid" is none, "same" keeps the size."""
+
+    def formula(
+        F: Any,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        stride: Sequence[int],
+        padding: str,
+        dilation: Sequence[int],
+        groups: int,
+    ) -> Any:
+        if padding not in ("same", "valid"):
+            raise EngineError(
+                "BAD_VALUE",
+                f"{op}: padding must be numbers, 'same' or 'valid', not {padding!r}",
+                argument="padding",
+                value=padding,
+            )
+        margins: Sizes = (0,) * rank
+        surplus: list[int] = []
+        if padding == "same" and len(weight.shape) == rank + 2:
+            if any(each != 1 for each in stride):
+                raise EngineError(
+                    "BAD_VALUE",
+                    f"{op}: padding='same' keeps the size, so the stride must be 1, not "
+                    f"{list(stride)}",
+                    argument="stride",
+                    value=stride,
+                )
+            gaps = spread(dilation, rank, op, "dilation", 1)
+            total = [d * (k - 1) for d, k in zip(gaps, weight.shape[2:], strict=True)]
+            margins = tuple(each // 2 for each in total)
+            # What does not halve is one pixel more behind, so it is padded before.
+            surplus = [side for each in reversed(total) for side in (0, each % 2)]
+
+        def run(images: Any) -> Any:
+            if any(surplus):
+                images = F.constant_pad_nd(images, surplus, 0)
+            return F.convolution(
+                images, weight, bias, stride, margins, dilation, False, (0,) * rank, groups
+            )
+
+        return _of_one_or_many(F, op, rank, input, run)
+
+    return formula
+
+
+for _suffix, _rank in _SPATIAL.items():
+    _ones, _zeros = str([1] * _rank), str([0] * _rank)
+    composite(
+        f"conv{_suffix}(Tensor input, Tensor weight, Tensor? bias=None, int[] stride={_ones}, "
+        f"int[] padding={_zeros}, int[] dilation={_ones}, int groups=1) -> Tensor",
+        _conv(f"conv{_suffix}", _rank),
+        places=("torch", "nn.functional"),
+    )
+    composite(
+        f"conv{_suffix}.padding(Tensor input, Tensor weight, Tensor? bias=None, "
+        f'int[] stride={_ones}, str padding="valid", int[] dilation={_ones}, int groups=1) '
+        "-> Tensor",
+        _conv_padded_as(f"conv{_suffix}", _rank),
+        places=(),
+    )
+    composite(
+        f"conv_transpose{_suffix}(Tensor input, Tensor weight, Tensor? bias=None, "
+        f"int[] stride={_ones}, int[] padding={_zeros}, int[] output_padding={_zeros}, "
+        f"int groups=1, int[] dilation={_ones}) -> Tensor",
+        _conv_transpose(f"conv_transpose{_suffix}", _rank),
+        places=("torch", "nn.functional"),
+    )

@@ -1,0 +1,663 @@
+"""Pooling: the largest element or the mean of windows, and of a given number of bins."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire_engine.context import current
+from gradwire_engine.declare import composite, general, linear
+from gradwire_engine.errors import EngineError
+from gradwire_engine.ops import dims
+from gradwire_engine.ops.windows import Sizes, Windows, spread
+
+_FUNCTIONAL = ("nn.functional",)
+
+
+def _spatial(self: Any, rank: int, op: str) -> Sizes:
+    """The sizes of the spatial dimensions, which must not be empty; nor must the channels."""
+    if self.ndim not in (rank + 1, rank + 2) or 0 in self.shape[self.ndim - rank - 1 :]:
+        raise _wrong_rank(self, rank, op)
+    size: Sizes = self.shape[self.ndim - rank :]
+    return size
+
+
+def _wrong_rank(self: Any, rank: int, op: str) -> EngineError:
+    return EngineError(
+        "SHAPE_MISMATCH",
+        f"{op}: an input has shape (n, channels, {rank} spatial sizes), or the same without n, of "
+        f"which only n may be 0; this one is {self.shape}",
+        argument="self",
+        shape=self.shape,
+    )
+
+
+def _pool_windows(
+    self: Any,
+    rank: int,
+    op: str,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] | None,
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> Windows:
+    """The windows of a pooling; with `ceil_mode` also those that only begin inside."""
+    size = _spatial(self, rank, op)
+    kernel = spread(kernel_size, rank, op, "kernel_size", 1)
+    steps = spread(stride, rank, op, "stride", 1) if stride else kernel
+    margins = spread(padding, rank, op, "padding", 0)
+    gaps = spread(dilation, rank, op, "dilation", 1)
+    out: list[int] = []
+    for n, k, s, p, d in zip(size, kernel, steps, margins, gaps, strict=True):
+        reach = d * (k - 1) + 1
+        if p > reach // 2:
+            raise EngineError(
+                "BAD_VALUE",
+                f"{op}: padding {list(margins)} must be at most half of the kernel "
+                f"{list(kernel)} (dilation {list(gaps)}): a window must not lie in it wholly",
+                argument="padding",
+                value=list(margins),
+            )
+        count = (n + 2 * p - reach + (s - 1 if ceil_mode else 0)) // s + 1
+        if ceil_mode and (count - 1) * s >= n + p:
+            count -= 1
+        out.append(count)
+    if min(out) < 1:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"{op}: a kernel of size {list(kernel)} does not fit into an input of size "
+            f"{list(size)} with padding {list(margins)}",
+            op=op,
+            size=size,
+            kernel_size=kernel,
+        )
+    return Windows.of(op, size, kernel, steps, margins, gaps, tuple(out))
+
+
+def _as_batch(self: np.ndarray, rank: int) -> np.ndarray:
+    return self if self.ndim == rank + 2 else self[None]
+
+
+def _lowest(dtype: np.dtype) -> Any:
+    """Less than or equal to whatever is pooled."""
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+
+
+def _largest(rank: int, op: str) -> Any:
+    def kernel(
+        self: np.ndarray,
+        kernel_size: Sequence[int],
+        stride: Sequence[int] | None = None,
+        padding: Sequence[int] = (0,),
+        dilation: Sequence[int] = (1,),
+        ceil_mode: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        dims.require_order(self, op)
+        windows = _pool_windows(self, rank, op, kernel_size, stride, padding, dilation, ceil_mode)
+        batch = _as_batch(self, rank)
+        columns = windows.columns(
+            windows.pad(batch, _lowest(self.dtype)), 0, windows.out[0], flat=False
+        )
+        shape = (*self.shape[: self.ndim - rank], *windows.out)
+        best = np.full((*batch.shape[:2], *windows.out), _lowest(self.dtype), self.dtype)
+        # The tap of the largest; of equal ones the first, of NaNs the last.
+        chosen = np.zeros(best.shape, np.uint8 if windows.taps < 256 else np.int64)
+        for nr, tap in enumerate(np.ndindex(windows.kernel)):
+            values = columns[(slice(None), slice(None), *tap)]
+            better = np.greater(values, best)
+            if self.dtype.kind == "f":
+                np.logical_or(better, values != values, out=better)
+            np.copyto(best, values, where=better)
+            np.copyto(chosen, nr, where=better)
+        indices = _pixels(windows, chosen)
+        return best.reshape(shape), indices.reshape(shape)
+
+    return kernel
+
+
+def _pixels(windows: Windows, chosen: np.ndarray) -> np.ndarray:
+    """Where in an image (as one dimension) the chosen tap of each window lies."""
+    along = [
+        np.arange(o) * s - p
+        for o, s, p in zip(windows.out, windows.stride, windows.padding, strict=True)
+    ]
+    taps = [np.arange(k) * d for k, d in zip(windows.kernel, windows.dilation, strict=True)]
+    strides = [math.prod(windows.size[i + 1 :]) for i in range(len(windows.size))]
+    corners = sum(each * step for each, step in zip(np.ix_(*along), strides, strict=True))
+    offsets = sum(each * step for each, step in zip(np.ix_(*taps), strides, strict=True))
+    # Where all is -inf the first tap is taken, which may lie in the padding: the first inside.
+    if any(windows.padding):
+        inside = [
+            np.where(low < 0, -(low // d), 0)
+            for low, d in zip(along, windows.dilation, strict=True)
+        ]
+        first = sum(
+            each * step
+            for each, step in zip(
+                np.ix_(*inside),
+                [math.prod(windows.kernel[i + 1 :]) for i in range(len(windows.size))],
+                strict=True,
+            )
+        )
+        chosen = np.where(chosen == 0, first, chosen)
+    pixels: np.ndarray = np.ravel(offsets)[chosen] + corners
+    return pixels
+
+
+def _over_pixels(array: np.ndarray, spatial: int) -> np.ndarray:
+    """Spatial dimensions as one."""
+    return array.reshape(*array.shape[: array.ndim - spatial], -1)
+
+
+def _at_pixels(self: np.ndarray, indices: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Elements of images at positions in them; `size` is that of the images."""
+    spatial = len(size)
+    found = np.take_along_axis(_over_pixels(self, spatial), _over_pixels(indices, spatial), -1)
+    return found.reshape(indices.shape)
+
+
+def _to_pixels(grad_output: np.ndarray, indices: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Elements added up where the positions say."""
+    spatial = len(size)
+    lead = grad_output.shape[: grad_output.ndim - spatial]
+    pixels = math.prod(size)
+    out = np.zeros(math.prod(lead) * pixels, grad_output.dtype)
+    if grad_output.size:
+        at = indices.reshape(math.prod(lead), -1)
+        at = at + np.arange(0, len(out), pixels)[:, None]
+        np.add.at(out, at.reshape(-1), grad_output.reshape(-1))
+    return out.reshape(*lead, *size)
+
+
+linear(
+    "_to_pixels(Tensor grad_output, Tensor indices, int[] size) -> Tensor",
+    _to_pixels,
+    {"grad_output": lambda F, g, indices, size: F._at_pixels(g, indices, size)},
+    shape=lambda grad_output, indices, size: (
+        *grad_output.shape[: grad_output.ndim - len(size)],
+        *size,
+    ),
+    places=(),
+)
+linear(
+    "_at_pixels(Tensor self, Tensor indices, int[] size) -> Tensor",
+    _at_pixels,
+    {"self": lambda F, g, indices, size: F._to_pixels(g, indices, size)},
+    places=(),
+)
+
+
+def _pooled_shape(rank: int, op: str) -> Any:
+    def shape(
+        self: Any,
+        kernel_size: Sequence[int],
+        stride: Sequence[int] | None,
+        padding: Sequence[int],
+        *rest: Any,
+    ) -> Sizes:
+        dilation, ceil_mode = rest if len(rest) == 2 else ((1,), rest[0])
+        windows = _pool_windows(self, rank, op, kernel_size, stride, padding, dilation, ceil_mode)
+        return (*self.shape[: self.ndim - rank], *windows.out)
+
+    return shape
+
+
+def _declare_max_pool(rank: int) -> None:
+    general(
+        f"max_pool{rank}d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, "
+        f"int[] padding={[0] * rank}, int[] dilation={[1] * rank}, bool ceil_mode=False) "
+        "-> (Tensor result, Tensor indices)",
+        _largest(rank, f"max_pool{rank}d"),
+        lambda F, g, self_shape, indices: F._to_pixels(g, indices, self_shape[-rank:]),
+        grad_fn=f"MaxPool{rank}DWithIndicesBackward0",
+        shape=_pooled_shape(rank, f"max_pool{rank}d"),
+        places=_FUNCTIONAL,
+    )
+    composite(
+        f"max_pool{rank}d(Tensor self, int[] kernel_size, int[]? stride=None, "
+        f"int[] padding={[0] * rank}, int[] dilation={[1] * rank}, bool ceil_mode=False) "
+        "-> Tensor",
+        lambda F, *args: getattr(F, f"max_pool{rank}d_with_indices")(*args)[0],
+        places=("torch", "nn.functional"),
+    )
+
+
+for _rank in (2, 3):
+    _declare_max_pool(_rank)
+
+
+def _line_as_image(F: Any, self: Any, op: str) -> Any:
+    """One spatial dimension as the second of two."""
+    _spatial(self, 1, op)
+    return F.unsqueeze(self, -2)
+
+
+def _one_dimensional(op: str, values: Sequence[int], argument: str) -> Sizes:
+    return spread(values, 1, op, argument, 0) if values else ()
+
+
+def _max_pool1d_with_indices(
+    F: Any,
+    self: Any,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] | None,
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> tuple[Any, Any]:
+    op = "max_pool1d"
+    pooled = F.max_pool2d_with_indices(
+        _line_as_image(F, self, op),
+        (1, *_one_dimensional(op, kernel_size, "kernel_size")),
+        (1, *_one_dimensional(op, stride or kernel_size, "stride")),
+        (0, *_one_dimensional(op, padding, "padding")),
+        (1, *_one_dimensional(op, dilation, "dilation")),
+        ceil_mode,
+    )
+    return F.squeeze(pooled[0], (-2,)), F.squeeze(pooled[1], (-2,))
+
+
+composite(
+    "max_pool1d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, "
+    "int[] padding=[0], int[] dilation=[1], bool ceil_mode=False) "
+    "-> (Tensor result, Tensor indices)",
+    _max_pool1d_with_indices,
+    places=("torch", "nn.functional"),
+)
+composite(
+    "max_pool1d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=[0], "
+    "int[] dilation=[1], bool ceil_mode=False) -> Tensor",
+    lambda F, *args: _max_pool1d_with_indices(F, *args)[0],
+    places=("torch", "nn.functional"),
+)
+
+
+def _box(windows: Windows, array: np.ndarray) -> np.ndarray:
+    """Sums over windows of padded images, one dimension after the other."""
+    spatial = len(windows.size)
+    for axis, (k, s, o) in enumerate(
+        zip(windows.kernel, windows.stride, windows.out, strict=True), array.ndim - spatial
+    ):
+        lines = [slice(None)] * array.ndim
+        total: np.ndarray | None = None
+        for tap in range(k):
+            lines[axis] = slice(tap, tap + s * (o - 1) + 1, s)
+            part = array[tuple(lines)]
+            total = part.copy() if total is None else np.add(total, part, out=total)
+        assert total is not None
+        array = total
+    return array
+
+
+def _unbox(windows: Windows, array: np.ndarray) -> np.ndarray:
+    """The adjoint: each element of a padded image gets the sum over its windows."""
+    spatial = len(windows.size)
+    for axis, (k, s, o) in enumerate(
+        zip(windows.kernel, windows.stride, windows.out, strict=True), array.ndim - spatial
+    ):
+        lines = [slice(None)] * array.ndim
+        shape = list(array.shape)
+        shape[axis] = windows.padded[axis - array.ndim + spatial]
+        total = np.zeros(shape, array.dtype)
+        for tap in range(k):
+            lines[axis] = slice(tap, tap + s * (o - 1) + 1, s)
+            target = total[tuple(lines)]
+            np.add(target, array, out=target)
+        array = total
+    return array
+
+
+def _divisor(windows: Windows, count_include_pad: bool, override: int | None) -> Any:
+    """What the sum of each window is divided by; of shape `out` if not the same everywhere."""
+    if override is not None:
+        return override
+    counts = []
+    for n, k, s, p, o in zip(
+        windows.size, windows.kernel, windows.stride, windows.padding, windows.out, strict=True
+    ):
+        first = np.arange(o) * s - p
+        last = np.minimum(first + k, n + p)
+        if not count_include_pad:
+            first, last = np.maximum(first, 0), np.minimum(last, n)
+        counts.append(last - first)
+    if all((each == k).all() for each, k in zip(counts, windows.kernel, strict=True)):
+        return windows.taps
+    return math.prod(np.ix_(*counts))
+
+
+def _average_windows(
+    self: Any, rank: int, arguments: Sequence[Any]
+) -> tuple[Windows, bool, int | None]:
+    kernel_size, stride, padding, ceil_mode, count_include_pad, override = arguments
+    op = f"avg_pool{rank}d"
+    if override == 0:
+        raise EngineError(
+            "BAD_VALUE", f"{op}: divisor_override must not be 0", argument="divisor_override"
+        )
+    windows = _pool_windows(self, rank, op, kernel_size, stride, padding, (1,), ceil_mode)
+    return windows, count_include_pad, override
+
+
+def _divided(total: np.ndarray, divisor: Any, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind in "iu":
+        return np.asarray(np.trunc(total / divisor)).astype(dtype)
+    if isinstance(divisor, np.ndarray):
+        divisor = divisor.astype(total.dtype)
+    total /= divisor
+    return total.astype(dtype, copy=False)
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _average(rank: int) -> Any:
+    def kernel(
+        self: np.ndarray,
+        kernel_size: Sequence[int],
+        stride: Sequence[int] | None = None,
+        padding: Sequence[int] = (0,),
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> np.ndarray:
+        arguments = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        windows, included, override = _average_windows(self, rank, arguments)
+        batch = _wide(self)
+        if windows.padded != windows.size:
+            shape = (*self.shape[: self.ndim - rank], *windows.padded)
+            current.context.admit(shape, "the padded input")
+            buffer = np.zeros(shape, batch.dtype)
+            buffer[windows.interior] = batch
+            batch = buffer
+        return _divided(_box(windows, batch), _divisor(windows, included, override), self.dtype)
+
+    return kernel
+
+
+def _average_back(rank: int) -> Any:
+    def kernel(grad_output: np.ndarray, self_size: Sequence[int], *arguments: Any) -> np.ndarray:
+        shaped = np.broadcast_to(np.zeros(()), tuple(self_size))
+        windows, included, override = _average_windows(shaped, rank, arguments)
+        divisor = _divisor(windows, included, override)
+        wide = _wide(grad_output)
+        if isinstance(divisor, np.ndarray):
+            divisor = divisor.astype(wide.dtype)
+        spread_out = _unbox(windows, wide / divisor)[windows.interior]
+        return np.ascontiguousarray(spread_out, grad_output.dtype)
+
+    return kernel
+
+
+def _average_rule(rank: int) -> Any:
+    def pull(
+        F: Any,
+        g: Any,
+        self_shape: Any,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        ceil_mode: bool,
+        count_include_pad: bool,
+        divisor_override: int | None,
+    ) -> Any:
+        arguments = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        return getattr(F, f"_avg_pool{rank}d_back")(g, self_shape, *arguments)
+
+    return pull
+
+
+def _declare_avg_pool(rank: int) -> None:
+    rest = (
+        "int[] kernel_size, int[]? stride, int[] padding, bool ceil_mode, "
+        "bool count_include_pad, int? divisor_override"
+    )
+    linear(
+        f"avg_pool{rank}d(Tensor self, int[] kernel_size, int[]? stride=None, "
+        f"int[] padding={[0] * rank}, bool ceil_mode=False, bool count_include_pad=True, "
+        "int? divisor_override=None) -> Tensor",
+        _average(rank),
+        _average_rule(rank),
+        grad_fn=f"AvgPool{rank}DBackward0",
+        shape=lambda self, *rest: (
+            *self.shape[: self.ndim - rank],
+            *_average_windows(self, rank, rest)[0].out,
+        ),
+        places=_FUNCTIONAL,
+    )
+    linear(
+        f"_avg_pool{rank}d_back(Tensor grad_output, int[] self_size, {rest}) -> Tensor",
+        _average_back(rank),
+        lambda F, g, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: (
+            getattr(F, f"avg_pool{rank}d")(
+                g, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+            )
+        ),
+        shape=lambda grad_output, self_size, *rest: self_size,
+        places=(),
+    )
+
+
+for _rank in (2, 3):
+    _declare_avg_pool(_rank)
+
+
+def _avg_pool1d(
+    F: Any,
+    self: Any,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] | None,
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> Any:
+    op = "avg_pool1d"
+    pooled = F.avg_pool2d(
+        _line_as_image(F, self, op),
+        (1, *_one_dimensional(op, kernel_size, "kernel_size")),
+        (1, *_one_dimensional(op, stride or kernel_size, "stride")),
+        (0, *_one_dimensional(op, padding, "padding")),
+        ceil_mode,
+        count_include_pad,
+        None,
+    )
+    return F.squeeze(pooled, (-2,))
+
+
+composite(
+    "avg_pool1d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=[0], "
+    "bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
+    _avg_pool1d,
+    places=("torch", "nn.functional"),
+)
+
+
+def _bins(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last (exclusive) element of each of `count` bins, which may overlap."""
+    at = np.arange(count)
+    return at * size // count, -((-(at + 1) * size) // count)
+
+
+def _output_size(self: Any, output_size: Sequence[int], rank: int, op: str) -> Sizes:
+    """The number of bins along each spatial dimension; -1 stands for the input's size."""
+    size = self.shape[len(self.shape) - rank :]
+    if len(self.shape) not in (rank + 1, rank + 2) or 0 in size:
+        raise _wrong_rank(self, rank, op)
+    wanted = spread(output_size, rank, op, "output_size", -1)
+    counts = tuple(n if each == -1 else each for n, each in zip(size, wanted, strict=True))
+    for n, count in zip(size, counts, strict=True):
+        current.context.admit((count, n), f"{op}'s table of bins")
+    return counts
+
+
+def _adaptive_shape(rank: int, op: str) -> Any:
+    return lambda self, output_size: (
+        *self.shape[: self.ndim - rank],
+        *_output_size(self, output_size, rank, op),
+    )
+
+
+def _bin_means(size: int, count: int, dtype: np.dtype) -> np.ndarray:
+    """The matrix (count, size) that takes the mean of each bin."""
+    first, last = _bins(size, count)
+    at = np.arange(size)
+    inside = (at >= first[:, None]) & (at < last[:, None])
+    matrix: np.ndarray = (inside / (last - first)[:, None]).astype(dtype)
+    return matrix
+
+
+def _by_matrices(array: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
+    """Each of the last dimensions through a matrix of its own."""
+    for axis, matrix in enumerate(matrices, array.ndim - len(matrices)):
+        array = np.moveaxis(np.matmul(np.moveaxis(array, axis, -1), matrix.T), -1, axis)
+    return np.ascontiguousarray(array)
+
+
+def _bin_averages(rank: int, op: str) -> Any:
+    def kernel(self: np.ndarray, output_size: Sequence[int]) -> np.ndarray:
+        count = _output_size(self, output_size, rank, op)
+        wide = _wide(self)
+        matrices = [
+            _bin_means(size, each, wide.dtype)
+            for size, each in zip(self.shape[-rank:], count, strict=True)
+        ]
+        return _by_matrices(wide, matrices).astype(self.dtype, copy=False)
+
+    return kernel
+
+
+def _bin_averages_back(grad_output: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    rank = len(size)
+    wide = _wide(grad_output)
+    matrices = [
+        _bin_means(each, count, wide.dtype).T
+        for each, count in zip(size, grad_output.shape[-rank:], strict=True)
+    ]
+    return _by_matrices(wide, matrices).astype(grad_output.dtype, copy=False)
+
+
+linear(
+    "_adaptive_avg_pool_back(Tensor grad_output, int[] size) -> Tensor",
+    _bin_averages_back,
+    lambda F, g, grad_output_shape, size: getattr(F, f"_adaptive_avg_pool{len(size)}d")(
+        g, grad_output_shape[-len(size) :]
+    ),
+    shape=lambda grad_output, size: (
+        *grad_output.shape[: grad_output.ndim - len(size)],
+        *size,
+    ),
+    places=(),
+)
+
+
+def _adaptive_average(rank: int, op: str) -> Any:
+    def formula(F: Any, self: Any, output_size: Sequence[int]) -> Any:
+        count = _output_size(self, output_size, rank, op)
+        if math.prod(count) == 1:
+            return F.mean(self, tuple(range(-rank, 0)) if rank == 3 else (-1, -2), True)
+        return getattr(F, f"_adaptive_avg_pool{rank}d")(self, count)
+
+    return formula
+
+
+def _declare_adaptive_avg_pool(rank: int) -> None:
+    linear(
+        f"_adaptive_avg_pool{rank}d(Tensor self, int[] output_size) -> Tensor",
+        _bin_averages(rank, f"adaptive_avg_pool{rank}d"),
+        lambda F, g, self_shape: F._adaptive_avg_pool_back(g, self_shape[-rank:]),
+        grad_fn=f"AdaptiveAvgPool{rank}DBackward0",
+        shape=_adaptive_shape(rank, f"adaptive_avg_pool{rank}d"),
+        places=(),
+    )
+    composite(
+        f"adaptive_avg_pool{rank}d(Tensor self, int[] output_size) -> Tensor",
+        _adaptive_average(rank, f"adaptive_avg_pool{rank}d"),
+        places=_FUNCTIONAL,
+    )
+
+
+for _rank in (2, 3):
+    _declare_adaptive_avg_pool(_rank)
+
+
+def _adaptive_avg_pool1d(F: Any, self: Any, output_size: Sequence[int]) -> Any:
+    (count,) = _output_size(self, output_size, 1, "adaptive_avg_pool1d")
+    return F.squeeze(F.adaptive_avg_pool2d(F.unsqueeze(self, -2), (1, count)), (-2,))
+
+
+composite(
+    "adaptive_avg_pool1d(Tensor self, int[] output_size) -> Tensor",
+    _adaptive_avg_pool1d,
+    places=("torch", "nn.functional"),
+)
+
+
+def _largest_of_bins(rank: int, op: str) -> Any:
+    def kernel(self: np.ndarray, output_size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        dims.require_order(self, op)
+        count = _output_size(self, output_size, rank, op)
+        size = self.shape[-rank:]
+        lead = self.shape[: self.ndim - rank]
+        best = np.full((*lead, *count), _lowest(self.dtype), self.dtype)
+        indices = np.zeros((*lead, *count), np.int64)
+        if not best.size:
+            return best, indices
+        # Element t of each bin; bins that are shorter have their last element again.
+        taps = []
+        for n, each in zip(size, count, strict=True):
+            first, last = _bins(n, each)
+            reach = int((last - first).max())
+            taps.append([np.minimum(first + t, last - 1) for t in range(reach)])
+        strides = [math.prod(size[i + 1 :]) for i in range(rank)]
+        for nr, chosen in enumerate(itertools.product(*taps)):
+            grid = np.ix_(*chosen)
+            values = self[(..., *grid)]
+            better = (values > best) | (values != values)
+            if nr == 0:
+                better[...] = True
+            np.copyto(best, values, where=better)
+            pixels = sum(each * step for each, step in zip(grid, strides, strict=True))
+            np.copyto(indices, pixels, where=better)
+        return best, indices
+
+    return kernel
+
+
+def _declare_adaptive_max_pool(rank: int) -> None:
+    general(
+        f"_adaptive_max_pool{rank}d(Tensor self, int[] output_size) "
+        "-> (Tensor result, Tensor indices)",
+        _largest_of_bins(rank, f"adaptive_max_pool{rank}d"),
+        lambda F, g, self_shape, indices: F._to_pixels(g, indices, self_shape[-rank:]),
+        grad_fn=f"AdaptiveMaxPool{rank}DBackward0",
+        shape=_adaptive_shape(rank, f"adaptive_max_pool{rank}d"),
+        places=(),
+    )
+    composite(
+        f"adaptive_max_pool{rank}d(Tensor self, int[] output_size) "
+        "-> (Tensor result, Tensor indices)",
+        lambda F, self, output_size: getattr(F, f"_adaptive_max_pool{rank}d")(self, output_size),
+        places=_FUNCTIONAL,
+    )
+
+
+for _rank in (2, 3):
+    _declare_adaptive_max_pool(_rank)
+
+
+def _adaptive_max_pool1d(F: Any, self: Any, output_size: Sequence[int]) -> tuple[Any, Any]:
+    (count,) = _output_size(self, output_size, 1, "adaptive_max_pool1d")
+    pooled = F.adaptive_max_pool2d(F.unsqueeze(self, -2), (1, count))
+    return F.squeeze(pooled[0], (-2,)), F.squeeze(pooled[1], (-2,))
+
+
+composite(
+    "adaptive_max_pool1d(Tensor self, int[] output_size) -> (Tensor result, Tensor indices)",
+    _adaptive_max_pool1d,
+    places=("torch", "nn.functional"),
+)

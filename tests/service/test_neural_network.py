@@ -1,0 +1,66 @@
+"""What nn.functional does beyond a schema: padding by words, indices on demand, in place, modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gradwire as gw
+from tests.service.sdk import session
+
+pytestmark = pytest.mark.usefixtures("session")
+__all__ = ["session"]
+
+CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "conv2d, padding same": lambda F, x, w: F.conv2d(x, w, padding="same"),
+    "conv2d, padding valid": lambda F, x, w: F.conv2d(x, w, stride=2, padding="valid"),
+    "conv2d, numbers": lambda F, x, w: F.conv2d(x, w, None, (2, 1), 1, (1, 2)),
+    "conv_transpose2d": lambda F, x, w: F.conv_transpose2d(x, w, None, 2, output_padding=1),
+    "max_pool2d": lambda F, x, w: F.max_pool2d(x, 2),
+    "max_pool2d with indices": lambda F, x, w: F.max_pool2d(x, 3, 2, 1, return_indices=True),
+    "adaptive_avg_pool2d": lambda F, x, w: F.adaptive_avg_pool2d(x, (None, 3)),
+    "adaptive_max_pool2d": lambda F, x, w: F.adaptive_max_pool2d(x, 2, True),
+    "adaptive_max_pool2d, values": lambda F, x, w: F.adaptive_max_pool2d(x, 2),
+    "avg_pool2d": lambda F, x, w: F.avg_pool2d(x, 2, ceil_mode=True),
+    "batch_norm": lambda F, x, w: F.batch_norm(x, None, None, training=True),
+    "group_norm": lambda F, x, w: F.group_norm(x, 2),
+    "relu in place": lambda F, x, w: F.relu(x * 1, inplace=True),
+    "leaky_relu_": lambda F, x, w: F.leaky_relu_(x * 1, 0.2),
+    "pad": lambda F, x, w: F.pad(x, (1, 1, 2, 0), mode="replicate"),
+    "attention": lambda F, x, w: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "dropout, not in training": lambda F, x, w: F.dropout(x, 0.5, training=False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_gives_the_values_and_gradients_that_torch_gives(call: Callable[..., Any]) -> None:
+    found, expected = ([], []), ([], [])
+    for library, (values, gradients) in ((gw, found), (torch, expected)):
+        x, w = inputs(library)
+        made = call(library.nn.functional, x, w)
+        results = made if isinstance(made, tuple) else (made,)
+        (results[0] * results[0]).sum().backward()
+        values += [each.detach().numpy() for each in results]
+        gradients.append(x.grad.numpy())
+    for one, other in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
+        np.testing.assert_allclose(one, other, 1e-9, 1e-12)
+
+
+def inputs(library: Any) -> tuple[Any, Any]:
+    generator = np.random.default_rng(0)
+    x, w = generator.standard_normal((2, 4, 5, 6)), generator.standard_normal((4, 4, 2, 3))
+    return library.tensor(x, requires_grad=True), library.tensor(w)
+
+
+def test_a_seed_decides_what_dropout_leaves_out() -> None:
+    drawn = []
+    for _ in range(2):
+        gw.manual_seed(7)
+        drawn.append(gw.nn.functional.dropout(gw.ones(1000), 0.5).tolist())
+    assert drawn[0] == drawn[1]
+    assert 0 < drawn[0].count(0.0) < 1000
