@@ -266,8 +266,8 @@ def methods() -> str:
 
 def is_generated(op: Operator, place: str) -> bool:
     """Whether an operator gets a function at this place."""
-    if op.mutates:
-        return place == "nn.functional" and op.name in IN_PLACE_FUNCTIONS
+    if op.mutates and place == "nn.functional":
+        return op.name in IN_PLACE_FUNCTIONS
     return place in op.places
 
 

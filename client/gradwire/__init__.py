@@ -15,6 +15,7 @@ Operators are recorded, and run on the server when something is read.
 # package of the same name was imported, so that `gw.graph` is the function.
 from gradwire.tensors import Size, Tensor  # isort: skip
 from gradwire import aio, autograd, dtypes, errors, func, linalg, nn, optim, special
+from gradwire.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from gradwire.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from gradwire.comparing import allclose, equal, is_tensor
 from gradwire.compiling import compile
@@ -126,6 +127,8 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled",
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "is_tensor",

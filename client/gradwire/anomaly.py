@@ -1,5 +1,6 @@
 """Anomaly mode: a backward that makes a NaN fails, and shows the line to blame."""
 
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -10,12 +11,26 @@ from gradwire.location import Mark
 from gradwire.recorder import Entry, mark_of
 
 _enabled: Final[ContextVar[bool]] = ContextVar("gradwire_anomaly", default=False)
+_checks_nan: Final[ContextVar[bool]] = ContextVar("gradwire_anomaly_nan", default=True)
 
 is_anomaly_enabled: Final = _enabled.get
 """Whether anomaly mode is on."""
 
 _MOST_LINES: Final = 1_000_000
 """So many operators' lines are kept, the latest."""
+
+
+def is_anomaly_check_nan_enabled() -> bool:
+    """Whether anomaly mode is on and searches gradients for NaN."""
+    return _enabled.get() and _checks_nan.get()
+
+
+def _switch(mode: tuple[bool, bool]) -> tuple[bool, bool]:
+    """Set whether anomaly mode is on, and whether it searches for NaN; as it was before."""
+    before = _enabled.get(), _checks_nan.get()
+    _enabled.set(mode[0])
+    _checks_nan.set(mode[1])
+    return before
 
 
 class set_detect_anomaly:  # noqa: N801 (PyTorch's name)
@@ -25,13 +40,12 @@ class set_detect_anomaly:  # noqa: N801 (PyTorch's name)
     """
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
-        """Switch. Without `check_nan` nothing is searched for NaN, so nothing is switched on."""
-        self._before = _enabled.get()
-        self._mode = mode and check_nan
-        _enabled.set(self._mode)
+        """Switch. Without `check_nan` lines are kept, and nothing is searched for NaN."""
+        self._mode = mode, check_nan
+        self._before = _switch(self._mode)
 
     def __enter__(self) -> None:
-        _enabled.set(self._mode)
+        _switch(self._mode)
 
     def __exit__(
         self,
@@ -39,24 +53,30 @@ class set_detect_anomaly:  # noqa: N801 (PyTorch's name)
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _enabled.set(self._before)
+        _switch(self._before)
 
 
 class detect_anomaly:  # noqa: N801 (PyTorch's name)
     """Within it a backward whose rules give NaN fails, naming the operator and its line.
 
     Run forward and backward both inside of it: lines are kept, and gradients searched, only there.
-    `backward()` waits for its end there, so that it is what raises.
+    `backward()` waits for its end there, so that it is what raises. Warns, when it is made, that
+    all of this takes time.
     """
 
     def __init__(self, check_nan: bool = True) -> None:
-        """Make the context manager; without `check_nan` it does nothing."""
-        self._before: list[bool] = []
-        self._mode = check_nan
+        """Make the context manager; without `check_nan` lines are kept, and NaN may pass."""
+        self._before: list[tuple[bool, bool]] = []
+        self._check_nan = check_nan
+        warnings.warn(
+            "Anomaly Detection has been enabled. It keeps the line of each operator, searches each "
+            "gradient and waits for each backward; use it to find a fault, and not in production",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def __enter__(self) -> None:
-        self._before.append(_enabled.get())
-        _enabled.set(self._mode)
+        self._before.append(_switch((True, self._check_nan)))
 
     def __exit__(
         self,
@@ -64,7 +84,7 @@ class detect_anomaly:  # noqa: N801 (PyTorch's name)
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _enabled.set(self._before.pop())
+        _switch(self._before.pop())
 
 
 class Lines:

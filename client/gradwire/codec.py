@@ -35,6 +35,7 @@ class Info:
     is_inference: bool = False
     is_view: bool = False
     base: int = 0
+    stale: pb.Error | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def encode_request(
     acknowledged: int,
     timeout: float | None,
     detect_anomaly: bool = False,
+    note_origins: bool = False,
 ) -> bytes:
     """The bytes of a RunStreamRequest, the very same that protobuf would write.
 
@@ -64,7 +66,9 @@ def encode_request(
         for entry in batch.entries
     ]
     # Fields are written in the order of their numbers: `number` before the steps, others after.
-    last = pb.Sequence(acknowledged=acknowledged, detect_anomaly=detect_anomaly)
+    last = pb.Sequence(
+        acknowledged=acknowledged, detect_anomaly=detect_anomaly, note_origins=note_origins
+    )
     if timeout is not None:
         last.timeout.FromNanoseconds(round(timeout * 1e9))
     head = pb.Sequence(number=number).SerializeToString()
@@ -268,6 +272,7 @@ def decode_info(info: pb.TensorInfo) -> Info:
         info.is_inference,
         info.is_view,
         info.base,
+        info.stale if info.HasField("stale") else None,
     )
 
 

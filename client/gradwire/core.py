@@ -693,14 +693,17 @@ class SessionCore(ABC):
         self.announce_hooks(batch)
         number = self._last_number + 1
         try:
-            detect = anomaly.is_anomaly_enabled()
-            data = encode_request(self.id, batch, number, self._acknowledged, self.timeout, detect)
+            notes = anomaly.is_anomaly_enabled()
+            detect = anomaly.is_anomaly_check_nan_enabled()
+            data = encode_request(
+                self.id, batch, number, self._acknowledged, self.timeout, detect, notes
+            )
         except BaseException as error:
             if not isinstance(error, Exception):
                 # Ctrl-C: what was recorded goes with the next sequence.
                 self.recorder.put_back(batch)
             raise
-        if detect:
+        if notes:
             self._lines.keep(number, batch.entries)
         request = Request(number, data, batch.entries, batch.released, self._owner())
         request.needs = self._needs()

@@ -173,6 +173,8 @@ def _as_index(view: "Tensor", item: object) -> "Tensor":
 
 
 def _select(view: "Tensor", dim: int, item: object) -> "Tensor":
+    if isinstance(item, str):
+        raise wrong_type("__getitem__", "index", "integers, slices or tensors", item)
     try:
         position = operator.index(item)  # type: ignore[arg-type]
     except TypeError:

@@ -1,21 +1,24 @@
 """Tensor: a handle of a tensor that lives in a session, with PyTorch's names."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy.typing as npt
 
 from gradwire import autograd, grads, hooks, node, printing, reading, views
+from gradwire.arguments import wrong_type
 from gradwire.codec import Array, Info
 from gradwire.dtypes import dtype as Dtype
-from gradwire.errors import AutogradError, BadValueError, refused
+from gradwire.errors import AutogradError, BadValueError, from_status, refused
+from gradwire.location import locate, mark
 from gradwire.operators import functions
 from gradwire.tensor_operators import Operators
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
+    from gradwire.autograd.gradients import Place
     from gradwire.core import SessionCore
     from gradwire.node import Node
     from gradwire.reading import Known
@@ -259,7 +262,9 @@ class Tensor(Operators):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        self.requires_grad_(value)
+        if not isinstance(value, bool):
+            raise AutogradError(f"requires_grad must be a bool, not {type(value).__name__}")
+        self._set_requires_grad(value, leaf_only=True)
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Set whether gradients are recorded through this leaf.
@@ -267,11 +272,18 @@ class Tensor(Operators):
         Raises:
             RuntimeError: (at the next reading, if not known before) it is not of floating-point or
                 complex dtype; or it is no leaf and the value is False.
+            TypeError: the value is no bool.
         """
+        if not isinstance(requires_grad, bool):
+            raise wrong_type("requires_grad_", "requires_grad", "a bool", requires_grad)
+        self._set_requires_grad(requires_grad, leaf_only=False)
+        return self
+
+    def _set_requires_grad(self, requires_grad: bool, *, leaf_only: bool) -> None:
         known = self._known
         if requires_grad and known is not None and known.info is not None:
             _require_differentiable(known.info.dtype)
-        step = pb.RequiresGrad(tensor=self._handle, value=requires_grad)
+        step = pb.RequiresGrad(tensor=self._handle, value=requires_grad, leaf_only=leaf_only)
         self._session.step(pb.Step(requires_grad=step))
         self._session.flag_changes += 1
         if known is not None:
@@ -281,12 +293,15 @@ class Tensor(Operators):
                 known.info_at = -1
         if requires_grad:
             self._session.watch_grad(self)
-        return self
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no recorded operator made it, so that `backward` fills its `.grad`."""
-        return reading.info_of(self).is_leaf
+        """Whether no recorded operator made it, so that `backward` fills its `.grad`.
+
+        Raises:
+            RuntimeError: it is a view that cannot follow a change in place.
+        """
+        return _placed(reading.info_of(self)).is_leaf
 
     @property
     def retains_grad(self) -> bool:
@@ -324,8 +339,12 @@ class Tensor(Operators):
 
     @property
     def grad_fn(self) -> "Node | None":
-        """The node of the graph that made it; None for a leaf."""
-        ref = reading.info_of(self).grad_fn
+        """The node of the graph that made it; None for a leaf.
+
+        Raises:
+            RuntimeError: it is a view that cannot follow a change in place.
+        """
+        ref = _placed(reading.info_of(self)).grad_fn
         return None if ref is None else node.Node(self, ref)
 
     @property
@@ -388,7 +407,7 @@ class Tensor(Operators):
         gradient: "Tensor | None" = None,
         retain_graph: bool | None = None,
         create_graph: bool = False,
-        inputs: "Tensor | Sequence[Tensor] | None" = None,
+        inputs: "Place | Iterable[Place] | None" = None,
     ) -> None:
         """Compute gradients of this tensor and accumulate them into the `.grad` of leaves.
 
@@ -489,6 +508,13 @@ def _require_differentiable(found: Dtype) -> None:
             "convert with to(gradwire.float32) first",
             dtype=found.name,
         )
+
+
+def _placed(info: Info) -> Info:
+    """Metadata of a tensor that has its place in the graph."""
+    if info.stale is not None:
+        raise from_status(info.stale).at(locate(mark()))
+    return info
 
 
 def _no_such_dim(dim: int, ndim: int) -> Exception:

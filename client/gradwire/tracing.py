@@ -189,7 +189,7 @@ class Trace:
     def backward(
         self,
         message: pb.Backward,
-        targets: "Sequence[Tensor] | None",
+        targets: Sequence[int] | None,
         create_graph: bool,
     ) -> None:
         """Accumulate gradients into the `.grad` of leaves, as a backward does.
@@ -198,7 +198,7 @@ class Trace:
             TraceError: it goes beyond what the function uses, to tensors behind these.
             RuntimeError: there is no leaf.
         """
-        if message.edges:
+        if message.edges or message.input_edges:
             self.refuse("gradient edges cannot be part of a program", "name the tensors themselves")
         if targets is None:
             handles, beyond = self._differentiable()
@@ -209,7 +209,7 @@ class Trace:
                     "requires_grad=True",
                 )
         else:
-            handles, beyond = [each._handle for each in targets], set()
+            handles, beyond = list(targets), set()
         session = self.session
         first = session.new_handles(len(handles))
         step = pb.Grad(

@@ -12,8 +12,8 @@ from gradwire_engine.context import current
 from gradwire_engine.dtypes import category, is_differentiable
 from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import TRACED
-from gradwire_engine.node import Edge
-from gradwire_engine.tensor import Tensor
+from gradwire_engine.node import AccumulateGrad, Edge
+from gradwire_engine.tensor import NO_VERSION, Tensor
 from gradwire_engine.transforms import leads_elsewhere, leave
 
 
@@ -37,8 +37,10 @@ def backward(
     """
     roots = _roots(tensors, gradients, create_graph)
     keep_graph = create_graph if retain_graph is None else retain_graph
+    fresh = _without_grad(roots) if current.context.inference else ()
     if inputs is None:
         run_backward(roots, keep_graph=keep_graph, create_graph=create_graph)
+        _make_inference(leaf.grad for leaf in fresh)
         return
     if not inputs:
         raise EngineError(
@@ -57,6 +59,29 @@ def backward(
             accumulate(tensor, gradient, unshared=False)
         else:
             tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+    _make_inference(leaf.grad for leaf in fresh)
+
+
+def _without_grad(roots: Sequence[tuple[Edge, Any]]) -> list[Tensor]:
+    """The leaves behind the roots that have no gradient yet."""
+    stack = [edge[0] for edge, _ in roots]
+    seen = set(stack)
+    found = []
+    while stack:
+        node = stack.pop()
+        if isinstance(node, AccumulateGrad) and node.variable.grad is None:
+            found.append(node.variable)
+        onward = {edge[0] for edge in node.edges if edge is not None} - seen
+        seen |= onward
+        stack += onward
+    return found
+
+
+def _make_inference(tensors: Iterable[Tensor | None]) -> None:
+    """Let tensors that a pass made in inference mode be as all that are made there."""
+    for tensor in tensors:
+        if tensor is not None:
+            tensor.version = NO_VERSION
 
 
 def grad(
@@ -118,6 +143,8 @@ def grad(
     ]
     if variables is not None:
         results = [each if each is None else leave(each, variables) for each in results]
+    if current.context.inference and not create_graph:
+        _make_inference(results)
     return tuple(results)
 
 

@@ -20,7 +20,7 @@ from gradwire_engine.interpret import RAW, TRACED, Interpreter, fit
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
 from gradwire_engine.rules import Joint
 from gradwire_engine.saved_hooks import unpacked
-from gradwire_engine.tensor import Tensor
+from gradwire_engine.tensor import NO_VERSION, Tensor
 
 
 def _references(gradient: Any) -> int:
@@ -65,7 +65,8 @@ def run_backward(
         if not create_graph:
             context.running = _Pass(RAW, context, keep_graph, captures)
             return context.running.run(roots)  # type: ignore[no-any-return]
-        with grad_mode(True):
+        # In inference mode nothing is recorded, whatever is asked for.
+        with grad_mode(not context.inference):
             context.running = _Pass(TRACED, context, keep_graph, captures)
             return context.running.run(roots)  # type: ignore[no-any-return]
     finally:
@@ -378,9 +379,16 @@ def accumulate(variable: Tensor, gradient: np.ndarray, unshared: bool) -> None:
             gradient = np.array(gradient, order="C")
         variable.grad = Tensor(gradient)
     else:
+        if grad.version is not NO_VERSION:
+            grad.version[0] += 1
+        elif not current.context.inference:
+            raise EngineError(
+                "INFERENCE_TENSOR",
+                "the .grad that a backward would add to was made in inference mode, and cannot be "
+                "changed in place outside of it; set it to None, or to a clone()",
+            )
         data = grad.own()
         np.add(data, gradient, out=data)
-        grad.version[0] += 1
 
 
 def _needs(node: Node, joint: Joint, useful: set[AnyNode] | None) -> tuple[bool, ...]:

@@ -18,6 +18,17 @@ from gradwire_engine.schema import Schema
 from gradwire_engine.tensor import Tensor, ViewStep
 from gradwire_engine.views import rebase, refusal
 
+_FUNCTIONS = frozenset(
+    """
+    abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ asin_
+    asinh_ atan_ atanh_ ceil_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_ deg2rad_
+    detach_ erf_ erfc_ exp2_ exp_ expm1_ fill_ fix_ floor_ frac_ gcd_ i0_ index_put_ lcm_ ldexp_
+    log10_ log1p_ log2_ log_ logit_ nan_to_num_ neg_ negative_ rad2deg_ reciprocal_ relu_ round_
+    rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ threshold_ trunc_ xlogy_ zero_
+    """.split()
+)
+"""Those that PyTorch has as functions too: `torch.exp_(x)`."""
+
 
 def _no_gradients(schema: Schema) -> tuple[Rule, ...]:
     """The rules of what has none: the gradient of its result goes nowhere."""
@@ -61,7 +72,11 @@ class InPlaceOperator(Operator):
             flops=base._flops,
             edges_for_numbers=base.edges_for_numbers,
             numbers=base.numbers,
-            places=tuple(place for place in base.places if place == "Tensor"),
+            places=tuple(
+                place
+                for place in base.places
+                if place == "Tensor" or (place == "torch" and schema.name in _FUNCTIONS)
+            ),
         )
         self.base = base
         self.mutates = True

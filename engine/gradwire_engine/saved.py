@@ -23,7 +23,7 @@ def saved_arrays(node: AnyNode) -> dict[str, np.ndarray | Packed]:
     found: dict[str, np.ndarray | Packed] = {}
     for _, values, index, kind, name in _params(node):
         if kind in (Param.ARGUMENT, Param.RESULT) and values is not None:
-            value = values[index]
+            value = _wrapped(node, values[index])
             if isinstance(value, (np.ndarray, Packed)):
                 found.setdefault(_name(kind, name), value)
     return found
@@ -101,6 +101,8 @@ def _restored(node: Node, name: str) -> Tensor | None:
         held = values[index]
         if isinstance(held, Packed):
             values = (*values[:index], held.open(), *values[index + 1 :])
+        elif isinstance(number := _wrapped(node, held), np.ndarray) and number is not held:
+            return Tensor(number)
         elif not isinstance(held, np.ndarray):
             continue
         elif kind == Param.ARGUMENT:
@@ -110,6 +112,20 @@ def _restored(node: Node, name: str) -> Tensor | None:
         traced = rule.trace(values, node, lambda position: _edge_of(node, position))
         return traced[index]  # type: ignore[no-any-return]
     return None
+
+
+def _wrapped(node: AnyNode, value: Any) -> Any:
+    """A number that was given for a tensor, as the 0-d array that PyTorch makes of it.
+
+    Where PyTorch has an overload for numbers (`x**2`), it is a number there as well.
+    """
+    if (
+        isinstance(node, Node)
+        and node.op.edges_for_numbers
+        and isinstance(value, (int, float, complex))
+    ):
+        return np.asarray(value)
+    return value
 
 
 def _edge_of(node: AnyNode, position: int) -> Edge | None:

@@ -205,19 +205,28 @@ class Tensor:
             self._accumulator = weakref.ref(node)
         return (node, 0)
 
-    def set_requires_grad(self, value: bool) -> None:
-        """Set whether this leaf requires grad.
+    def set_requires_grad(self, value: bool, *, leaf_only: bool = False) -> None:
+        """Set whether this leaf requires grad; a non-leaf may be set to what it has.
+
+        Args:
+            leaf_only: a non-leaf may not.
 
         Raises:
             EngineError: DTYPE_NO_GRAD, NON_LEAF_FLAG, INFERENCE_TENSOR.
         """
         if self.edge is not None:
-            if not value:
+            if not value or leaf_only:
+                name = self.edge[0].name
+                remedy = (
+                    "It requires grad as it is; call retain_grad() to keep its .grad"
+                    if value
+                    else "Use detach() to get a tensor outside of the graph"
+                )
                 raise EngineError(
                     "NON_LEAF_FLAG",
-                    "requires_grad can only be set to False on a leaf; this tensor was made by "
-                    f"{self.edge[0].name}. Use detach() to get a tensor outside of the graph",
-                    grad_fn=self.edge[0].name,
+                    f"requires_grad can only be set on a leaf; this tensor was made by {name}. "
+                    + remedy,
+                    grad_fn=name,
                 )
             return
         if value and not is_differentiable(self.data.dtype):

@@ -28,7 +28,12 @@ def backward_step(run: Execution, message: pb.Backward) -> None:
     gradients = run.named_or_none(message.gradients, "backward.gradients") or None
     inputs = None
     if message.HasField("inputs"):
-        inputs = run.named(message.inputs.tensors, "backward.inputs.tensors")
+        inputs = run.tensors_at(
+            message.inputs.tensors,
+            "backward.inputs.tensors",
+            message.input_edges,
+            "backward.input_edges",
+        )
     keep = message.retain_graph if message.HasField("retain_graph") else None
     run.may_call_client()
     run.spend_on_backward("backward")

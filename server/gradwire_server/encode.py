@@ -9,9 +9,10 @@ import numpy as np
 
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import Payload, dtype_to_wire, encode_message, payload_from_array
+from gradwire_engine.errors import EngineError
 from gradwire_engine.node import AnyNode
 from gradwire_engine.tensor import Tensor
-from gradwire_server.errors import ServiceError
+from gradwire_server.errors import ServiceError, failure_of
 
 HEADER_BYTES: Final = 64
 """About what one fetched value takes in a message beside its data."""
@@ -32,15 +33,21 @@ def set_info(message: pb.TensorInfo, tensor: Tensor) -> None:
     message.dtype = dtype_to_wire(data.dtype)  # type: ignore[assignment]
     message.shape.extend(data.shape)
     message.strides.extend([stride // data.itemsize for stride in data.strides])
-    message.requires_grad = tensor.requires_grad
-    message.is_leaf = tensor.is_leaf
+    try:
+        message.requires_grad = tensor.requires_grad
+        message.is_leaf = tensor.is_leaf
+        node = tensor.grad_fn
+    except EngineError as error:
+        # A view that has lost its place in the graph still has values and a shape.
+        message.requires_grad = True
+        message.stale.CopyFrom(failure_of(error).error())
+        node = None
     message.retains_grad = tensor.retains_grad
     if tensor.is_inference:
         message.is_inference = True
     else:
         message.version = tensor._version
     message.is_view = tensor.view is not None
-    node = tensor.grad_fn
     if node is not None:
         set_node_ref(message.grad_fn, node, tensor.output_nr)
 

@@ -81,6 +81,7 @@ class Execution:
     __slots__ = (
         "_anomalies",
         "_builder",
+        "_detects",
         "_flops",
         "_heavy",
         "_inline",
@@ -120,7 +121,8 @@ class Execution:
         self.line = line
         self.pause: Call | None = None
         self.workspace = self._workspace = workspace
-        self._anomalies = sequence.detect_anomaly
+        self._detects = sequence.detect_anomaly
+        self._anomalies = sequence.detect_anomaly or sequence.note_origins
         self._sleeps = False
         self._steps: Steps = sequence.steps
         self._payloads = payloads
@@ -175,7 +177,7 @@ class Execution:
         context = self._workspace.context
         # On the loop nothing can ask for a stop meanwhile, and what runs there is short.
         context.check = None if self._inline else self.check
-        context.detect_anomaly = self._anomalies
+        context.detect_anomaly = self._detects
         hooks = self._workspace.hooks
         hooks.running = self
         packs = hooks.packs
@@ -560,7 +562,7 @@ class Execution:
     def _requires_grad(self, message: pb.RequiresGrad) -> None:
         tensor = self._workspace.tensor(message.tensor, "requires_grad.tensor")
         with _At("requires_grad.value"):
-            tensor.set_requires_grad(message.value)
+            tensor.set_requires_grad(message.value, leaf_only=message.leaf_only)
         if message.value:
             self._workspace.grad_bytes += tensor.data.nbytes
 

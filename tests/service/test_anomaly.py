@@ -16,7 +16,12 @@ from tests.service.sdk import session
 
 __all__ = ["session"]
 
-pytestmark = pytest.mark.usefixtures("session")
+pytestmark = [
+    pytest.mark.usefixtures("session"),
+    pytest.mark.filterwarnings(
+        "ignore:Anomaly Detection has been enabled", "ignore:Error detected in"
+    ),
+]
 
 
 def root_of_a_negative(lib: Any) -> None:
@@ -69,7 +74,6 @@ CASES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled", "ignore:Error detected in")
 @pytest.mark.parametrize(("case", "name"), CASES, ids=lambda each: getattr(each, "__name__", each))
 def test_the_node_and_its_line_are_named(case: Callable[[Any], None], name: str) -> None:
     with torch.autograd.detect_anomaly(), pytest.raises(RuntimeError, match=f"'{name}'"):
@@ -158,3 +162,15 @@ def test_over_the_wire_a_node_recorded_without_it_is_named_alone(client: Client)
     assert refused.metadata["grad_fn"] == "SqrtBackward0"
     assert "handle" not in refused.metadata
     assert client.still_works()
+
+
+def test_lines_are_kept_also_where_nan_may_pass() -> None:
+    with gw.autograd.detect_anomaly(check_nan=False):
+        x = gw.tensor([1.0], requires_grad=True)
+        y = x.sqrt()  # to blame
+        y.backward()
+        with pytest.raises(AutogradError) as found:
+            y.backward()
+    assert found.value.reason == "GRAPH_FREED"
+    assert found.value.location is not None
+    assert found.value.location.source.endswith("# to blame")

@@ -1,7 +1,7 @@
 """`backward` and `grad`, as in torch.autograd."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from gradwire import reading, tracing
@@ -24,7 +24,7 @@ def backward(
     grad_tensors: "Tensor | Sequence[Tensor | None] | None" = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: "Tensor | Sequence[Tensor] | None" = None,
+    inputs: "Place | Iterable[Place] | None" = None,
 ) -> None:
     """Compute gradients of `tensors` and accumulate them into the `.grad` of leaves.
 
@@ -33,7 +33,8 @@ def backward(
         grad_tensors: A direction for each root, of its shape; None for a root of one element.
         retain_graph: Keep what the graph saved, for another pass. None: as `create_graph`.
         create_graph: Record the backward itself, for higher derivatives.
-        inputs: Accumulate only into these.
+        inputs: Accumulate only into these: tensors, or gradient edges of leaves; of another edge
+            the gradient is kept where `retain_grad` or a hook asks for it.
 
     Raises:
         RuntimeError: (at the next reading, if not known before) a root of several elements without
@@ -51,21 +52,24 @@ def backward(
         create_graph=create_graph,
         edges=_edges(roots),
     )
-    targets = None if inputs is None else _as_tensors("backward", "inputs", inputs)
+    targets = None if inputs is None else _as_inputs("backward", inputs)
     if targets is not None:
         if not targets:
             raise refused(
                 "NO_INPUTS",
                 "backward(inputs=[]) names no tensor; leave inputs out to reach all leaves",
             )
-        message.inputs.tensors.extend(each._handle for each in targets)
+        message.inputs.tensors.extend(_handles(targets))
+        message.input_edges.extend(_edges(targets))
     _check_roots(roots, gradients)
     session = _session("backward", [*roots, *gradients, *(targets or ())])
     if (trace := tracing.running(session)) is not None:
-        trace.backward(message, targets, create_graph)
+        handles = None if targets is None else _handles(targets)
+        trace.backward(message, handles, create_graph)
         return
     for each in targets or ():
-        session.watch_grad(each)
+        if isinstance(each, _tensors.Tensor):
+            session.watch_grad(each)
     tensors_only = [each for each in roots if isinstance(each, _tensors.Tensor)]
     session.backward(message, tensors_only, create_graph)
     session.after_backward()
@@ -73,7 +77,7 @@ def backward(
 
 def grad(
     outputs: "Place | Sequence[Place]",
-    inputs: "Place | Sequence[Place]",
+    inputs: "Place | Iterable[Place]",
     grad_outputs: "Tensor | Sequence[Tensor | None] | None" = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -113,7 +117,7 @@ def grad(
             "False; leave it out",
         )
     roots = _as_places("grad", "outputs", outputs)
-    variables = _as_places("grad", "inputs", inputs)
+    variables = _as_inputs("grad", inputs)
     if not variables:
         raise refused("NO_INPUTS", "grad() needs at least one input to differentiate by")
     directions = _directions("grad", "grad_outputs", grad_outputs, len(roots))
@@ -158,25 +162,40 @@ def _check_roots(roots: "Sequence[Place]", gradients: "Sequence[Tensor | None]")
             )
 
 
-def _as_tensors(function: str, argument: str, given: object) -> "list[Tensor]":
-    found: list[Tensor] = []
-    for each in given if isinstance(given, Sequence) else [given]:
-        if not isinstance(each, _tensors.Tensor):
-            raise wrong_type(function, argument, "a tensor or a sequence of tensors", each)
-        found.append(each)
-    return found
-
-
 def _as_places(function: str, argument: str, given: object) -> "list[Place]":
     found: list[Place] = []
-    is_one = isinstance(given, GradientEdge) or not isinstance(given, Sequence)
-    for each in [given] if is_one else cast("Sequence[object]", given):
+    for each in _each(given):
         if not isinstance(each, (_tensors.Tensor, GradientEdge)):
             raise wrong_type(
                 function, argument, "a tensor, a gradient edge, or a sequence of these", each
             )
         found.append(each)
     return found
+
+
+def _as_inputs(function: str, given: object) -> "list[Place]":
+    """Inputs of a backward. One that is no place is refused as PyTorch does: not as a TypeError."""
+    found: list[Place] = []
+    if not isinstance(given, (_tensors.Tensor, Iterable)):
+        raise wrong_type(
+            function, "inputs", "a tensor, a gradient edge, or several of these", given
+        )
+    for at, each in enumerate(_each(given)):
+        if not isinstance(each, (_tensors.Tensor, GradientEdge)):
+            raise refused(
+                "INPUT_NO_GRAD",
+                f"{function}(): input {at} is of type {type(each).__name__}, which has no "
+                "gradient; give tensors that require grad, or gradient edges",
+                input=at,
+            )
+        found.append(each)
+    return found
+
+
+def _each(given: object) -> "Iterable[object]":
+    """What was given, one by one; what may be given alone, as the only one."""
+    is_one = isinstance(given, (_tensors.Tensor, GradientEdge)) or not isinstance(given, Iterable)
+    return (given,) if is_one else cast("Iterable[object]", given)
 
 
 def _handles(places: "Sequence[Place]") -> list[int]:

@@ -17,6 +17,7 @@ from gradwire.operators.functions import (
     group_norm,
     log_softmax,
     max_pool1d_with_indices,
+    relu_,
     rms_norm,
     sigmoid,
     softmax,
@@ -534,14 +535,6 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     if inplace:
         return record_in_place("relu_", ("self",), (input,))
     return record("relu", ("self",), (input,))
-
-
-def relu_(input: Tensor) -> Tensor:
-    """Run the operator `relu_` on this tensor, in place.
-
-    Schema: relu_(Tensor self) -> Tensor
-    """
-    return record_in_place("relu_", ("self",), (input,))
 
 
 def scaled_dot_product_attention(

@@ -438,18 +438,20 @@ class Cancel(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Sequence(_message.Message):
-    __slots__ = ("number", "steps", "acknowledged", "timeout", "detect_anomaly")
+    __slots__ = ("number", "steps", "acknowledged", "timeout", "detect_anomaly", "note_origins")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     DETECT_ANOMALY_FIELD_NUMBER: _ClassVar[int]
+    NOTE_ORIGINS_FIELD_NUMBER: _ClassVar[int]
     number: int
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     acknowledged: int
     timeout: _duration_pb2.Duration
     detect_anomaly: bool
-    def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detect_anomaly: _Optional[bool] = ...) -> None: ...
+    note_origins: bool
+    def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detect_anomaly: _Optional[bool] = ..., note_origins: _Optional[bool] = ...) -> None: ...
 
 class SequenceResult(_message.Message):
     __slots__ = ("number", "fetched", "error", "ended_hooks", "gradchecks")
@@ -600,20 +602,22 @@ class Put(_message.Message):
     def __init__(self, output: _Optional[int] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ..., requires_grad: _Optional[bool] = ..., upload: _Optional[int] = ...) -> None: ...
 
 class Backward(_message.Message):
-    __slots__ = ("tensors", "gradients", "retain_graph", "create_graph", "inputs", "edges")
+    __slots__ = ("tensors", "gradients", "retain_graph", "create_graph", "inputs", "edges", "input_edges")
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     RETAIN_GRAPH_FIELD_NUMBER: _ClassVar[int]
     CREATE_GRAPH_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     EDGES_FIELD_NUMBER: _ClassVar[int]
+    INPUT_EDGES_FIELD_NUMBER: _ClassVar[int]
     tensors: _containers.RepeatedScalarFieldContainer[int]
     gradients: _containers.RepeatedScalarFieldContainer[int]
     retain_graph: bool
     create_graph: bool
     inputs: TensorList
     edges: _containers.RepeatedCompositeFieldContainer[GradientEdge]
-    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., gradients: _Optional[_Iterable[int]] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., inputs: _Optional[_Union[TensorList, _Mapping]] = ..., edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ...) -> None: ...
+    input_edges: _containers.RepeatedCompositeFieldContainer[GradientEdge]
+    def __init__(self, tensors: _Optional[_Iterable[int]] = ..., gradients: _Optional[_Iterable[int]] = ..., retain_graph: _Optional[bool] = ..., create_graph: _Optional[bool] = ..., inputs: _Optional[_Union[TensorList, _Mapping]] = ..., edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ..., input_edges: _Optional[_Iterable[_Union[GradientEdge, _Mapping]]] = ...) -> None: ...
 
 class GradientEdge(_message.Message):
     __slots__ = ("node", "nr")
@@ -778,7 +782,7 @@ class TensorValue(_message.Message):
     def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[int] = ..., download: _Optional[int] = ...) -> None: ...
 
 class TensorInfo(_message.Message):
-    __slots__ = ("dtype", "shape", "requires_grad", "is_leaf", "retains_grad", "version", "grad_fn", "strides", "is_inference", "is_view", "base")
+    __slots__ = ("dtype", "shape", "requires_grad", "is_leaf", "retains_grad", "version", "grad_fn", "strides", "is_inference", "is_view", "base", "stale")
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     REQUIRES_GRAD_FIELD_NUMBER: _ClassVar[int]
@@ -790,6 +794,7 @@ class TensorInfo(_message.Message):
     IS_INFERENCE_FIELD_NUMBER: _ClassVar[int]
     IS_VIEW_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     dtype: Dtype
     shape: _containers.RepeatedScalarFieldContainer[int]
     requires_grad: bool
@@ -801,7 +806,8 @@ class TensorInfo(_message.Message):
     is_inference: bool
     is_view: bool
     base: int
-    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ..., is_leaf: _Optional[bool] = ..., retains_grad: _Optional[bool] = ..., version: _Optional[int] = ..., grad_fn: _Optional[_Union[NodeRef, _Mapping]] = ..., strides: _Optional[_Iterable[int]] = ..., is_inference: _Optional[bool] = ..., is_view: _Optional[bool] = ..., base: _Optional[int] = ...) -> None: ...
+    stale: Error
+    def __init__(self, dtype: _Optional[_Union[Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ..., is_leaf: _Optional[bool] = ..., retains_grad: _Optional[bool] = ..., version: _Optional[int] = ..., grad_fn: _Optional[_Union[NodeRef, _Mapping]] = ..., strides: _Optional[_Iterable[int]] = ..., is_inference: _Optional[bool] = ..., is_view: _Optional[bool] = ..., base: _Optional[int] = ..., stale: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("tensors", "programs", "downloads", "uploads")
@@ -816,12 +822,14 @@ class Release(_message.Message):
     def __init__(self, tensors: _Optional[_Iterable[int]] = ..., programs: _Optional[_Iterable[str]] = ..., downloads: _Optional[_Iterable[int]] = ..., uploads: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RequiresGrad(_message.Message):
-    __slots__ = ("tensor", "value")
+    __slots__ = ("tensor", "value", "leaf_only")
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    LEAF_ONLY_FIELD_NUMBER: _ClassVar[int]
     tensor: int
     value: bool
-    def __init__(self, tensor: _Optional[int] = ..., value: _Optional[bool] = ...) -> None: ...
+    leaf_only: bool
+    def __init__(self, tensor: _Optional[int] = ..., value: _Optional[bool] = ..., leaf_only: _Optional[bool] = ...) -> None: ...
 
 class RetainGrad(_message.Message):
     __slots__ = ("tensor",)

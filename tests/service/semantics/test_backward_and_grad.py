@@ -430,6 +430,62 @@ def too_few_directions(gw: Any) -> Any:
     gw.autograd.backward([x * 2, x * 3], [gw.ones(1)])
 
 
+@gives
+def backward_into_gradient_edges(gw: Any) -> Any:
+    edge_of = gw.autograd.graph.get_gradient_edge
+    x, w = gw.tensor([1.0, 2.0], requires_grad=True), gw.tensor([3.0, 4.0], requires_grad=True)
+    y = x * w
+    z = (y * y).sum()
+    z.backward(inputs=[edge_of(x)], retain_graph=True)
+    first = x.grad.tolist(), w.grad
+    z.backward(inputs=edge_of(w), retain_graph=True)
+    second = x.grad.tolist(), w.grad.tolist()
+    accumulation = y.grad_fn.next_functions[0]
+    gw.autograd.backward(z, inputs=[gw.autograd.graph.GradientEdge(*accumulation), w])
+    return first, second, x.grad, w.grad
+
+
+@gives
+def backward_into_the_edge_of_a_non_leaf(gw: Any) -> Any:
+    edge_of = gw.autograd.graph.get_gradient_edge
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    z = (y * y).sum()
+    z.backward(inputs=[edge_of(y)], retain_graph=True)
+    before = y.grad, x.grad
+    y.retain_grad()
+    z.backward(inputs=[edge_of(y)], retain_graph=True)
+    between = y.grad.tolist(), x.grad
+    z.backward(inputs=[edge_of(y), x])
+    return before, between, x.grad
+
+
+@gives
+def inputs_that_come_one_by_one(gw: Any) -> Any:
+    xs = [gw.tensor([float(n), 1.0], requires_grad=True) for n in range(3)]
+    z = (xs[0] * xs[1] * xs[2]).sum()
+    found = gw.autograd.grad(z, (x for x in xs), retain_graph=True)
+    z.backward(inputs=iter(xs[:2]))
+    return found, [x.grad for x in xs]
+
+
+@refuses("INPUT_NO_GRAD", "gradient edges")
+def an_input_of_backward_that_is_no_tensor(gw: Any) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    x.backward(inputs=[3])
+
+
+@refuses("INPUT_NO_GRAD", "gradient edges")
+def an_input_of_grad_that_is_no_tensor(gw: Any) -> None:
+    gw.autograd.grad(gw.tensor([1.0], requires_grad=True), [None])
+
+
+@refuses("BAD_ATTRIBUTE", "several of these")
+def inputs_of_backward_that_are_none(gw: Any) -> None:
+    x = gw.tensor([1.0], requires_grad=True)
+    x.backward(inputs=3)
+
+
 @table.each_case
 def test_gives_what_torch_gives(case: Case) -> None:
     check(case)

@@ -700,6 +700,71 @@ def values_of_another_dtype_for_an_index_tensor(gw: Any) -> Any:
     x[gw.tensor([0, 1])] = gw.ones(2, dtype=gw.float64)
 
 
+@gives
+def a_view_that_cannot_follow_has_values_and_a_shape(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True) * 1
+    part, _ = x.split(1)
+    x.add_(1)
+    return list(part.shape), part.dtype, part.tolist(), part.requires_grad, part._version
+
+
+@refuses("MULTI_VIEW_IN_PLACE", "narrow()")
+def the_node_of_a_view_that_cannot_follow(gw: Any) -> None:
+    x = gw.tensor([1.0, 2.0], requires_grad=True) * 1
+    part, _ = x.split(1)
+    x.add_(1)
+    part.grad_fn  # noqa: B018 (reading it is what is refused)
+
+
+@refuses("MULTI_VIEW_IN_PLACE", "narrow()")
+def whether_a_view_that_cannot_follow_is_a_leaf(gw: Any) -> None:
+    x = gw.tensor([1.0, 2.0], requires_grad=True) * 1
+    part, _ = x.split(1)
+    x.add_(1)
+    part.is_leaf  # noqa: B018 (reading it is what is refused)
+
+
+@refuses("MULTI_VIEW_IN_PLACE", "narrow()")
+def using_a_view_that_cannot_follow(gw: Any) -> None:
+    x = gw.tensor([1.0, 2.0], requires_grad=True) * 1
+    part, _ = x.split(1)
+    x.add_(1)
+    part * 2
+
+
+@gives
+def in_place_operators_as_functions(gw: Any) -> Any:
+    x = gw.tensor([0.25, 0.5], requires_grad=True)
+    made = []
+    for name in ("abs_", "cos_", "exp_", "log1p_", "neg_", "relu_", "sigmoid_", "sqrt_", "tanh_"):
+        y = x * 1
+        made += [getattr(gw, name)(y) is y, y]
+    y = x * 1
+    made += [
+        gw.clamp_(y, 0.3, 0.4),
+        gw.fill_(x * 1, 3.0),
+        gw.index_put_(y, (gw.tensor([0]),), x[1]),
+    ]
+    return made
+
+
+@refuses("BAD_ATTRIBUTE", "integers, slices or tensors")
+def an_index_that_is_text(gw: Any) -> None:
+    gw.ones(2)["a"]
+
+
+@refuses("BAD_ATTRIBUTE", "integers, slices or tensors")
+def an_assignment_to_an_index_that_is_text(gw: Any) -> None:
+    x = gw.ones(2)
+    x["a"] = 1
+
+
+@refuses("BAD_ATTRIBUTE", "a tensor, a number or an array")
+def an_assignment_of_text(gw: Any) -> None:
+    x = gw.ones(2)
+    x[0] = "a"
+
+
 @table.each_case
 def test_gives_what_torch_gives(case: Case) -> None:
     check(case)

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
+import torch
 
 import gradwire
 from tests.service.sdk import session
@@ -49,6 +50,26 @@ def the_flag_of_a_result_without_graph_may_change(gw: Any) -> Any:
 def setting_the_flag_that_a_non_leaf_has_is_fine(gw: Any) -> Any:
     y = gw.ones(2, requires_grad=True) * 2
     return y.requires_grad_(True)
+
+
+@gives
+def the_flag_of_a_view_may_be_set(gw: Any) -> Any:
+    base = gw.zeros(3)
+    view = base[:2]
+    view.requires_grad = True
+    with gw.no_grad():
+        inner = gw.ones(2, requires_grad=True)[:1]
+        made = gw.ones(2, requires_grad=True) * 2
+    inner.requires_grad = True
+    made.requires_grad = False
+    return base.requires_grad, view, inner, made
+
+
+@gives
+def a_flag_that_integers_have_anyway(gw: Any) -> Any:
+    x = gw.tensor([1])
+    x.requires_grad = False
+    return x
 
 
 @gives
@@ -377,6 +398,43 @@ def detach_in_place_of_a_view(gw: Any) -> Any:
 def a_number_as_data(gw: Any) -> Any:
     x = gw.ones(2)
     x.data = 1.0
+
+
+@refuses("NON_LEAF_FLAG", "retain_grad()")
+def assigning_the_flag_of_a_non_leaf(gw: Any) -> None:
+    y = gw.ones(2, requires_grad=True) * 2
+    y.requires_grad = True
+
+
+@refuses("NON_LEAF_FLAG", "retain_grad()")
+def assigning_the_flag_of_a_non_leaf_that_is_known(gw: Any) -> None:
+    y = gw.ones(2, requires_grad=True) * 2
+    if y.requires_grad and not y.is_leaf:
+        y.requires_grad = True
+
+
+@pytest.mark.parametrize("value", [None, 1, "x"])
+def test_the_flag_is_a_bool(session: gradwire.Session, value: Any) -> None:
+    for library in (torch, gradwire):
+        x = library.ones(2)
+        with pytest.raises(RuntimeError, match="must be a bool"):
+            x.requires_grad = value
+        with pytest.raises(TypeError, match=r"must be (a )?bool"):
+            x.requires_grad_(value)
+        assert not x.requires_grad
+
+
+def test_data_replaced_after_it_was_used_leaves_the_backward_alone(
+    session: gradwire.Session,
+) -> None:
+    # PyTorch would differentiate at the new values where a leaf was saved, and at the old ones
+    # where anything else was.
+    x = gradwire.tensor([1.0, 2.0], requires_grad=True)
+    y = (x * x).sum()
+    x.data = gradwire.tensor([5.0, 6.0])
+    y.backward()
+    assert x.grad is not None
+    assert (x.tolist(), x.grad.tolist()) == ([5.0, 6.0], [2.0, 4.0])
 
 
 @table.each_case

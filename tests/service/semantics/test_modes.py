@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Refusal, Table, check, check_refusal
+from tests.service.semantics.table import Case, Refusal, Table, category_of, check, check_refusal
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -230,6 +231,62 @@ def views_of_inference_tensors(gw: Any) -> Any:
         inside = x[0]
     outside = x[0]
     return inside.is_inference(), outside.is_inference(), x.detach().is_inference()
+
+
+@gives
+def gradients_made_in_inference_mode(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = (x * x).sum()
+    with gw.inference_mode():
+        y.backward(retain_graph=True)
+        y.backward(retain_graph=True)
+        (g,) = gw.autograd.grad(y, x, retain_graph=True)
+        (h,) = gw.autograd.grad(y, x, create_graph=True)
+    kept = x.grad
+    x.grad = None
+    y.backward()
+    return (
+        kept.tolist(), kept.is_inference(), x.grad, x.grad.is_inference(), g.is_inference(),
+        h.is_inference(), h.requires_grad, h.tolist(),
+    )  # fmt: skip
+
+
+@refuses("INFERENCE_TENSOR", "clone()")
+def a_backward_into_a_grad_made_in_inference_mode(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = (x * x).sum()
+    with gw.inference_mode():
+        y.backward(retain_graph=True)
+    y.backward()
+
+
+@gives
+def anomaly_mode_says_that_it_is_on(gw: Any) -> Any:
+    def flags() -> Any:
+        return gw.is_anomaly_enabled(), gw.is_anomaly_check_nan_enabled()
+
+    found = [flags()[0]]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with gw.autograd.detect_anomaly():
+            found.append(flags())
+            with gw.autograd.set_detect_anomaly(False):
+                found.append(flags()[0])
+            with gw.autograd.detect_anomaly(check_nan=False):
+                found.append(flags())
+            found.append(flags())
+        with gw.autograd.set_detect_anomaly(True, check_nan=False):
+            found.append(flags())
+        found.append(flags()[0])
+    return found, category_of(caught)
+
+
+@gives
+def anomaly_mode_may_let_nan_pass(gw: Any) -> Any:
+    x = gw.tensor([-1.0], requires_grad=True)
+    with gw.autograd.detect_anomaly(check_nan=False):
+        x.sqrt().backward()
+    return x.grad
 
 
 @refuses("NO_GRAPH", "requires_grad=True")

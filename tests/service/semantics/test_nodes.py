@@ -143,6 +143,18 @@ def numbers_rise_in_order_of_recording(gw: Any) -> Any:
 
 
 @gives
+def numbers_that_were_given_for_tensors(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    nodes = [each.grad_fn for each in (x * 2, x * 2.0, 3 * x, x * True, x / 2, x / 4.0)]
+    c = gw.tensor(2.0)
+    return (
+        [(each._saved_other, each._saved_self) for each in nodes],
+        (x * c).grad_fn._saved_other, (x**2).grad_fn._saved_exponent,
+        (2**x).grad_fn._saved_self, (x + 2).grad_fn._saved_alpha,
+    )  # fmt: skip
+
+
+@gives
 def a_tensor_that_moves_on_keeps_its_old_nodes(gw: Any) -> Any:
     x = gw.ones(2, requires_grad=True)
     y = x * 2
