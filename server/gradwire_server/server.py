@@ -144,7 +144,7 @@ def serve(settings: Settings) -> None:
         OSError: if the address cannot be listened on.
     """
     if settings.retained_bytes:
-        retain_memory(settings.retained_bytes, one_arena=True)
+        retain_memory(settings.retained_bytes, exclusive=True)
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Graphs are free of cycles, so that the collector finds next to nothing; run at its usual
     # rate it would go through every node again and again, at a third of the cost of recording.

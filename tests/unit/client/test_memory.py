@@ -15,8 +15,8 @@ from gradwire import memory
 faults = []
 for _ in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = b"x" * (100 << 20)
-    del block
+    blocks = [b"x" * (%d << 20) for _ in range(3)]
+    del blocks
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 print(min(faults))
 """
@@ -24,10 +24,10 @@ print(min(faults))
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tells glibc's allocator")
 
 
-def faults(told: str, **variables: str) -> int:
-    """Page faults for 100 MiB that were in use before."""
+def faults(told: str, mebibytes: int = 20, **variables: str) -> int:
+    """Page faults for memory that was in use before."""
     output = subprocess.run(
-        [sys.executable, "-c", FAULTS % told],
+        [sys.executable, "-c", FAULTS % (told, mebibytes)],
         env={"PYTHONPATH": ":".join(sys.path), **variables},
         check=True,
         capture_output=True,
@@ -41,8 +41,9 @@ def faults(told: str, **variables: str) -> int:
     ("told", "variables"),
     [
         ("assert memory.retain_memory()", {}),
-        ("assert memory.retain_memory(1 << 40, one_arena=True)", {}),
-        ("memory.retain_as_told()", {memory.VARIABLE: "268435456"}),
+        ("memory.retain_as_told()", {}),
+        ("memory.retain_as_told()", {memory.VARIABLE: "134217728"}),
+        ("memory.retain_as_told()", {memory.VARIABLE: "134217728", "MALLOC_ARENA_MAX": "2"}),
     ],
 )
 def test_large_blocks_are_used_again(told: str, variables: dict[str, str]) -> None:
@@ -50,8 +51,16 @@ def test_large_blocks_are_used_again(told: str, variables: dict[str, str]) -> No
 
 
 @glibc_only
-@pytest.mark.parametrize("variables", [{}, {memory.VARIABLE: "0"}, {memory.VARIABLE: ""}])
-def test_unless_told_the_allocator_is_left_alone(variables: dict[str, str]) -> None:
+def test_a_process_that_does_nothing_else_uses_the_largest_again() -> None:
+    assert faults("assert memory.retain_memory(1 << 40, exclusive=True)", 100) < 10
+    assert faults("assert memory.retain_memory()", 100) > 10
+
+
+@glibc_only
+@pytest.mark.parametrize(
+    "variables", [{memory.VARIABLE: "0"}, {"MALLOC_TRIM_THRESHOLD_": "131072"}]
+)
+def test_a_variable_leaves_the_allocator_alone(variables: dict[str, str]) -> None:
     assert faults("memory.retain_as_told()", **variables) > 10
 
 
