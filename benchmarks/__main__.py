@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ PUBLIC = Places(KEPT, ROOT / "docs" / "performance.md", ROOT / "README.md", ROOT
 
 def main() -> None:
     """Choose rows, run them, report."""
+    # Told to end, it ends the contenders as well.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("ended"))
     arguments = _parse()
     if arguments.report:
         write_report(PUBLIC)
