@@ -68,6 +68,7 @@ from gradwire.nn.pooling import (
 from gradwire.operators import functions
 from gradwire.operators.functions import *  # noqa: F403 (the names are those of its __all__)
 from gradwire.overloads import chunk, max, median, min, nanmedian, split, std, unbind, var
+from gradwire.profiling import profile
 from gradwire.session import Session
 
 bool = dtypes.bool_
@@ -148,6 +149,7 @@ __all__ = [
     "ones",
     "ones_like",
     "optim",
+    "profile",
     "rand",
     "rand_like",
     "randint",

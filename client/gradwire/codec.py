@@ -56,6 +56,7 @@ def encode_request(
     timeout: float | None,
     detect_anomaly: bool = False,
     note_origins: bool = False,
+    profile: bool = False,
 ) -> bytes:
     """The bytes of a RunStreamRequest, the very same that protobuf would write.
 
@@ -67,7 +68,10 @@ def encode_request(
     ]
     # Fields are written in the order of their numbers: `number` before the steps, others after.
     last = pb.Sequence(
-        acknowledged=acknowledged, detect_anomaly=detect_anomaly, note_origins=note_origins
+        acknowledged=acknowledged,
+        detect_anomaly=detect_anomaly,
+        note_origins=note_origins,
+        profile=profile,
     )
     if timeout is not None:
         last.timeout.FromNanoseconds(round(timeout * 1e9))

@@ -11,7 +11,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
@@ -23,6 +23,7 @@ from gradwire import (
     current,
     hooks,
     lease,
+    profiling,
     saved_hooks,
     tracing,
     transfer,
@@ -40,7 +41,7 @@ from gradwire.errors import (
 )
 from gradwire.location import Mark, locate
 from gradwire.modes import grad_mode, stamped
-from gradwire.pipeline import Aside, Pipeline, Request, Traffic
+from gradwire.pipeline import HookMessage, Pipeline, Request, Traffic
 from gradwire.recorder import (
     FLUSH_BYTES,
     Attribute,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from gradwire.programs import Lines
-    from gradwire.repeating import Listener
     from gradwire.tensors import Tensor
 
 T = TypeVar("T")
@@ -71,8 +71,6 @@ class _Stream(Protocol):
     def send(self, request: Request) -> None: ...
     def close(self) -> None: ...
     def forget(self) -> None: ...
-    @property
-    def connection(self) -> object: ...
 
 
 _ROOM_FOR_HEADER: Final = 4096
@@ -187,7 +185,6 @@ class SessionCore(ABC):
         # Functions being compiled, one at a time; see gradwire.tracing.
         self.trace_lock = threading.RLock()
         self._traces_running = 0
-        self._listeners: dict[int, Listener] = {}
         self.program_lines: weakref.WeakValueDictionary[str, Lines] = weakref.WeakValueDictionary()
         self.node_metadata: dict[int, dict[str, object]] = {}
         self._lines = anomaly.Lines()
@@ -597,36 +594,6 @@ class SessionCore(ABC):
     def _look_twice(self) -> None:
         self._guarded = bool(self._hooks_running or self._traces_running or self._closed)
 
-    @contextmanager
-    def listening(self, output: int, listener: "Listener") -> Iterator[None]:
-        """Let a listener hear of the call whose first result has this handle.
-
-        Raises:
-            Exception: what the listener raised.
-        """
-        self._listeners[output] = listener
-        try:
-            yield
-        finally:
-            del self._listeners[output]
-        if listener.error is not None:
-            raise listener.error
-
-    def _on_progress(self, progress: pb.Progress) -> None:
-        """Take note of how far a call has got."""
-        request = self._pipeline.find(progress.number)
-        if request is None or progress.step >= len(request.entries):
-            return
-        entry = request.entries[progress.step]
-        call = entry[0].call_program if len(entry) == 2 else pb.CallProgram()
-        listener = self._listeners.get(call.output)
-        if listener is None:
-            return
-        listener.hear(progress)
-        if listener.error is not None and not request.interrupted:
-            request.interrupted = True
-            self.answer_hook(self._pipeline.cancellation(request), self._stream.connection)
-
     def begin_trace(self, release: Callable[[int], None]) -> None:
         """Let steps be noted by the trace of their context, and handles be released by it."""
         self._traces_running += 1
@@ -728,9 +695,16 @@ class SessionCore(ABC):
         number = self._last_number + 1
         try:
             notes = anomaly.is_anomaly_enabled()
-            detect = anomaly.is_anomaly_check_nan_enabled()
+            profile = profiling.active()
             data = encode_request(
-                self.id, batch, number, self._acknowledged, self.timeout, detect, notes
+                self.id,
+                batch,
+                number,
+                self._acknowledged,
+                self.timeout,
+                detect_anomaly=anomaly.is_anomaly_check_nan_enabled(),
+                note_origins=notes,
+                profile=profile is not None,
             )
         except BaseException as error:
             if not isinstance(error, Exception):
@@ -741,6 +715,9 @@ class SessionCore(ABC):
             self._lines.keep(number, batch.entries)
         request = Request(number, data, batch.entries, batch.released, self._owner())
         request.needs = self._needs()
+        if profile is not None:
+            request.profile = profile
+            profile.sessions[self.id] = self
         self._last_used = time.monotonic()
         self._last_number = number
         self._stream.send(request)
@@ -773,6 +750,8 @@ class SessionCore(ABC):
             for _, handles in request.released:
                 for handle in handles:
                     self._failed.pop(handle, None)
+        if request.profile is not None and request.result.HasField("profile"):
+            request.profile.add(self.id, request.number, request.result.profile, request.entries)
         request.entries = []
 
     def note_failure(self, whose: object, error: GradwireError) -> None:
@@ -864,7 +843,7 @@ class SessionCore(ABC):
         """Send the answer to the call of a hook; whether its connection is still there."""
 
     @abstractmethod
-    async def hook_result(self, number: int, connection: object) -> Aside:
+    async def hook_result(self, number: int, connection: object) -> HookMessage:
         """Wait for what steps in the midst of a hook came to."""
 
     @abstractmethod

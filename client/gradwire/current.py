@@ -28,17 +28,22 @@ def current() -> "SessionCore":
     Raises:
         SessionError: there were sessions, and all are closed.
     """
-    session = _chosen.get()
-    if session is not None and not session.closed:
+    session = peek()
+    if session is not None:
         return session
-    for session in reversed(_open):
-        if session.is_near:
-            return session
     if _had_session:
         raise SessionError("no session is open any more; open one with gradwire.connect()")
     from gradwire.connecting import connect  # the one place where the arrow points back
 
     return connect()
+
+
+def peek() -> "SessionCore | None":
+    """The current session, as `current`; None where there is none yet, or none any more."""
+    session = _chosen.get()
+    if session is not None and not session.closed:
+        return session
+    return next((each for each in reversed(_open) if each.is_near), None)
 
 
 @contextmanager

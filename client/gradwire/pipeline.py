@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from gradwire import wire
 from gradwire.codec import decode_response
 from gradwire.errors import GradwireError, from_status, from_wire_error
+from gradwire.profiling import Profile
 from gradwire.recorder import Entry
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -34,6 +35,7 @@ class Request:
         payloads: The answer's tensor data.
         error: The exception that the answer amounts to, if it is one.
         interrupted: The user gave up waiting for it.
+        profile: What is to be told where its time went.
         hook_error: What a hook of its backward raised.
         hook_entries: The steps that a hook recorded last, to find the user's line if one fails.
         hook_handles: What the last answer of a hook was to make.
@@ -51,6 +53,7 @@ class Request:
     payloads: list[memoryview] = field(default_factory=list)
     error: Exception | None = None
     interrupted: bool = False
+    profile: Profile | None = None
     hook_error: Exception | None = None
     hook_entries: list[Entry] = field(default_factory=list)
     hook_handles: list[int] = field(default_factory=list)
@@ -87,8 +90,8 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
-    """What comes before an answer: a hook's call, what steps in its midst came to, progress."""
+class HookMessage:
+    """What a stream carries for a hook: its call, or what steps in its midst came to."""
 
     response: pb.RunStreamResponse
     payloads: list[memoryview]
@@ -126,7 +129,7 @@ class Pipeline:
         self._bytes_in_flight += len(request.data)
         self.traffic.sent += len(request.data)
 
-    def match(self, data: bytes) -> Request | Aside:
+    def match(self, data: bytes) -> Request | HookMessage:
         """The request that an answer belongs to, with its result and payloads filled in.
 
         Or a message on the way there: the call of a hook, or what steps in one came to.
@@ -140,7 +143,7 @@ class Pipeline:
             raise from_wire_error(error) from None
         if not response.HasField("result") and response.WhichOneof("kind") is not None:
             self.traffic.received += len(data)
-            return Aside(response, payloads)
+            return HookMessage(response, payloads)
         result = response.result
         if not self.unanswered or result.number != self.unanswered[0].number:
             due = self.unanswered[0].number if self.unanswered else "none"

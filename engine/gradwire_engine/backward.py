@@ -62,13 +62,15 @@ def run_backward(
     context = current.context
     around = context.running
     try:
+        made = _Pass(TRACED if create_graph else RAW, context, keep_graph, captures)
+        if context.profile is not None:
+            context.profile.watch_pass(made)
+        context.running = made
         if not create_graph:
-            context.running = _Pass(RAW, context, keep_graph, captures)
-            return context.running.run(roots)  # type: ignore[no-any-return]
+            return made.run(roots)
         # In inference mode nothing is recorded, whatever is asked for.
         with grad_mode(not context.inference):
-            context.running = _Pass(TRACED, context, keep_graph, captures)
-            return context.running.run(roots)  # type: ignore[no-any-return]
+            return made.run(roots)
     finally:
         context.running = around
 

@@ -18,6 +18,9 @@ import numpy as np
 from gradwire_engine.errors import EngineError
 
 if TYPE_CHECKING:
+    from gradwire_engine.profile import Profile
+
+if TYPE_CHECKING:
     from gradwire_engine.saved_hooks import SavedHooks
 
 
@@ -38,6 +41,7 @@ class Context:
         default_dtype: dtype of Python floats and of float results of integers.
         check: called between nodes of a backward; raises to stop it.
         detect_anomaly: a backward checks what each rule gives for NaN.
+        profile: what is told what runs and how long; None if nobody wants to know.
         running: the backward pass that runs, for hooks; None outside of one.
         saved_hooks: what tensors that are kept for backward go through; None for nothing.
         generator: source of `rand`, `randn` and `dropout`.
@@ -53,6 +57,7 @@ class Context:
         "inference",
         "limits",
         "next_id",
+        "profile",
         "running",
         "saved_hooks",
     )
@@ -70,6 +75,7 @@ class Context:
         self.limits = limits or Limits()
         self.check = check
         self.detect_anomaly = False
+        self.profile: Profile | None = None
         self.running: Any = None
         self.saved_hooks: SavedHooks | None = None
         self.generator = np.random.default_rng(seed)

@@ -84,9 +84,10 @@ class Program:
                 instruction as `program_step`.
         """
         held: list[Any] = [*inputs, *([None] * (self.registers - self.inputs))]
+        run = _run if current.context.profile is None else _run_profiled
         for at, each in enumerate(self.instructions):
             try:
-                made = _run(each, held)
+                made = run(each, held)
             except EngineError as error:
                 error.metadata.setdefault("program_step", str(at))
                 raise
@@ -104,6 +105,19 @@ def _run(instruction: Instruction | Gradient, held: Sequence[Any]) -> Sequence[T
                 return _call(instruction, held)
         case Instruction():
             return _call(instruction, held)
+
+
+def _run_profiled(
+    instruction: Instruction | Gradient, held: Sequence[Any]
+) -> Sequence[Tensor | None]:
+    profile = current.context.profile
+    assert profile is not None
+    with profile.entry(
+        *(("step", "grad") if isinstance(instruction, Gradient) else ("op", instruction.op.name))
+    ) as entry:
+        made = _run(instruction, held)
+        entry.bytes = sum(each.data.nbytes for each in made if each is not None)
+    return made
 
 
 def _call(instruction: Instruction, held: Sequence[Any]) -> Sequence[Any]:

@@ -162,6 +162,10 @@ class AnswerBuilder:
         self._response.result.gradchecks.append(result)
         self.size += result.ByteSize()
 
+    def set_profile(self, profile: pb.Profile) -> None:
+        """Where the time went."""
+        self._response.result.profile.CopyFrom(profile)
+
     def settle(self) -> None:
         """Copy the values that are still views."""
         payloads = self._payloads

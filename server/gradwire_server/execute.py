@@ -42,6 +42,7 @@ from gradwire_server.graph_steps import (
 )
 from gradwire_server.hooks import Call, Line
 from gradwire_server.limits import exceeded, message_too_large
+from gradwire_server.profiles import SequenceProfile
 from gradwire_server.saved_hooks import PackHook
 from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
 
@@ -74,6 +75,7 @@ class Execution:
         must_sleep: the rest of it must run on a thread that may sleep.
         line: to the client, for calls of its hooks; None where it can be sent none.
         pause: the call of a hook that is waited for.
+        told: the profile in the answer, if there is one.
         deadline: a time of `perf_counter`, or infinity.
         workspace: what it works on.
     """
@@ -91,6 +93,7 @@ class Execution:
         "_max_tensors",
         "_payloads",
         "_position",
+        "_profile",
         "_sleeps",
         "_steps",
         "_workspace",
@@ -102,6 +105,7 @@ class Execution:
         "number",
         "pause",
         "stop",
+        "told",
         "workspace",
     )
 
@@ -120,9 +124,13 @@ class Execution:
         self.must_sleep = False
         self.line = line
         self.pause: Call | None = None
+        self.told: pb.Profile | None = None
         self.workspace = self._workspace = workspace
         self._detects = sequence.detect_anomaly
         self._anomalies = sequence.detect_anomaly or sequence.note_origins
+        self._profile: SequenceProfile | None = None
+        if sequence.profile or workspace.settings.profile:
+            self._profile = SequenceProfile(workspace)
         self._sleeps = False
         self._steps: Steps = sequence.steps
         self._payloads = payloads
@@ -165,12 +173,17 @@ class Execution:
             if hooks.ended:
                 self._builder.end_hooks(hooks.ended)
                 hooks.ended = []
+            if self._profile is not None:
+                left = self._workspace.settings.max_message_bytes - self._builder.size
+                self.told = self._profile.message(left)
+                self._builder.set_profile(self.told)
             self.answer = self._builder.finish(self.failure)
         except Exception as error:
             self.failure = internal(error)
             self.answer = Answer.refusal(self.number, self.failure)
         # The request is not to outlive its run: tensors hold what they need of it.
         del self._steps, self._payloads, self._builder
+        self._workspace.context.profile = self._profile = None
         return True
 
     def _run_steps(self, until: float | None) -> bool:
@@ -178,10 +191,12 @@ class Execution:
         # On the loop nothing can ask for a stop meanwhile, and what runs there is short.
         context.check = None if self._inline else self.check
         context.detect_anomaly = self._detects
+        context.profile = None if self._profile is None else self._profile.ran
         hooks = self._workspace.hooks
         hooks.running = self
         packs = hooks.packs
         run_op = self._op_with_origin if self._anomalies else self._op
+        special = bool(packs) or self._profile is not None
         end = min(self.deadline, math.inf if until is None else until)
         steps = self._steps
         try:
@@ -193,8 +208,8 @@ class Execution:
                     step = steps[self._position]
                     kind = step.WhichOneof("kind")
                     mode = step.grad_mode
-                    if packs and step.saved_hooks in packs:
-                        self._run_under(packs[step.saved_hooks], kind, step)
+                    if special:
+                        self._run_special(kind, step)
                     elif mode:
                         self._run_in_mode(mode, kind, step)
                     elif kind == "op":
@@ -218,6 +233,25 @@ class Execution:
             context.check = None
             hooks.running = None
         return True
+
+    def _run_special(self, kind: str | None, step: pb.Step) -> None:
+        """Run a step of a sequence that is profiled, or whose steps may have hooks of their own."""
+        if self._profile is None:
+            self._run_any(kind, step)
+            return
+        with self._profile.step(kind or "", step, self._position):
+            self._run_any(kind, step)
+
+    def _run_any(self, kind: str | None, step: pb.Step) -> None:
+        packs = self._workspace.hooks.packs
+        if packs and step.saved_hooks in packs:
+            self._run_under(packs[step.saved_hooks], kind, step)
+        elif step.grad_mode:
+            self._run_in_mode(step.grad_mode, kind, step)
+        elif kind == "op" and self._anomalies:
+            self._op_with_origin(step.op)
+        else:
+            self._run_kind(kind, step)
 
     def _run_kind(self, kind: str | None, step: pb.Step) -> None:
         if kind is None:

@@ -11,7 +11,7 @@ from gradwire_engine.saved import saved_arrays, saved_attributes
 from gradwire_server.encode import set_attribute, set_info, set_node_ref
 from gradwire_server.errors import ServiceError
 from gradwire_server.pages import make_token, page_size, read_number
-from gradwire_server.walks import Leaves, Reading, SeenNodes, Walk
+from gradwire_server.walks import Leaves, Reading, Walk
 from gradwire_server.workspace import Workspace
 
 
@@ -49,7 +49,7 @@ def read_graph(workspace: Workspace, request: pb.GetGraphRequest) -> pb.GetGraph
     # Numbers rise in order of recording, so a page is found again though nodes were added.
     found = reading.walk.take(size, before=position)
     for node in found:
-        _add_node(response, node, reading.leaves, workspace.seen)
+        _add_node(response, node, reading.leaves, workspace)
     if found and reading.walk.waiting:
         response.next_page_token = make_token(call, str(found[-1].id))
         workspace.readings.keep(response.next_page_token, reading)
@@ -87,14 +87,19 @@ def nodes_by_id(workspace: Workspace, ids: Iterable[int], field: str) -> list[An
 
 
 def _add_node(
-    response: pb.GetGraphResponse, node: AnyNode, leaves: Leaves, seen: SeenNodes
+    response: pb.GetGraphResponse, node: AnyNode, leaves: Leaves, workspace: Workspace
 ) -> None:
+    seen = workspace.seen
     seen.add(node)
     message = response.nodes.add()
     message.id = node.id
     message.name = node.name
     message.sequence_number = node.sequence_number
     message.released = node.released
+    times = workspace.node_times.get(node)
+    if times is not None:
+        message.forward_ns = times.forward
+        message.backward_ns = times.backward
     for edge in node.edges:
         target = message.next.add()
         if edge is not None:

@@ -39,7 +39,7 @@ from gradwire_server.sessions import Sessions
 from gradwire_server.transfers import Upload
 from gradwire_server.workspace import Workspace
 
-FEATURES: tuple[str, ...] = ("gradcheck", "programs", "transfers")
+FEATURES: tuple[str, ...] = ("gradcheck", "profile", "programs", "transfers")
 """Optional abilities of this server, as `CreateSessionResponse.features`."""
 
 _MAX_DISPLAY_NAME = 200

@@ -25,6 +25,7 @@ from gradwire_server.execute import Execution
 from gradwire_server.hooks import Line
 from gradwire_server.limits import Admission, exceeded, queue_full
 from gradwire_server.logs import Logger
+from gradwire_server.profiles import most_time
 from gradwire_server.replay import Entry, Replay
 from gradwire_server.settings import Settings
 from gradwire_server.transfers import Upload
@@ -109,6 +110,7 @@ class Work:
         answer = self.execution.answer
         assert answer is not None
         self._session.log_failure(answer.failure)
+        self._session.log_profile(self.number, self.execution.told)
         self._hand_over(answer)
 
     def refuse(self, error: ServiceError) -> None:
@@ -478,6 +480,18 @@ class Session:
             return
         self._log.info(
             "sequence failed", session=self.id, reason=error.reason, message=error.message, **facts
+        )
+
+    def log_profile(self, number: int, profile: pb.Profile | None) -> None:
+        """Log where the time of a sequence went, if the server profiles them all."""
+        if profile is None or not self._host.settings.profile:
+            return
+        self._log.info(
+            "sequence profiled",
+            session=self.id,
+            sequence=number,
+            seconds=profile.duration_ns / 1e9,
+            most=most_time(profile),
         )
 
     def describe(self) -> pb.Session:

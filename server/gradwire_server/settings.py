@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="Form of log lines; auto: console on a terminal, JSON elsewhere."
     )
+    profile: bool = Field(
+        False, description="Profile every sequence: tell the client, and log where time went."
+    )
     drain_seconds: float = Field(
         30.0, ge=0, description="Time for accepted sequences to finish at shutdown."
     )

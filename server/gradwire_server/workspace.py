@@ -6,6 +6,7 @@ Used by one thread at a time: the session sees to that.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 from gradwire_engine.context import Context
 from gradwire_engine.context import Limits as EngineLimits
 from gradwire_engine.node import AccumulateGrad, AnyNode
+from gradwire_engine.profile import NodeTimes
 from gradwire_engine.saved_hooks import Packed
 from gradwire_engine.tensor import Tensor
 from gradwire_server.errors import ServiceError
@@ -50,6 +52,7 @@ class Workspace:
         nodes_bound: the same for nodes of the graph.
         grad_bytes: bytes of the gradients that a backward may leave, or more.
         hooks: of the client.
+        node_times: what nodes took, in profiled sequences.
         readings: graphs of which a client has some pages.
         seen: nodes that clients were told of.
         programs: that the client keeps here.
@@ -63,6 +66,7 @@ class Workspace:
         "context",
         "grad_bytes",
         "hooks",
+        "node_times",
         "nodes_bound",
         "programs",
         "readings",
@@ -80,6 +84,7 @@ class Workspace:
         self._open_ended: dict[int, ServiceError] = {}
         self.context = _SessionContext(self, seed)
         self.hooks = ClientHooks()
+        self.node_times: weakref.WeakKeyDictionary[AnyNode, NodeTimes] = weakref.WeakKeyDictionary()
         self.readings = Readings()
         self.seen = SeenNodes()
         self.programs = Programs(settings)
@@ -303,7 +308,7 @@ class Workspace:
         for array in self.transfers.arrays:
             held.add_array(array)
         held.follow_graph()
-        self.bytes_bound = held.bytes + self.programs.nbytes
+        self.bytes_bound = held.bytes
         self.nodes_bound = held.nodes
         self.work = held.work
         self.grad_bytes = sum(

@@ -158,18 +158,21 @@ def test_an_idle_server_leaves_at_once_though_streams_are_open(
     assert running.process.wait(30) == 0
 
 
-def test_log_lines_tell_of_sessions_and_failures(serve: Callable[..., Running]) -> None:
-    running = serve()
+def test_log_lines_tell_of_sessions_failures_and_profiles(serve: Callable[..., Running]) -> None:
+    running = serve("--profile")
     with grpc.insecure_channel(running.address) as channel:
         client = Client.open(AutogradServiceStub(channel), display_name="notebook")
-        client.refused(op("exp", [99], X))
+        client.run(put(X, [1.0]), op("exp", [X], BIG))
+        client.refused(op("exp", [99], 3))
         client.stub.DeleteSession(pb.DeleteSessionRequest(session_id=client.id))
     running.process.terminate()
     running.process.wait(30)
-    opened, failed, closed = running.events()[1:4]
+    opened, profiled, failed, _, closed = running.events()[1:6]
+    assert (profiled["event"], profiled["sequence"]) == ("sequence profiled", 1)
+    assert set(profiled["most"]) == {"put", "exp"}  # type: ignore[call-overload]
     assert (opened["event"], opened["name"]) == ("session opened", "notebook")
     assert (failed["event"], failed["reason"]) == ("sequence failed", "HANDLE_NOT_FOUND")
-    assert (failed["sequence"], failed["step"], failed["level"]) == ("1", "0", "info")
+    assert (failed["sequence"], failed["step"], failed["level"]) == ("2", "0", "info")
     assert closed["event"] == "session closed"
     assert {each["session"] for each in (opened, failed, closed)} == {client.id}
 

@@ -14,9 +14,9 @@ gives an answer of the server has a twin here.
 """
 
 from gradwire.aio import optim
-from gradwire.aio.compiling import compile
 from gradwire.aio.connecting import Connecting, connect
 from gradwire.aio.inspection import allclose, equal, fetch, graph
+from gradwire.aio.profiling import profile
 from gradwire.aio.session import Session
 from gradwire.aio.tensors import Tensor
 
@@ -25,10 +25,10 @@ __all__ = [
     "Session",
     "Tensor",
     "allclose",
-    "compile",
     "connect",
     "equal",
     "fetch",
     "graph",
     "optim",
+    "profile",
 ]

@@ -15,6 +15,7 @@ from gradwire.graph.model import (
     Result,
     TensorType,
 )
+from gradwire.units import time_text
 
 Sort = Literal["leaf", "op", "intermediate", "result"]
 """Which sort of node, in a word."""
@@ -60,7 +61,7 @@ def details(node: Node) -> tuple[str, ...]:
             lines = [clean(node.name)]
             if node.attributes and not _infix(node):
                 lines.append(arguments(node))
-            lines.append(_outputs(node.outputs))
+            lines += [_outputs(node.outputs), times(node)]
             return tuple(line for line in lines if line)
         case Leaf():
             return _leaf_type(node) if node.requires_grad else (*_leaf_type(node), _flag(node))
@@ -76,7 +77,9 @@ def one_line(node: Node) -> str:
             if node.attributes and not _infix(node):
                 words += f" ({arguments(node)})"
             return "  ".join(
-                part for part in (words, clean(node.name), _outputs(node.outputs)) if part
+                part
+                for part in (words, clean(node.name), _outputs(node.outputs), times(node))
+                if part
             )
         case Leaf():
             return "  ".join((words, *_leaf_type(node), f"leaf, {_flag(node)}"))
@@ -99,6 +102,8 @@ def tooltip(node: Node) -> str:
             if node.constant_inputs:
                 numbers = ", ".join(map(str, node.constant_inputs))
                 lines.append(f"no gradient to input {numbers}")
+            if times(node):
+                lines.append(times(node))
             if node.released:
                 lines.append("values kept for backward were released")
             if not node.outputs:
@@ -128,6 +133,12 @@ def edge_tooltip(edge: Edge, nodes: Mapping[str, Node]) -> str:
 def arguments(op: Op) -> str:
     """The plain arguments as one would write them in a call: "dim=[1], keepdim=True"."""
     return ", ".join(f"{clean(name)}={_written(value)}" for name, value in op.attributes)
+
+
+def times(op: Op) -> str:
+    """What was profiled of it: "forward 1.06 ms, backward 140 µs"; "" if nothing was."""
+    told = (("forward", op.forward_ns), ("backward", op.backward_ns))
+    return ", ".join(f"{what} {time_text(time)}" for what, time in told if time)
 
 
 def clean(text: str) -> str:

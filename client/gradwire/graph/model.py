@@ -66,6 +66,8 @@ class Op:
         outputs: What it returned, in order; empty where the graph was cut off before it.
         constant_inputs: Numbers of the inputs that need no gradient, so no edge shows them.
         released: Whether the values it kept for backward are gone.
+        forward_ns: What running the operator took, if that was profiled; else 0.
+        backward_ns: What going backward through it took in all, if that was profiled; else 0.
     """
 
     key: str
@@ -76,6 +78,8 @@ class Op:
     outputs: tuple[TensorType, ...] = ()
     constant_inputs: tuple[int, ...] = ()
     released: bool = False
+    forward_ns: int = 0
+    backward_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,8 @@ def _node(node: pb.Node, names: Mapping[int, str]) -> Leaf | Op:
         outputs,
         tuple(number for number, ref in enumerate(node.next) if not ref.id),
         node.released,
+        node.forward_ns,
+        node.backward_ns,
     )
 
 

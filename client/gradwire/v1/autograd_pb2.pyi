@@ -12,6 +12,15 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ProfileKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROFILE_KIND_UNSPECIFIED: _ClassVar[ProfileKind]
+    PROFILE_KIND_STEP: _ClassVar[ProfileKind]
+    PROFILE_KIND_OP: _ClassVar[ProfileKind]
+    PROFILE_KIND_NODE: _ClassVar[ProfileKind]
+    PROFILE_KIND_PROGRAM: _ClassVar[ProfileKind]
+    PROFILE_KIND_GROUP: _ClassVar[ProfileKind]
+
 class GradMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GRAD_MODE_UNSPECIFIED: _ClassVar[GradMode]
@@ -116,6 +125,12 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_PROGRAM_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_PROGRAM_NAME_IN_USE: _ClassVar[ErrorReason]
     ERROR_REASON_PROGRAM_SIGNATURE: _ClassVar[ErrorReason]
+PROFILE_KIND_UNSPECIFIED: ProfileKind
+PROFILE_KIND_STEP: ProfileKind
+PROFILE_KIND_OP: ProfileKind
+PROFILE_KIND_NODE: ProfileKind
+PROFILE_KIND_PROGRAM: ProfileKind
+PROFILE_KIND_GROUP: ProfileKind
 GRAD_MODE_UNSPECIFIED: GradMode
 GRAD_MODE_NO_GRAD: GradMode
 GRAD_MODE_INFERENCE: GradMode
@@ -438,34 +453,72 @@ class Cancel(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class Sequence(_message.Message):
-    __slots__ = ("number", "steps", "acknowledged", "timeout", "detect_anomaly", "note_origins")
+    __slots__ = ("number", "steps", "acknowledged", "timeout", "detect_anomaly", "profile", "note_origins")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     DETECT_ANOMALY_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     NOTE_ORIGINS_FIELD_NUMBER: _ClassVar[int]
     number: int
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     acknowledged: int
     timeout: _duration_pb2.Duration
     detect_anomaly: bool
+    profile: bool
     note_origins: bool
-    def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detect_anomaly: _Optional[bool] = ..., note_origins: _Optional[bool] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., acknowledged: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detect_anomaly: _Optional[bool] = ..., profile: _Optional[bool] = ..., note_origins: _Optional[bool] = ...) -> None: ...
 
 class SequenceResult(_message.Message):
-    __slots__ = ("number", "fetched", "error", "ended_hooks", "gradchecks")
+    __slots__ = ("number", "fetched", "error", "ended_hooks", "profile", "gradchecks")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ENDED_HOOKS_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     GRADCHECKS_FIELD_NUMBER: _ClassVar[int]
     number: int
     fetched: _containers.RepeatedCompositeFieldContainer[FetchedTensor]
     error: Error
     ended_hooks: _containers.RepeatedScalarFieldContainer[int]
+    profile: Profile
     gradchecks: _containers.RepeatedCompositeFieldContainer[GradcheckResult]
-    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ended_hooks: _Optional[_Iterable[int]] = ..., gradchecks: _Optional[_Iterable[_Union[GradcheckResult, _Mapping]]] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., fetched: _Optional[_Iterable[_Union[FetchedTensor, _Mapping]]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ended_hooks: _Optional[_Iterable[int]] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., gradchecks: _Optional[_Iterable[_Union[GradcheckResult, _Mapping]]] = ...) -> None: ...
+
+class Profile(_message.Message):
+    __slots__ = ("start_time", "duration_ns", "entries")
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    DURATION_NS_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    start_time: _timestamp_pb2.Timestamp
+    duration_ns: int
+    entries: _containers.RepeatedCompositeFieldContainer[ProfileEntry]
+    def __init__(self, start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., duration_ns: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[ProfileEntry, _Mapping]]] = ...) -> None: ...
+
+class ProfileEntry(_message.Message):
+    __slots__ = ("kind", "name", "start_ns", "duration_ns", "inner_ns", "bytes", "count", "parent", "step", "node")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    START_NS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_NS_FIELD_NUMBER: _ClassVar[int]
+    INNER_NS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    kind: ProfileKind
+    name: str
+    start_ns: int
+    duration_ns: int
+    inner_ns: int
+    bytes: int
+    count: int
+    parent: int
+    step: int
+    node: int
+    def __init__(self, kind: _Optional[_Union[ProfileKind, str]] = ..., name: _Optional[str] = ..., start_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., inner_ns: _Optional[int] = ..., bytes: _Optional[int] = ..., count: _Optional[int] = ..., parent: _Optional[int] = ..., step: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "details")
@@ -1180,7 +1233,7 @@ class GraphRoot(_message.Message):
     def __init__(self, tensor: _Optional[int] = ..., info: _Optional[_Union[TensorInfo, _Mapping]] = ..., gradient_edge: _Optional[_Union[NodeRef, _Mapping]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "name", "sequence_number", "next", "outputs", "variable", "op", "attributes", "released", "saved", "saved_attributes")
+    __slots__ = ("id", "name", "sequence_number", "next", "outputs", "variable", "op", "attributes", "released", "saved", "saved_attributes", "forward_ns", "backward_ns")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -1192,6 +1245,8 @@ class Node(_message.Message):
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     SAVED_FIELD_NUMBER: _ClassVar[int]
     SAVED_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_NS_FIELD_NUMBER: _ClassVar[int]
+    BACKWARD_NS_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     sequence_number: int
@@ -1203,7 +1258,9 @@ class Node(_message.Message):
     released: bool
     saved: _containers.RepeatedCompositeFieldContainer[SavedTensor]
     saved_attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., sequence_number: _Optional[int] = ..., next: _Optional[_Iterable[_Union[NodeRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorType, _Mapping]]] = ..., variable: _Optional[int] = ..., op: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., released: _Optional[bool] = ..., saved: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., saved_attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ...) -> None: ...
+    forward_ns: int
+    backward_ns: int
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., sequence_number: _Optional[int] = ..., next: _Optional[_Iterable[_Union[NodeRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorType, _Mapping]]] = ..., variable: _Optional[int] = ..., op: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., released: _Optional[bool] = ..., saved: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., saved_attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., forward_ns: _Optional[int] = ..., backward_ns: _Optional[int] = ...) -> None: ...
 
 class GetSaved(_message.Message):
     __slots__ = ("node", "names", "outputs")
