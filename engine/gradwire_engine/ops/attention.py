@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from gradwire_engine.declare import composite, general
+from gradwire_engine.declare import composite, general, nondiff
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
-from gradwire_engine.tensor import Tensor
 
 # Scores that are worked on at a time: they should stay in the cache of a core.
 _BLOCK_BYTES = 1 << 18
@@ -84,6 +83,16 @@ def _later(rows: np.ndarray, length: int, keys: int) -> np.ndarray:
     """Where a key comes after its query; rows are those of one query head after the other."""
     later: np.ndarray = np.arange(keys) > (rows % length)[:, None]
     return later
+
+
+nondiff(
+    "_causal_mask(int queries, int keys, ScalarType dtype) -> Tensor",
+    lambda queries, keys, dtype: np.where(
+        _later(np.arange(queries), queries, keys), -np.inf, 0.0
+    ).astype(dtype),
+    shape=lambda queries, keys, dtype: (queries, keys),
+    places=(),
+)
 
 
 def _heads_first(array: np.ndarray, dtype: np.dtype, heads: int) -> np.ndarray:
@@ -215,14 +224,13 @@ def _attention_formula(
     q = F.reshape(query, (batch, heads, rows, size))
     g = F.reshape(g, (batch, heads, rows, value.shape[3]))
     scores = F.matmul(q, F.transpose(key, 2, 3)) * factor
-    mask = None if attn_mask is None else attn_mask.data
-    blocked = _mask_by_head(mask, query, key, query.dtype)
-    if blocked is not None:
-        shape = (*(scores.shape[:2] if len(blocked) > 1 else (1, 1)), *scores.shape[2:])
-        scores = scores + Tensor(blocked.reshape(shape))
     if is_causal:
-        later = _later(np.arange(rows), query.shape[2], keys)
-        scores = F.masked_fill(scores, Tensor(later), -math.inf)
+        causal = F._causal_mask(query.shape[2], keys, query.dtype)
+        attn_mask = causal if attn_mask is None else attn_mask + causal
+    if attn_mask is not None:
+        # Queries of several heads that share a key lie in a row.
+        whole = F.expand(attn_mask, (*query.shape[:3], keys))
+        scores = scores + F.reshape(whole, scores.shape)
     weights = F._safe_softmax(scores, -1)
     slope = _softmax_slope(F, F.matmul(g, F.transpose(value, 2, 3)), weights, -1)
     return (
@@ -332,15 +340,15 @@ def _scaled_dot_product_attention(
     _check(op, query, key, value, attn_mask, is_causal)
     mask = attn_mask
     if mask is not None and mask.dtype == np.bool_:
-        mask = Tensor(np.where(mask.data, 0.0, -np.inf).astype(query.dtype))
+        nothing = F.zeros(mask.shape, dtype=query.dtype)
+        mask = F.masked_fill(nothing, F.logical_not(mask), -math.inf)
     if _is_blocked(query, key, value, mask, dropout_p, enable_gqa):
         if mask is not None:
             _require_mask_fits(op, mask, query, key)
         return F._attention(query, key, value, mask, is_causal, scale)[0]
     # PyTorch's composition for all other calls.
     if is_causal:
-        later = _later(np.arange(query.shape[-2]), query.shape[-2], key.shape[-2])
-        mask = Tensor(np.where(later, -np.inf, 0.0).astype(query.dtype))
+        mask = F._causal_mask(query.shape[-2], key.shape[-2], query.dtype)
     if enable_gqa:
         groups = query.shape[-3] // max(key.shape[-3], 1)
         key = F.repeat_interleave(key, groups, -3)
