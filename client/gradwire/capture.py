@@ -84,13 +84,18 @@ class Capture:
         Raises:
             TypeError: an output is no tensor of this capture, nor of the real session.
         """
-        results = [0 if each is None else self._own(each)._handle for each in outputs]
+        results = [0 if each is None else self.own(each)._handle for each in outputs]
         program = pb.Program.FromString(b"".join([codec.encode_op(e) for e in self._entries]))
         program.inputs.extend(each._handle for each in inputs)
         program.outputs.extend(results)
         return program
 
-    def _own(self, tensor: object) -> "Tensor":
+    def own(self, tensor: object) -> "Tensor":
+        """A result as a tensor of this capture.
+
+        Raises:
+            TypeError: it is no tensor of this capture, nor of the real session.
+        """
         if not isinstance(tensor, _tensors.Tensor):
             raise refused(
                 "BAD_ATTRIBUTE",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,17 +13,18 @@ from gradwire_engine.autograd import grad
 from gradwire_engine.context import current, grad_mode
 from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import TRACED
-from gradwire_engine.node import Edge, Node
+from gradwire_engine.node import Edge, Node, TensorType
 from gradwire_engine.operator import Operator
 from gradwire_engine.program import Program
 from gradwire_engine.saved_hooks import mark_packed, pack
 from gradwire_engine.schema import parse_schema
 from gradwire_engine.tensor import Tensor
+from gradwire_engine.views import rebase, refusal
 
 Gradients = tuple[Any, ...]
 
 
-_Backward = Callable[[list[Tensor], list[Tensor], bool], list[Any]]
+_Backward = Callable[[list[Tensor], list[Any], bool], list[Any]]
 """`(kept, gradients, traced)` to the gradients of all inputs; None where there is none."""
 
 
@@ -37,6 +38,7 @@ class _Call:
         outputs: shape and dtype of each result.
         origins: for each kept tensor where it stands in the graph: `("input", i)`,
             `("output", j)`, or None.
+        materialize: the backward gets zeros for a gradient that is not there, and not None.
         done: the gradients that came in last, and what they gave, so that the rules of several
             inputs run the backward once.
     """
@@ -46,6 +48,7 @@ class _Call:
     inputs: tuple[tuple[int, ...], ...]
     outputs: tuple[tuple[tuple[int, ...], np.dtype], ...]
     origins: tuple[tuple[str, int] | None, ...]
+    materialize: bool
     done: tuple[Gradients, list[Any]] | None = field(default=None)
 
     def gradient(self, F: Any, gradients: Gradients, kept: Sequence[Any], index: int) -> Any:
@@ -56,10 +59,9 @@ class _Call:
         return self.done[1][index]
 
     def _run(self, F: Any, gradients: Gradients, kept: Sequence[Any]) -> list[Any]:
-        whole = [
-            Tensor(np.zeros(shape, dtype)) if g is None else g if F is TRACED else Tensor(g)
-            for g, (shape, dtype) in zip(gradients, self.outputs, strict=True)
-        ]
+        whole: list[Any] = [g if g is None or F is TRACED else Tensor(g) for g in gradients]
+        if self.materialize:
+            whole = with_zeros(whole, self.outputs)
         tensors = [value if isinstance(value, Tensor) else Tensor(value) for value in kept]
         given = self.backward(tensors, whole, F is TRACED)
         for index, (gradient, shape) in enumerate(zip(given, self.inputs, strict=True)):
@@ -112,6 +114,14 @@ class _JointRule:
         return traced
 
 
+def with_zeros(gradients: Sequence[Any], types: Sequence[TensorType]) -> list[Tensor]:
+    """Gradients with zeros for those that are not there."""
+    return [
+        Tensor(np.zeros(shape, dtype)) if g is None else g
+        for g, (shape, dtype) in zip(gradients, types, strict=True)
+    ]
+
+
 def attach(
     name: str,
     backward: _Backward,
@@ -120,12 +130,16 @@ def attach(
     kept: Sequence[Tensor],
     *,
     guarded: Sequence[Tensor] | None = None,
+    dirty: Sequence[Tensor] = (),
+    materialize: bool = True,
 ) -> Node | None:
     """Make `outputs` the results of a node with this backward.
 
     Args:
         kept: tensors that the backward is given.
         guarded: those of them that must not be changed in place till then; by default all.
+        dirty: inputs that were changed in place and are outputs too.
+        materialize: the backward gets zeros for a gradient that is not there, and not None.
 
     Returns:
         The node; None if nothing is recorded.
@@ -136,9 +150,9 @@ def attach(
     guarded = kept if guarded is None else guarded
     types = tuple([(each.data.shape, each.data.dtype) for each in outputs])
     places = {id(each): ("output", at) for at, each in enumerate(outputs)}
-    places |= {id(each): ("input", at) for at, each in enumerate(inputs)}
+    places = {id(each): ("input", at) for at, each in enumerate(inputs)} | places
     origins = tuple([places.get(id(tensor)) for tensor in kept])
-    call = _Call(name, backward, tuple([e.shape for e in inputs]), types, origins)
+    call = _Call(name, backward, tuple([e.shape for e in inputs]), types, origins, materialize)
     hooks = current.context.saved_hooks
     values = (
         call,
@@ -163,10 +177,47 @@ def attach(
     if hooks is not None and kept:
         mark_packed(node)
     for nr, each in enumerate(outputs):
-        if each.data.dtype.kind in "fc":
+        if each.data.dtype.kind not in "fc":
+            continue
+        at = next((at for at, other in enumerate(dirty) if other is each), None)
+        if at is None:
             each.view = None
             each.edge = (node, nr)
+        else:
+            _follow(each, node, nr, inputs)
     return node
+
+
+def _follow(changed: Tensor, node: Node, nr: int, inputs: Sequence[Tensor]) -> None:
+    """Let an input that a function has changed in place go on from the function's node."""
+    if changed.view is not None:
+        position = next(at for at, each in enumerate(inputs) if each is changed)
+        rebase(changed, changed.view, node, current.context, position)
+        return
+    before = changed.edge
+    changed.edge = (node, nr)
+    changed.keep_retaining(before)
+
+
+def _require_may_change(changed: Tensor, name: str, outputs: Sequence[Tensor]) -> None:
+    view = changed.view
+    leaf = changed if view is None else view.base
+    if leaf.leaf_requires_grad and leaf.edge is None:
+        raise EngineError(
+            "LEAF_IN_PLACE",
+            f"{name} has changed {'a leaf' if view is None else 'a view of a leaf'} that requires "
+            "grad in place (mark_dirty), while gradients are recorded; give it a clone()",
+            grad_fn=name,
+        )
+    if view is not None and view.origin is not None:
+        raise refusal(view.origin, f"{name} has changed it in place (mark_dirty)")
+    if view is not None and len(outputs) > 1:
+        raise EngineError(
+            "BAD_VALUE",
+            f"{name} has changed a view in place (mark_dirty), so it cannot have other results; "
+            "give it a clone(), or return that alone",
+            grad_fn=name,
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -184,6 +235,8 @@ def custom_function(
     backward: Program,
     *,
     once_differentiable: bool = False,
+    partial: Mapping[tuple[int, ...], Program] | None = None,
+    dirty: Sequence[Tensor] = (),
 ) -> None:
     """Give outputs, computed without recording, a backward of the user's.
 
@@ -194,20 +247,40 @@ def custom_function(
         saved: tensors for the backward.
         backward: from `saved` and the gradients of the outputs to the gradients of the inputs.
         once_differentiable: refuse to differentiate the backward.
-    """
+        partial: for outputs, by index, backwards from `saved` and their gradients alone. Where
+            there is none for those that have a gradient, the others are zeros.
+        dirty: inputs that were changed in place and are outputs too.
 
-    def run(kept: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
-        given = [*kept, *gradients]
+    Raises:
+        EngineError: LEAF_IN_PLACE, MULTI_VIEW_IN_PLACE, NO_GRAD_VIEW_IN_PLACE, BAD_VALUE.
+    """
+    if current.context.grad_enabled:
+        for each in dirty:
+            _require_may_change(each, name, outputs)
+    for each in dirty:
+        # As in PyTorch, where marking counts beside the changes themselves.
+        if not each.is_inference:
+            each.version[0] += 1
+    types = [(each.data.shape, each.data.dtype) for each in outputs]
+
+    def run(kept: list[Tensor], gradients: list[Any], traced: bool) -> list[Any]:
+        present = tuple([at for at, each in enumerate(gradients) if each is not None])
+        program = None if partial is None else partial.get(present)
+        arrived = (
+            with_zeros(gradients, types) if program is None else [gradients[at] for at in present]
+        )
+        program = program or backward
+        given = [*kept, *arrived]
         if not once_differentiable:
             with grad_mode(traced):
-                return backward.run(given)
+                return program.run(given)
         with grad_mode(False):
-            results = backward.run(given)
+            results = program.run(given)
         if traced:
-            _refuse_later(name, gradients, [each for each in results if each is not None])
+            _refuse_later(name, arrived, [each for each in results if each is not None])
         return results
 
-    attach(name, run, inputs, outputs, saved)
+    attach(name, run, inputs, outputs, saved, dirty=dirty, materialize=False)
 
 
 def _refuse_later(name: str, gradients: Sequence[Tensor], results: Sequence[Tensor]) -> None:

@@ -74,6 +74,7 @@ class _SliceRule:
     """A rule of an in-place operator that wrote to a view, as a rule of the base's history."""
 
     rule: Rule
+    target: int
 
     takes_all = False
 
@@ -87,10 +88,10 @@ class _SliceRule:
 
     def pull(self, F: Any, g: Any, path: Any, adjoint: _Adjoint, inner: Node, *values: Any) -> Any:
         part = along(F, g, path)
-        pulled = self.rule.pull(F, part, *values)
-        if self.position:
+        pulled = self.rule.pull(F, (part,) if self.rule.takes_all else part, *values)
+        if self.position != self.target:
             return pulled
-        pulled = fit(F, pulled, part.shape, part.dtype)
+        pulled = fit(F, 0.0 if pulled is None else pulled, part.shape, part.dtype)
         if F is RAW:
             whole = g.copy()
             along(RAW, whole, path)[...] = pulled
@@ -153,8 +154,12 @@ def _require_same_storage(view: View) -> None:
         )
 
 
-def rebase(tensor: Tensor, view: View, inner: Node, context: Context) -> None:
-    """Let the base's history go through the in-place operator that wrote to its view."""
+def rebase(tensor: Tensor, view: View, inner: Node, context: Context, target: int = 0) -> None:
+    """Let the base's history go through the in-place operator that wrote to its view.
+
+    Args:
+        target: position of the view among the operator's arguments.
+    """
     _require_same_storage(view)
     base = view.base
     adjoint = _adjoint(base, view.path)
@@ -162,12 +167,17 @@ def rebase(tensor: Tensor, view: View, inner: Node, context: Context) -> None:
         None if values is None else (view.path, adjoint, inner, *values)
         for values in inner.saved or ()
     )
-    rules: Any = tuple(_SliceRule(rule) for rule in inner.rules)
+    rules: Any = tuple(_SliceRule(rule, target) for rule in inner.rules)
+    through = base.gradient_edge()
+    edges = tuple(
+        through if rule.position == target else edge
+        for rule, edge in zip(inner.rules, inner.edges, strict=True)
+    )
     node = Node(
         _COPY_SLICES,
         (None,),
         context.next_id(),
-        (base.gradient_edge(), *inner.edges[1:]),
+        edges,
         rules,
         saved,
         inner.versions,

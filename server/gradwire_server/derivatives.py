@@ -11,6 +11,7 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.forward import jvp
 from gradwire_engine.functions import checkpoint, custom_function
 from gradwire_engine.jacobians import forward_jacobian, jacobian
+from gradwire_engine.program import Program
 from gradwire_engine.tensor import Tensor
 from gradwire_server.errors import ServiceError, failure_of
 from gradwire_server.programs import program_of, require_name
@@ -153,23 +154,64 @@ def custom_function_step(run: Execution, message: pb.CustomFunction) -> None:
     backward = program_of(message.backward, "custom_function.backward", settings.max_steps)
     require_count(backward.inputs, len(saved) + len(outputs), "custom_function.backward.inputs")
     require_count(len(backward.outputs), len(inputs), "custom_function.backward.outputs")
+    partial = _partial_backwards(run, message, len(saved))
+    dirty = run.named(message.dirty, "custom_function.dirty")
+    for at, each in enumerate(dirty):
+        if not (any(each is one for one in inputs) and any(each is one for one in outputs)):
+            raise ServiceError(
+                "BAD_VALUE",
+                "a tensor that a custom function has changed in place must be both an input and an "
+                "output",
+                field=f"custom_function.dirty[{at}]",
+            )
     for at, output in enumerate(outputs):
-        if output.requires_grad:
+        if output.requires_grad and not any(output is each for each in dirty):
             raise ServiceError(
                 "BAD_VALUE",
                 "an output of a custom function has a graph already; compute it under no_grad",
                 field=f"custom_function.outputs[{at}]",
             )
-    custom_function(
-        name,
-        inputs,
-        outputs,
-        saved,
-        backward,
-        once_differentiable=message.once_differentiable,
-    )
+    try:
+        custom_function(
+            name,
+            inputs,
+            outputs,
+            saved,
+            backward,
+            once_differentiable=message.once_differentiable,
+            partial=partial,
+            dirty=dirty,
+        )
+    except EngineError as error:
+        failure = failure_of(error)
+        failure.field = "custom_function.dirty"
+        raise failure from None
     run.workspace.work += STEP_FLOPS * (1 + len(backward.instructions))
     run.workspace.nodes_bound += 1
+
+
+def _partial_backwards(
+    run: Execution, message: pb.CustomFunction, saved: int
+) -> dict[tuple[int, ...], Program]:
+    """The backwards for when not all outputs have a gradient, by the indices of those that have."""
+    found: dict[tuple[int, ...], Program] = {}
+    left = run.workspace.settings.max_steps
+    for at, each in enumerate(message.partial):
+        field = f"custom_function.partial[{at}]"
+        present = tuple(each.present)
+        if any(index >= len(message.outputs) for index in present) or present in found:
+            raise ServiceError(
+                "BAD_VALUE",
+                f"{list(present)} are not indices of outputs, or there is a backward for them "
+                "already",
+                field=f"{field}.present",
+            )
+        program = program_of(each.backward, f"{field}.backward", left)
+        left -= len(program.instructions)
+        require_count(program.inputs, saved + len(present), f"{field}.backward.inputs")
+        require_count(len(program.outputs), len(message.inputs), f"{field}.backward.outputs")
+        found[present] = program
+    return found
 
 
 def checkpoint_step(run: Execution, message: pb.Checkpoint) -> None:

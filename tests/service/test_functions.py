@@ -12,6 +12,8 @@ import gradwire as gw
 import gradwire.utils.checkpoint
 from gradwire.autograd import Function
 from gradwire.autograd.function import once_differentiable
+from gradwire.v1 import autograd_pb2 as pb
+from tests.service.harness import Client, no_grad, op, put
 
 NAMESPACES = [
     pytest.param((gw, Function, gradwire.utils.checkpoint.checkpoint), id="gradwire"),
@@ -276,3 +278,254 @@ def test_a_checkpoint_keeps_nothing_in_between(session: gw.Session) -> None:
     ((node, _),) = y.grad_fn.next_functions
     assert node is not None
     assert node.name() == "AccumulateGrad"
+
+
+def optional_of(ns: Any, base: Any) -> Any:
+    class Several(base):  # type: ignore[misc]
+        """2 x, 3 x, and where x > 1; a backward that is told what is not used."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Any, scale: float) -> Any:
+            ctx.set_materialize_grads(False)
+            positive = x > 1
+            ctx.mark_non_differentiable(positive)
+            ctx.save_for_backward(x)
+            return x * 2, x * 3 * scale, positive
+
+        @staticmethod
+        def backward(ctx: Any, g: Any, h: Any, unused: Any) -> Any:
+            assert unused is None
+            (x,) = ctx.saved_tensors
+            if g is None:
+                return 3 * h * ns.ones_like(x), None
+            return (2 * g, None) if h is None else (2 * g + 3 * h + 0 * x, None)
+
+    return Several
+
+
+def test_gradients_of_unused_outputs_may_be_none(both: Any) -> None:
+    ns, base, _ = both
+    x, _ = inputs(ns)
+    first, second, positive = optional_of(ns, base).apply(x, 1.0)
+    assert not positive.requires_grad
+    for used, gradient in ((first, 2.0), (second, 3.0), (first + second, 5.0)):
+        (found,) = ns.autograd.grad(used.sum(), x, retain_graph=True, create_graph=True)
+        assert found.tolist() == [gradient] * 2
+    (twice,) = ns.autograd.grad((second * second).sum(), x, create_graph=True)
+    (again,) = ns.autograd.grad(twice.sum(), x)
+    assert again.tolist() == [18.0, 18.0]
+
+
+def test_more_outputs_than_cases_that_can_be_captured(session: gw.Session) -> None:
+    class Five(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.set_materialize_grads(False)
+            return tuple(x * n for n in range(5))
+
+        @staticmethod
+        def backward(ctx: Any, *gs: Any) -> Any:
+            return sum(g for g in gs if g is not None)
+
+    x, w = inputs(gw)
+    with pytest.raises(RuntimeError, match="leave it out"):
+        Five.apply(x)
+    assert (w + 1).tolist() == [3.0, 4.0]
+
+
+def doubling(base: Any) -> Any:
+    class Double(base):  # type: ignore[misc]
+        """Doubles its argument in place."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.mark_dirty(x)
+            ctx.save_for_backward(x)
+            x.mul_(2)
+            return x
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            return g * 2 + 0 * x
+
+    return Double
+
+
+def test_an_input_may_be_changed_in_place(both: Any) -> None:
+    ns, base, _ = both
+    x, _ = inputs(ns)
+    y = x * 1
+    z = doubling(base).apply(y)
+    assert z is y
+    assert (z.tolist(), z._version, z.grad_fn.name()) == ([1.0, 3.0], 2, "DoubleBackward")
+    (first,) = ns.autograd.grad((z * z).sum(), x, retain_graph=True, create_graph=True)
+    assert first.tolist() == [4.0, 12.0]
+    (second,) = ns.autograd.grad(first.sum(), x)
+    assert second.tolist() == [8.0, 8.0]
+
+
+def test_a_view_may_be_changed_in_place(both: Any) -> None:
+    ns, base, _ = both
+    x, _ = inputs(ns)
+    y = x * 1
+    view = y[:1]
+    changed = doubling(base).apply(view)
+    assert changed is view
+    names = [each.grad_fn.name().rpartition(":")[2] for each in (y, view)]
+    assert names == ["CopySlices", "AsStridedBackward0"]
+    (first,) = ns.autograd.grad((y * y).sum(), x, create_graph=True)
+    assert first.tolist() == [4.0, 3.0]
+    (second,) = ns.autograd.grad(first.sum(), x)
+    assert second.tolist() == [8.0, 2.0]
+
+
+def test_an_input_without_gradient_gets_one_by_what_is_added(both: Any) -> None:
+    ns, base, _ = both
+
+    class AddInto(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any, total: Any) -> Any:
+            ctx.mark_dirty(total)
+            return total.add_(x), x * 3
+
+        @staticmethod
+        def backward(ctx: Any, g: Any, h: Any) -> Any:
+            return g + 3 * h, g
+
+    x, _ = inputs(ns)
+    total = ns.zeros(2, dtype=ns.float64)
+    added, tripled = AddInto.apply(x, total)
+    assert added is total
+    assert total.requires_grad
+    (total.sum() + tripled.sum()).backward()
+    assert x.grad.tolist() == [4.0, 4.0]
+
+
+def test_a_view_is_changed_whichever_argument_it_is(session: gw.Session) -> None:
+    # PyTorch takes the first argument for the view, and loses its gradient.
+    class AddInto(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, total: Any) -> Any:
+            ctx.mark_dirty(total)
+            return total.add_(x)
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return 10 * g, g
+
+    x, w = inputs(gw)
+    base_of_all = w * 1
+    AddInto.apply(x[:1], base_of_all[1:])
+    (base_of_all * 2).sum().backward()
+    assert x.grad.tolist() == [20.0, 0.0]
+    assert w.grad.tolist() == [2.0, 2.0]
+
+
+def change_a_leaf(ns: Any, base: Any) -> None:
+    doubling(base).apply(ns.ones(2, requires_grad=True))
+
+
+def change_a_view_of_a_leaf(ns: Any, base: Any) -> None:
+    doubling(base).apply(ns.ones(2, requires_grad=True)[:1])
+
+
+def change_a_part_of_a_split(ns: Any, base: Any) -> None:
+    doubling(base).apply((ns.ones(2, requires_grad=True) * 1).split(1)[0])
+
+
+def change_a_view_made_under_no_grad(ns: Any, base: Any) -> None:
+    y = ns.ones(2, requires_grad=True) * 1
+    with ns.no_grad():
+        view = y[:1]
+    doubling(base).apply(view)
+
+
+def keep_what_was_changed(ns: Any, base: Any) -> None:
+    class Keeps(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.mark_dirty(x)
+            return x.mul_(2) * 1
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g
+
+    Keeps.apply(ns.ones(2, requires_grad=True) * 1)
+
+
+def mark_a_number(ns: Any, base: Any) -> None:
+    class Marks(base):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.mark_dirty(3)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g
+
+    Marks.apply(ns.ones(2, requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (change_a_leaf, "LEAF_IN_PLACE"),
+        (change_a_view_of_a_leaf, "LEAF_IN_PLACE"),
+        (change_a_part_of_a_split, "MULTI_VIEW_IN_PLACE"),
+        (change_a_view_made_under_no_grad, "NO_GRAD_VIEW_IN_PLACE"),
+        (keep_what_was_changed, ""),
+        (mark_a_number, ""),
+    ],
+)
+def test_what_a_function_must_not_change(both: Any, case: Any, reason: str) -> None:
+    ns, base, _ = both
+    with pytest.raises(RuntimeError) as caught:
+        # With the service a step is refused when something is read.
+        (case(ns, base), ns.ones(1).item())
+    if ns is gw:
+        assert getattr(caught.value, "reason", None) == reason
+    assert (ns.ones(1) + 1).item() == 2.0
+
+
+X, Y, Z = 1, 2, 3
+
+
+def custom(**fields: Any) -> pb.Step:
+    same = pb.Program(inputs=[1], outputs=[1])
+    given: dict[str, Any] = {"name": "Mine", "inputs": [X], "outputs": [Y], "backward": same}
+    return pb.Step(custom_function=pb.CustomFunction(**given | fields))
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "field"),
+    [
+        (custom(dirty=[X]), "BAD_VALUE", "dirty[0]"),
+        (custom(dirty=[Z]), "HANDLE_NOT_FOUND", "dirty[0]"),
+        (
+            custom(partial=[pb.PartialBackward(present=[1])]),
+            "BAD_VALUE",
+            "partial[0].present",
+        ),
+        (
+            custom(partial=[pb.PartialBackward(present=[0])]),
+            "WRONG_ARITY",
+            "partial[0].backward.inputs",
+        ),
+        (
+            custom(
+                partial=[pb.PartialBackward(backward=pb.Program(inputs=[1]), present=[0])],
+            ),
+            "WRONG_ARITY",
+            "partial[0].backward.outputs",
+        ),
+    ],
+)
+def test_steps_that_are_refused(client: Client, step: pb.Step, reason: str, field: str) -> None:
+    refused = client.refused(
+        put(X, [1.0], requires_grad=True), no_grad(op("mul", [X], Y, other=2.0)), step
+    )
+    assert (refused.reason, refused.field) == (reason, f"steps[2].custom_function.{field}")
+    assert client.still_works()

@@ -1087,20 +1087,32 @@ class Progress(_message.Message):
     def __init__(self, number: _Optional[int] = ..., step: _Optional[int] = ..., done: _Optional[int] = ..., count: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class CustomFunction(_message.Message):
-    __slots__ = ("name", "inputs", "outputs", "saved", "backward", "once_differentiable")
+    __slots__ = ("name", "inputs", "outputs", "saved", "backward", "once_differentiable", "partial", "dirty")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     SAVED_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
     ONCE_DIFFERENTIABLE_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    DIRTY_FIELD_NUMBER: _ClassVar[int]
     name: str
     inputs: _containers.RepeatedScalarFieldContainer[int]
     outputs: _containers.RepeatedScalarFieldContainer[int]
     saved: _containers.RepeatedScalarFieldContainer[int]
     backward: Program
     once_differentiable: bool
-    def __init__(self, name: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., saved: _Optional[_Iterable[int]] = ..., backward: _Optional[_Union[Program, _Mapping]] = ..., once_differentiable: _Optional[bool] = ...) -> None: ...
+    partial: _containers.RepeatedCompositeFieldContainer[PartialBackward]
+    dirty: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., inputs: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[int]] = ..., saved: _Optional[_Iterable[int]] = ..., backward: _Optional[_Union[Program, _Mapping]] = ..., once_differentiable: _Optional[bool] = ..., partial: _Optional[_Iterable[_Union[PartialBackward, _Mapping]]] = ..., dirty: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PartialBackward(_message.Message):
+    __slots__ = ("present", "backward")
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    present: _containers.RepeatedScalarFieldContainer[int]
+    backward: Program
+    def __init__(self, present: _Optional[_Iterable[int]] = ..., backward: _Optional[_Union[Program, _Mapping]] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("program", "inputs", "output")
