@@ -51,12 +51,13 @@ class Call:
     our_args: tuple[Any, ...]
     our_kwargs: dict[str, Any]
     results: int | None = None
+    entry: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}{_show((self.input, *self.args))} {_show(self.kwargs)}"
 
 
-MAX_SAMPLES = 150
+MAX_SAMPLES = 60
 
 # What draws random numbers: torch's cannot be had here, so values are not compared.
 RANDOM = frozenset(
@@ -122,7 +123,7 @@ class Entry:
             return None
         # Where a flag decides whether there are indices too, the operator here always has them.
         results = 1 if "adaptive_max" in self.name and not any(sample.args[1:]) else None
-        return Call(self.info.op, sample.input, sample.args, sample.kwargs, *ours, results)
+        return Call(self.info.op, sample.input, sample.args, sample.kwargs, *ours, results, self.id)
 
 
 def _show(value: Any) -> str:
@@ -234,6 +235,28 @@ def _without_dropout(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return None if kwargs.get("dropout_p") else (name, args, kwargs)
 
 
+# Results that are unique up to a phase, of which the absolute values are compared; and along which
+# dimension those beyond the number of singular values are not unique at all.
+UP_TO_A_PHASE: dict[str, dict[int, int | None]] = {
+    "linalg.eigh": {1: None},
+    "linalg.eig": {1: None},
+    "linalg.svd": {0: -1, 2: -2},
+    "svd": {0: -1, 2: -1},
+}
+
+# What reads one half of a matrix, and takes the other half to be its adjoint, or zeros. PyTorch
+# gives the gradient by a matrix that is so: central differences must keep to such.
+HERMITIAN = {
+    "linalg.eigh",
+    "linalg.eigvalsh",
+    "linalg.cholesky",
+    "linalg.cholesky_ex",
+    "cholesky",
+    "linalg.pinv-hermitian",
+}
+TRIANGULAR = {"cholesky_solve": 1, "cholesky_inverse": 0}
+
+
 CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     "nn.functional.scaled_dot_product_attention": _without_dropout,
     **{f"nn.functional.max_pool{rank}d": _max_pool for rank in (1, 2, 3)},
@@ -324,11 +347,16 @@ def run_theirs(call: Call, sides: Sides) -> list[torch.Tensor]:
     """The results of one call in torch."""
     args = [sides.theirs(value) for value in (call.input, *call.args)]
     kwargs = {name: sides.theirs(value) for name, value in call.kwargs.items()}
-    return as_list(call.function(*args, **kwargs))
+    results = as_list(call.function(*args, **kwargs))
+    return _settled(call, results, torch.abs, torch.narrow)
 
 
-def run_ours(call: Call, sides: Sides) -> list[Tensor]:
-    """The results of one call here; of an in-place call on a clone of its first argument."""
+def run_ours(call: Call, sides: Sides, *, in_shape: bool = False) -> list[Tensor]:
+    """The results of one call here; of an in-place call on a clone of its first argument.
+
+    Args:
+        in_shape: make matrices of which one half is read Hermitian or triangular first.
+    """
     if call.name.rstrip("_") in RANDOM:
         # Derivatives are those of one draw.
         operators["manual_seed"](0)
@@ -336,8 +364,27 @@ def run_ours(call: Call, sides: Sides) -> list[Tensor]:
     if call.name.endswith("_"):
         args[0] = operators["clone"](args[0])
     kwargs = {name: sides.ours(value) for name, value in call.our_kwargs.items()}
+    if in_shape and call.entry in HERMITIAN:
+        args[0] = args[0] + operators["conj"](operators["transpose"](args[0], -2, -1))
+    elif in_shape and call.entry in TRIANGULAR:
+        at = TRIANGULAR[call.entry]
+        args[at] = operators["triu" if kwargs.get("upper") else "tril"](args[at])
     results = as_list(operators[call.name](*args, **kwargs))
-    return results[: call.results]
+    return _settled(call, results[: call.results], operators["abs"], operators["narrow"])
+
+
+def _settled(call: Call, results: list[Any], size: Any, narrow: Any) -> list[Any]:
+    """The results, those with a phase as absolute values of what is unique in them."""
+    vectors = UP_TO_A_PHASE.get(call.entry, {})
+    if not vectors:
+        return results
+    count = results[1].shape[-1] if len(results) == 3 else 0
+    settled = list(results)
+    for at, dim in vectors.items():
+        if dim is not None and settled[at].shape[dim] > count:
+            settled[at] = narrow(settled[at], dim, 0, count)
+        settled[at] = size(settled[at])
+    return settled
 
 
 def as_list(results: Any) -> list[Any]:

@@ -62,6 +62,9 @@ NOT_IN_DATABASE = {
     "median.dim": "as median, samples with a dimension",
     "nanmedian.dim": "as nanmedian, samples with a dimension",
     "detach": "tests of the engine",
+    "inverse": "as linalg.inv",
+    "det": "as linalg.det",
+    "slogdet": "as linalg.slogdet",
 }
 
 LAYOUT = {"layout", "device", "pin_memory", "memory_format", "generator"}
@@ -100,6 +103,8 @@ DIFFERENT_DEFAULTS = {
     ("_to_copy", "dtype"): "torch's also moves to another device",
     ("scatter", "reduce"): ONE_SCHEMA,
     ("round", "decimals"): ONE_SCHEMA,
+    ("tril_indices", "dtype"): "int64",
+    ("triu_indices", "dtype"): "int64",
     ("norm", "p"): "the default of torch.norm",
     ("norm", "dim"): ONE_SCHEMA,
     **{(f"max_pool{rank}d", "stride"): AS_FUNCTIONAL for rank in (1, 2, 3)},

@@ -148,7 +148,7 @@ def as_function(call: Call) -> tuple[Function, list[Tensor]]:
         replaced = {
             theirs: (copy, given.get(id(ours), ours)) for theirs, (copy, ours) in sides.seen.items()
         }
-        results = run_ours(call, Sides(seen=replaced))
+        results = run_ours(call, Sides(seen=replaced), in_shape=True)
         return [each for each in results if each.requires_grad and not is_input(each, inputs)]
 
     return function, leaves

@@ -25,10 +25,13 @@ from gradwire.operators.results import (
     Kthvalue,
     MaxPool1dWithIndices,
     Mode,
+    Qr,
+    Slogdet,
     Sort,
+    Svd,
     Topk,
 )
-from gradwire.record import TensorList, record, record_in_place, record_many
+from gradwire.record import TensorList, record, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -36,11 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "abs",
-    "abs_",
     "acos",
-    "acos_",
     "acosh",
-    "acosh_",
     "add",
     "addcdiv",
     "addcmul",
@@ -54,14 +54,10 @@ __all__ = [
     "argmin",
     "argsort",
     "asin",
-    "asin_",
     "asinh",
-    "asinh_",
     "atan",
     "atan2",
-    "atan_",
     "atanh",
-    "atanh_",
     "avg_pool1d",
     "baddbmm",
     "bitwise_and",
@@ -71,13 +67,12 @@ __all__ = [
     "bmm",
     "cat",
     "ceil",
-    "ceil_",
+    "cholesky",
+    "cholesky_inverse",
+    "cholesky_solve",
     "clamp",
-    "clamp_",
     "clamp_max",
-    "clamp_max_",
     "clamp_min",
-    "clamp_min_",
     "clone",
     "complex",
     "conj",
@@ -88,44 +83,38 @@ __all__ = [
     "convolution",
     "copysign",
     "cos",
-    "cos_",
     "cosh",
-    "cosh_",
     "cummax",
     "cummin",
     "cumprod",
     "cumsum",
     "deg2rad",
-    "deg2rad_",
+    "det",
     "detach",
+    "diag",
+    "diag_embed",
+    "diagflat",
+    "diagonal",
     "digamma",
     "div",
     "dot",
     "eq",
     "erf",
-    "erf_",
     "erfc",
-    "erfc_",
     "erfinv",
     "exp",
     "exp2",
-    "exp2_",
-    "exp_",
     "expm1",
-    "expm1_",
-    "fill_",
     "flatten",
     "flip",
     "fliplr",
     "flipud",
     "floor",
-    "floor_",
     "floor_divide",
     "fmax",
     "fmin",
     "fmod",
     "frac",
-    "frac_",
     "gather",
     "ge",
     "group_norm",
@@ -133,42 +122,36 @@ __all__ = [
     "heaviside",
     "hypot",
     "i0",
-    "i0_",
     "imag",
     "index_add",
     "index_copy",
     "index_fill",
     "index_put",
-    "index_put_",
     "index_reduce",
     "index_select",
+    "inverse",
     "isfinite",
     "isinf",
     "isnan",
     "kthvalue",
     "ldexp",
-    "ldexp_",
     "le",
     "lerp",
     "lgamma",
     "log",
     "log1p",
-    "log1p_",
     "log2",
-    "log2_",
     "log10",
-    "log10_",
-    "log_",
     "log_softmax",
     "logaddexp",
     "logaddexp2",
     "logcumsumexp",
+    "logdet",
     "logical_and",
     "logical_not",
     "logical_or",
     "logical_xor",
     "logit",
-    "logit_",
     "logsumexp",
     "lt",
     "masked_fill",
@@ -186,11 +169,9 @@ __all__ = [
     "mv",
     "mvlgamma",
     "nan_to_num",
-    "nan_to_num_",
     "narrow",
     "ne",
     "neg",
-    "neg_",
     "norm",
     "outer",
     "permute",
@@ -199,13 +180,11 @@ __all__ = [
     "pow",
     "prod",
     "put",
+    "qr",
     "rad2deg",
-    "rad2deg_",
     "real",
     "reciprocal",
-    "reciprocal_",
     "relu",
-    "relu_",
     "remainder",
     "repeat_interleave",
     "reshape",
@@ -215,9 +194,7 @@ __all__ = [
     "roll",
     "rot90",
     "round",
-    "round_",
     "rsqrt",
-    "rsqrt_",
     "rsub",
     "scatter",
     "scatter_add",
@@ -225,44 +202,41 @@ __all__ = [
     "select",
     "sgn",
     "sigmoid",
-    "sigmoid_",
     "sign",
     "signbit",
     "sin",
-    "sin_",
     "sinc",
-    "sinc_",
     "sinh",
-    "sinh_",
+    "slogdet",
     "softmax",
     "sort",
     "sqrt",
-    "sqrt_",
     "square",
     "squeeze",
     "stack",
     "sub",
     "sum",
+    "svd",
     "t",
     "take",
     "take_along_dim",
     "tan",
-    "tan_",
     "tanh",
-    "tanh_",
     "tile",
     "topk",
+    "trace",
     "transpose",
+    "tril",
+    "tril_indices",
+    "triu",
+    "triu_indices",
     "true_divide",
     "trunc",
-    "trunc_",
     "unsqueeze",
     "view_as_complex",
     "view_as_real",
     "where",
     "xlogy",
-    "xlogy_",
-    "zero_",
 ]
 
 
@@ -274,14 +248,6 @@ def abs(input: Tensor) -> Tensor:
     return record("abs", ("self",), (input,))
 
 
-def abs_(input: Tensor) -> Tensor:
-    """Run the operator `abs_` on this tensor, in place.
-
-    Schema: abs_(Tensor self) -> Tensor
-    """
-    return record_in_place("abs_", ("self",), (input,))
-
-
 def acos(input: Tensor) -> Tensor:
     """Run the operator `acos`.
 
@@ -290,28 +256,12 @@ def acos(input: Tensor) -> Tensor:
     return record("acos", ("self",), (input,))
 
 
-def acos_(input: Tensor) -> Tensor:
-    """Run the operator `acos_` on this tensor, in place.
-
-    Schema: acos_(Tensor self) -> Tensor
-    """
-    return record_in_place("acos_", ("self",), (input,))
-
-
 def acosh(input: Tensor) -> Tensor:
     """Run the operator `acosh`.
 
     Schema: acosh(Tensor self) -> Tensor
     """
     return record("acosh", ("self",), (input,))
-
-
-def acosh_(input: Tensor) -> Tensor:
-    """Run the operator `acosh_` on this tensor, in place.
-
-    Schema: acosh_(Tensor self) -> Tensor
-    """
-    return record_in_place("acosh_", ("self",), (input,))
 
 
 def add(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
@@ -481,28 +431,12 @@ def asin(input: Tensor) -> Tensor:
     return record("asin", ("self",), (input,))
 
 
-def asin_(input: Tensor) -> Tensor:
-    """Run the operator `asin_` on this tensor, in place.
-
-    Schema: asin_(Tensor self) -> Tensor
-    """
-    return record_in_place("asin_", ("self",), (input,))
-
-
 def asinh(input: Tensor) -> Tensor:
     """Run the operator `asinh`.
 
     Schema: asinh(Tensor self) -> Tensor
     """
     return record("asinh", ("self",), (input,))
-
-
-def asinh_(input: Tensor) -> Tensor:
-    """Run the operator `asinh_` on this tensor, in place.
-
-    Schema: asinh_(Tensor self) -> Tensor
-    """
-    return record_in_place("asinh_", ("self",), (input,))
 
 
 def atan(input: Tensor) -> Tensor:
@@ -521,28 +455,12 @@ def atan2(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("atan2", ("self", "other"), (input, other))
 
 
-def atan_(input: Tensor) -> Tensor:
-    """Run the operator `atan_` on this tensor, in place.
-
-    Schema: atan_(Tensor self) -> Tensor
-    """
-    return record_in_place("atan_", ("self",), (input,))
-
-
 def atanh(input: Tensor) -> Tensor:
     """Run the operator `atanh`.
 
     Schema: atanh(Tensor self) -> Tensor
     """
     return record("atanh", ("self",), (input,))
-
-
-def atanh_(input: Tensor) -> Tensor:
-    """Run the operator `atanh_` on this tensor, in place.
-
-    Schema: atanh_(Tensor self) -> Tensor
-    """
-    return record_in_place("atanh_", ("self",), (input,))
 
 
 def avg_pool1d(
@@ -649,12 +567,37 @@ def ceil(input: Tensor) -> Tensor:
     return record("ceil", ("self",), (input,))
 
 
-def ceil_(input: Tensor) -> Tensor:
-    """Run the operator `ceil_` on this tensor, in place.
+def cholesky(input: Tensor, upper: bool = False) -> Tensor:
+    """Run the operator `cholesky`.
 
-    Schema: ceil_(Tensor self) -> Tensor
+    Schema: cholesky(Tensor self, bool upper=False) -> Tensor
     """
-    return record_in_place("ceil_", ("self",), (input,))
+    attributes: list[Attribute] = []
+    if upper is not False:
+        attributes.append(("upper", to_bool("cholesky", "upper", upper)))
+    return record("cholesky", ("self",), (input,), attributes)
+
+
+def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
+    """Run the operator `cholesky_inverse`.
+
+    Schema: cholesky_inverse(Tensor self, bool upper=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if upper is not False:
+        attributes.append(("upper", to_bool("cholesky_inverse", "upper", upper)))
+    return record("cholesky_inverse", ("self",), (input,), attributes)
+
+
+def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
+    """Run the operator `cholesky_solve`.
+
+    Schema: cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if upper is not False:
+        attributes.append(("upper", to_bool("cholesky_solve", "upper", upper)))
+    return record("cholesky_solve", ("self", "input2"), (input, input2), attributes)
 
 
 def clamp(
@@ -667,16 +610,6 @@ def clamp(
     return record("clamp", ("self", "min", "max"), (input, min, max))
 
 
-def clamp_(
-    input: Tensor, min: Tensor | Number | None = None, max: Tensor | Number | None = None
-) -> Tensor:
-    """Run the operator `clamp_` on this tensor, in place.
-
-    Schema: clamp_(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor
-    """
-    return record_in_place("clamp_", ("self", "min", "max"), (input, min, max))
-
-
 def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
     """Run the operator `clamp_max`.
 
@@ -685,28 +618,12 @@ def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
     return record("clamp_max", ("self", "max"), (input, max))
 
 
-def clamp_max_(input: Tensor, max: Tensor | Number) -> Tensor:
-    """Run the operator `clamp_max_` on this tensor, in place.
-
-    Schema: clamp_max_(Tensor self, Tensor max) -> Tensor
-    """
-    return record_in_place("clamp_max_", ("self", "max"), (input, max))
-
-
 def clamp_min(input: Tensor, min: Tensor | Number) -> Tensor:
     """Run the operator `clamp_min`.
 
     Schema: clamp_min(Tensor self, Tensor min) -> Tensor
     """
     return record("clamp_min", ("self", "min"), (input, min))
-
-
-def clamp_min_(input: Tensor, min: Tensor | Number) -> Tensor:
-    """Run the operator `clamp_min_` on this tensor, in place.
-
-    Schema: clamp_min_(Tensor self, Tensor min) -> Tensor
-    """
-    return record_in_place("clamp_min_", ("self", "min"), (input, min))
 
 
 def clone(input: Tensor) -> Tensor:
@@ -891,28 +808,12 @@ def cos(input: Tensor) -> Tensor:
     return record("cos", ("self",), (input,))
 
 
-def cos_(input: Tensor) -> Tensor:
-    """Run the operator `cos_` on this tensor, in place.
-
-    Schema: cos_(Tensor self) -> Tensor
-    """
-    return record_in_place("cos_", ("self",), (input,))
-
-
 def cosh(input: Tensor) -> Tensor:
     """Run the operator `cosh`.
 
     Schema: cosh(Tensor self) -> Tensor
     """
     return record("cosh", ("self",), (input,))
-
-
-def cosh_(input: Tensor) -> Tensor:
-    """Run the operator `cosh_` on this tensor, in place.
-
-    Schema: cosh_(Tensor self) -> Tensor
-    """
-    return record_in_place("cosh_", ("self",), (input,))
 
 
 def cummax(input: Tensor, dim: int) -> Cummax:
@@ -963,12 +864,12 @@ def deg2rad(input: Tensor) -> Tensor:
     return record("deg2rad", ("self",), (input,))
 
 
-def deg2rad_(input: Tensor) -> Tensor:
-    """Run the operator `deg2rad_` on this tensor, in place.
+def det(input: Tensor) -> Tensor:
+    """Run the operator `det`.
 
-    Schema: deg2rad_(Tensor self) -> Tensor
+    Schema: det(Tensor self) -> Tensor
     """
-    return record_in_place("deg2rad_", ("self",), (input,))
+    return record("det", ("self",), (input,))
 
 
 def detach(input: Tensor) -> Tensor:
@@ -977,6 +878,58 @@ def detach(input: Tensor) -> Tensor:
     Schema: detach(Tensor self) -> Tensor
     """
     return record("detach", ("self",), (input,))
+
+
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Run the operator `diag`.
+
+    Schema: diag(Tensor self, int diagonal=0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if diagonal != 0:
+        attributes.append(("diagonal", to_int("diag", "diagonal", diagonal)))
+    return record("diag", ("self",), (input,), attributes)
+
+
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Run the operator `diag_embed`.
+
+    Schema: diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if offset != 0:
+        attributes.append(("offset", to_int("diag_embed", "offset", offset)))
+    if dim1 != -2:
+        attributes.append(("dim1", to_int("diag_embed", "dim1", dim1)))
+    if dim2 != -1:
+        attributes.append(("dim2", to_int("diag_embed", "dim2", dim2)))
+    return record("diag_embed", ("self",), (input,), attributes)
+
+
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """Run the operator `diagflat`.
+
+    Schema: diagflat(Tensor self, int offset=0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if offset != 0:
+        attributes.append(("offset", to_int("diagflat", "offset", offset)))
+    return record("diagflat", ("self",), (input,), attributes)
+
+
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """Run the operator `diagonal`.
+
+    Schema: diagonal(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if offset != 0:
+        attributes.append(("offset", to_int("diagonal", "offset", offset)))
+    if dim1 != 0:
+        attributes.append(("dim1", to_int("diagonal", "dim1", dim1)))
+    if dim2 != 1:
+        attributes.append(("dim2", to_int("diagonal", "dim2", dim2)))
+    return record("diagonal", ("self",), (input,), attributes)
 
 
 def digamma(input: Tensor) -> Tensor:
@@ -1022,28 +975,12 @@ def erf(input: Tensor) -> Tensor:
     return record("erf", ("self",), (input,))
 
 
-def erf_(input: Tensor) -> Tensor:
-    """Run the operator `erf_` on this tensor, in place.
-
-    Schema: erf_(Tensor self) -> Tensor
-    """
-    return record_in_place("erf_", ("self",), (input,))
-
-
 def erfc(input: Tensor) -> Tensor:
     """Run the operator `erfc`.
 
     Schema: erfc(Tensor self) -> Tensor
     """
     return record("erfc", ("self",), (input,))
-
-
-def erfc_(input: Tensor) -> Tensor:
-    """Run the operator `erfc_` on this tensor, in place.
-
-    Schema: erfc_(Tensor self) -> Tensor
-    """
-    return record_in_place("erfc_", ("self",), (input,))
 
 
 def erfinv(input: Tensor) -> Tensor:
@@ -1070,44 +1007,12 @@ def exp2(input: Tensor) -> Tensor:
     return record("exp2", ("self",), (input,))
 
 
-def exp2_(input: Tensor) -> Tensor:
-    """Run the operator `exp2_` on this tensor, in place.
-
-    Schema: exp2_(Tensor self) -> Tensor
-    """
-    return record_in_place("exp2_", ("self",), (input,))
-
-
-def exp_(input: Tensor) -> Tensor:
-    """Run the operator `exp_` on this tensor, in place.
-
-    Schema: exp_(Tensor self) -> Tensor
-    """
-    return record_in_place("exp_", ("self",), (input,))
-
-
 def expm1(input: Tensor) -> Tensor:
     """Run the operator `expm1`.
 
     Schema: expm1(Tensor self) -> Tensor
     """
     return record("expm1", ("self",), (input,))
-
-
-def expm1_(input: Tensor) -> Tensor:
-    """Run the operator `expm1_` on this tensor, in place.
-
-    Schema: expm1_(Tensor self) -> Tensor
-    """
-    return record_in_place("expm1_", ("self",), (input,))
-
-
-def fill_(input: Tensor, value: Tensor | Number) -> Tensor:
-    """Run the operator `fill_` on this tensor, in place.
-
-    Schema: fill_(Tensor self, Tensor value) -> Tensor
-    """
-    return record_in_place("fill_", ("self", "value"), (input, value))
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -1156,14 +1061,6 @@ def floor(input: Tensor) -> Tensor:
     return record("floor", ("self",), (input,))
 
 
-def floor_(input: Tensor) -> Tensor:
-    """Run the operator `floor_` on this tensor, in place.
-
-    Schema: floor_(Tensor self) -> Tensor
-    """
-    return record_in_place("floor_", ("self",), (input,))
-
-
 def floor_divide(input: Tensor, other: Tensor | Number) -> Tensor:
     """Run the operator `floor_divide`.
 
@@ -1202,14 +1099,6 @@ def frac(input: Tensor) -> Tensor:
     Schema: frac(Tensor self) -> Tensor
     """
     return record("frac", ("self",), (input,))
-
-
-def frac_(input: Tensor) -> Tensor:
-    """Run the operator `frac_` on this tensor, in place.
-
-    Schema: frac_(Tensor self) -> Tensor
-    """
-    return record_in_place("frac_", ("self",), (input,))
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -1279,14 +1168,6 @@ def i0(input: Tensor) -> Tensor:
     return record("i0", ("self",), (input,))
 
 
-def i0_(input: Tensor) -> Tensor:
-    """Run the operator `i0_` on this tensor, in place.
-
-    Schema: i0_(Tensor self) -> Tensor
-    """
-    return record_in_place("i0_", ("self",), (input,))
-
-
 def imag(input: Tensor) -> Tensor:
     """Run the operator `imag`.
 
@@ -1344,23 +1225,6 @@ def index_put(
     return record("index_put", ("self", "values"), (input, values), attributes)
 
 
-def index_put_(
-    input: Tensor,
-    indices: Sequence[Tensor | None],
-    values: Tensor | Number,
-    accumulate: bool = False,
-) -> Tensor:
-    """Run the operator `index_put_` on this tensor, in place.
-
-    Schema: index_put_(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False)
-        -> Tensor
-    """
-    attributes: list[Attribute] = [("indices", TensorList("index_put_", "indices", indices))]
-    if accumulate is not False:
-        attributes.append(("accumulate", to_bool("index_put_", "accumulate", accumulate)))
-    return record_in_place("index_put_", ("self", "values"), (input, values), attributes)
-
-
 def index_reduce(
     input: Tensor,
     dim: int,
@@ -1391,6 +1255,14 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     attributes: list[Attribute] = [("dim", to_int("index_select", "dim", dim))]
     return record("index_select", ("self", "index"), (input, index), attributes)
+
+
+def inverse(input: Tensor) -> Tensor:
+    """Run the operator `inverse`.
+
+    Schema: inverse(Tensor self) -> Tensor
+    """
+    return record("inverse", ("self",), (input,))
 
 
 def isfinite(input: Tensor) -> Tensor:
@@ -1439,14 +1311,6 @@ def ldexp(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("ldexp", ("self", "other"), (input, other))
 
 
-def ldexp_(input: Tensor, other: Tensor | Number) -> Tensor:
-    """Run the operator `ldexp_` on this tensor, in place.
-
-    Schema: ldexp_(Tensor self, Tensor other) -> Tensor
-    """
-    return record_in_place("ldexp_", ("self", "other"), (input, other))
-
-
 def le(input: Tensor, other: Tensor | Number) -> Tensor:
     """Run the operator `le`.
 
@@ -1487,14 +1351,6 @@ def log10(input: Tensor) -> Tensor:
     return record("log10", ("self",), (input,))
 
 
-def log10_(input: Tensor) -> Tensor:
-    """Run the operator `log10_` on this tensor, in place.
-
-    Schema: log10_(Tensor self) -> Tensor
-    """
-    return record_in_place("log10_", ("self",), (input,))
-
-
 def log1p(input: Tensor) -> Tensor:
     """Run the operator `log1p`.
 
@@ -1503,36 +1359,12 @@ def log1p(input: Tensor) -> Tensor:
     return record("log1p", ("self",), (input,))
 
 
-def log1p_(input: Tensor) -> Tensor:
-    """Run the operator `log1p_` on this tensor, in place.
-
-    Schema: log1p_(Tensor self) -> Tensor
-    """
-    return record_in_place("log1p_", ("self",), (input,))
-
-
 def log2(input: Tensor) -> Tensor:
     """Run the operator `log2`.
 
     Schema: log2(Tensor self) -> Tensor
     """
     return record("log2", ("self",), (input,))
-
-
-def log2_(input: Tensor) -> Tensor:
-    """Run the operator `log2_` on this tensor, in place.
-
-    Schema: log2_(Tensor self) -> Tensor
-    """
-    return record_in_place("log2_", ("self",), (input,))
-
-
-def log_(input: Tensor) -> Tensor:
-    """Run the operator `log_` on this tensor, in place.
-
-    Schema: log_(Tensor self) -> Tensor
-    """
-    return record_in_place("log_", ("self",), (input,))
 
 
 def log_softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
@@ -1569,6 +1401,14 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """
     attributes: list[Attribute] = [("dim", to_int("logcumsumexp", "dim", dim))]
     return record("logcumsumexp", ("self",), (input,), attributes)
+
+
+def logdet(input: Tensor) -> Tensor:
+    """Run the operator `logdet`.
+
+    Schema: logdet(Tensor self) -> Tensor
+    """
+    return record("logdet", ("self",), (input,))
 
 
 def logical_and(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -1612,17 +1452,6 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     if eps is not None:
         attributes.append(("eps", to_float("logit", "eps", eps)))
     return record("logit", ("self",), (input,), attributes)
-
-
-def logit_(input: Tensor, eps: float | None = None) -> Tensor:
-    """Run the operator `logit_` on this tensor, in place.
-
-    Schema: logit_(Tensor self, float? eps=None) -> Tensor
-    """
-    attributes: list[Attribute] = []
-    if eps is not None:
-        attributes.append(("eps", to_float("logit_", "eps", eps)))
-    return record_in_place("logit_", ("self",), (input,), attributes)
 
 
 def logsumexp(
@@ -1822,27 +1651,6 @@ def nan_to_num(
     return record("nan_to_num", ("self",), (input,), attributes)
 
 
-def nan_to_num_(
-    input: Tensor,
-    nan: float | None = None,
-    posinf: float | None = None,
-    neginf: float | None = None,
-) -> Tensor:
-    """Run the operator `nan_to_num_` on this tensor, in place.
-
-    Schema: nan_to_num_(Tensor self, float? nan=None, float? posinf=None, float? neginf=None)
-        -> Tensor
-    """
-    attributes: list[Attribute] = []
-    if nan is not None:
-        attributes.append(("nan", to_float("nan_to_num_", "nan", nan)))
-    if posinf is not None:
-        attributes.append(("posinf", to_float("nan_to_num_", "posinf", posinf)))
-    if neginf is not None:
-        attributes.append(("neginf", to_float("nan_to_num_", "neginf", neginf)))
-    return record_in_place("nan_to_num_", ("self",), (input,), attributes)
-
-
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """Run the operator `narrow`.
 
@@ -1870,14 +1678,6 @@ def neg(input: Tensor) -> Tensor:
     Schema: neg(Tensor self) -> Tensor
     """
     return record("neg", ("self",), (input,))
-
-
-def neg_(input: Tensor) -> Tensor:
-    """Run the operator `neg_` on this tensor, in place.
-
-    Schema: neg_(Tensor self) -> Tensor
-    """
-    return record_in_place("neg_", ("self",), (input,))
 
 
 def norm(
@@ -1971,20 +1771,23 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     return record("put", ("self", "index", "source"), (input, index, source), attributes)
 
 
+def qr(input: Tensor, some: bool = True) -> Qr:
+    """Run the operator `qr`.
+
+    Schema: qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)
+    """
+    attributes: list[Attribute] = []
+    if some is not True:
+        attributes.append(("some", to_bool("qr", "some", some)))
+    return Qr(*record_many("qr", ("self",), (input,), attributes, 2))
+
+
 def rad2deg(input: Tensor) -> Tensor:
     """Run the operator `rad2deg`.
 
     Schema: rad2deg(Tensor self) -> Tensor
     """
     return record("rad2deg", ("self",), (input,))
-
-
-def rad2deg_(input: Tensor) -> Tensor:
-    """Run the operator `rad2deg_` on this tensor, in place.
-
-    Schema: rad2deg_(Tensor self) -> Tensor
-    """
-    return record_in_place("rad2deg_", ("self",), (input,))
 
 
 def real(input: Tensor) -> Tensor:
@@ -2003,28 +1806,12 @@ def reciprocal(input: Tensor) -> Tensor:
     return record("reciprocal", ("self",), (input,))
 
 
-def reciprocal_(input: Tensor) -> Tensor:
-    """Run the operator `reciprocal_` on this tensor, in place.
-
-    Schema: reciprocal_(Tensor self) -> Tensor
-    """
-    return record_in_place("reciprocal_", ("self",), (input,))
-
-
 def relu(input: Tensor) -> Tensor:
     """Run the operator `relu`.
 
     Schema: relu(Tensor self) -> Tensor
     """
     return record("relu", ("self",), (input,))
-
-
-def relu_(input: Tensor) -> Tensor:
-    """Run the operator `relu_` on this tensor, in place.
-
-    Schema: relu_(Tensor self) -> Tensor
-    """
-    return record_in_place("relu_", ("self",), (input,))
 
 
 def remainder(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -2140,31 +1927,12 @@ def round(input: Tensor, *, decimals: int | None = None) -> Tensor:
     return record("round", ("self",), (input,), attributes)
 
 
-def round_(input: Tensor, *, decimals: int | None = None) -> Tensor:
-    """Run the operator `round_` on this tensor, in place.
-
-    Schema: round_(Tensor self, *, int? decimals=None) -> Tensor
-    """
-    attributes: list[Attribute] = []
-    if decimals is not None:
-        attributes.append(("decimals", to_int("round_", "decimals", decimals)))
-    return record_in_place("round_", ("self",), (input,), attributes)
-
-
 def rsqrt(input: Tensor) -> Tensor:
     """Run the operator `rsqrt`.
 
     Schema: rsqrt(Tensor self) -> Tensor
     """
     return record("rsqrt", ("self",), (input,))
-
-
-def rsqrt_(input: Tensor) -> Tensor:
-    """Run the operator `rsqrt_` on this tensor, in place.
-
-    Schema: rsqrt_(Tensor self) -> Tensor
-    """
-    return record_in_place("rsqrt_", ("self",), (input,))
 
 
 def rsub(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
@@ -2246,14 +2014,6 @@ def sigmoid(input: Tensor) -> Tensor:
     return record("sigmoid", ("self",), (input,))
 
 
-def sigmoid_(input: Tensor) -> Tensor:
-    """Run the operator `sigmoid_` on this tensor, in place.
-
-    Schema: sigmoid_(Tensor self) -> Tensor
-    """
-    return record_in_place("sigmoid_", ("self",), (input,))
-
-
 def sign(input: Tensor) -> Tensor:
     """Run the operator `sign`.
 
@@ -2278,28 +2038,12 @@ def sin(input: Tensor) -> Tensor:
     return record("sin", ("self",), (input,))
 
 
-def sin_(input: Tensor) -> Tensor:
-    """Run the operator `sin_` on this tensor, in place.
-
-    Schema: sin_(Tensor self) -> Tensor
-    """
-    return record_in_place("sin_", ("self",), (input,))
-
-
 def sinc(input: Tensor) -> Tensor:
     """Run the operator `sinc`.
 
     Schema: sinc(Tensor self) -> Tensor
     """
     return record("sinc", ("self",), (input,))
-
-
-def sinc_(input: Tensor) -> Tensor:
-    """Run the operator `sinc_` on this tensor, in place.
-
-    Schema: sinc_(Tensor self) -> Tensor
-    """
-    return record_in_place("sinc_", ("self",), (input,))
 
 
 def sinh(input: Tensor) -> Tensor:
@@ -2310,12 +2054,12 @@ def sinh(input: Tensor) -> Tensor:
     return record("sinh", ("self",), (input,))
 
 
-def sinh_(input: Tensor) -> Tensor:
-    """Run the operator `sinh_` on this tensor, in place.
+def slogdet(input: Tensor) -> Slogdet:
+    """Run the operator `slogdet`.
 
-    Schema: sinh_(Tensor self) -> Tensor
+    Schema: slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)
     """
-    return record_in_place("sinh_", ("self",), (input,))
+    return Slogdet(*record_many("slogdet", ("self",), (input,), (), 2))
 
 
 def softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
@@ -2353,14 +2097,6 @@ def sqrt(input: Tensor) -> Tensor:
     Schema: sqrt(Tensor self) -> Tensor
     """
     return record("sqrt", ("self",), (input,))
-
-
-def sqrt_(input: Tensor) -> Tensor:
-    """Run the operator `sqrt_` on this tensor, in place.
-
-    Schema: sqrt_(Tensor self) -> Tensor
-    """
-    return record_in_place("sqrt_", ("self",), (input,))
 
 
 def square(input: Tensor) -> Tensor:
@@ -2426,6 +2162,20 @@ def sum(
     return record("sum", ("self",), (input,), attributes)
 
 
+def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Svd:
+    """Run the operator `svd`.
+
+    Schema: svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S,
+        Tensor V)
+    """
+    attributes: list[Attribute] = []
+    if some is not True:
+        attributes.append(("some", to_bool("svd", "some", some)))
+    if compute_uv is not True:
+        attributes.append(("compute_uv", to_bool("svd", "compute_uv", compute_uv)))
+    return Svd(*record_many("svd", ("self",), (input,), attributes, 3))
+
+
 def t(input: Tensor) -> Tensor:
     """Run the operator `t`.
 
@@ -2461,28 +2211,12 @@ def tan(input: Tensor) -> Tensor:
     return record("tan", ("self",), (input,))
 
 
-def tan_(input: Tensor) -> Tensor:
-    """Run the operator `tan_` on this tensor, in place.
-
-    Schema: tan_(Tensor self) -> Tensor
-    """
-    return record_in_place("tan_", ("self",), (input,))
-
-
 def tanh(input: Tensor) -> Tensor:
     """Run the operator `tanh`.
 
     Schema: tanh(Tensor self) -> Tensor
     """
     return record("tanh", ("self",), (input,))
-
-
-def tanh_(input: Tensor) -> Tensor:
-    """Run the operator `tanh_` on this tensor, in place.
-
-    Schema: tanh_(Tensor self) -> Tensor
-    """
-    return record_in_place("tanh_", ("self",), (input,))
 
 
 def tile(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
@@ -2510,6 +2244,14 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     return Topk(*record_many("topk", ("self",), (input,), attributes, 2))
 
 
+def trace(input: Tensor) -> Tensor:
+    """Run the operator `trace`.
+
+    Schema: trace(Tensor self) -> Tensor
+    """
+    return record("trace", ("self",), (input,))
+
+
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Run the operator `transpose`.
 
@@ -2520,6 +2262,60 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
         ("dim1", to_int("transpose", "dim1", dim1)),
     ]
     return record("transpose", ("self",), (input,), attributes)
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Run the operator `tril`.
+
+    Schema: tril(Tensor self, int diagonal=0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if diagonal != 0:
+        attributes.append(("diagonal", to_int("tril", "diagonal", diagonal)))
+    return record("tril", ("self",), (input,), attributes)
+
+
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DtypeLike | None = None) -> Tensor:
+    """Run the operator `tril_indices`.
+
+    Schema: tril_indices(int row, int col, int offset=0, *, ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("row", to_int("tril_indices", "row", row)),
+        ("col", to_int("tril_indices", "col", col)),
+    ]
+    if offset != 0:
+        attributes.append(("offset", to_int("tril_indices", "offset", offset)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("tril_indices", "dtype", dtype)))
+    return record("tril_indices", (), (), attributes)
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Run the operator `triu`.
+
+    Schema: triu(Tensor self, int diagonal=0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if diagonal != 0:
+        attributes.append(("diagonal", to_int("triu", "diagonal", diagonal)))
+    return record("triu", ("self",), (input,), attributes)
+
+
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DtypeLike | None = None) -> Tensor:
+    """Run the operator `triu_indices`.
+
+    Schema: triu_indices(int row, int col, int offset=0, *, ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("row", to_int("triu_indices", "row", row)),
+        ("col", to_int("triu_indices", "col", col)),
+    ]
+    if offset != 0:
+        attributes.append(("offset", to_int("triu_indices", "offset", offset)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("triu_indices", "dtype", dtype)))
+    return record("triu_indices", (), (), attributes)
 
 
 def true_divide(input: Tensor | Number, other: Tensor | Number) -> Tensor:
@@ -2536,14 +2332,6 @@ def trunc(input: Tensor) -> Tensor:
     Schema: trunc(Tensor self) -> Tensor
     """
     return record("trunc", ("self",), (input,))
-
-
-def trunc_(input: Tensor) -> Tensor:
-    """Run the operator `trunc_` on this tensor, in place.
-
-    Schema: trunc_(Tensor self) -> Tensor
-    """
-    return record_in_place("trunc_", ("self",), (input,))
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
@@ -2585,19 +2373,3 @@ def xlogy(input: Tensor, other: Tensor | Number) -> Tensor:
     Schema: xlogy(Tensor self, Tensor other) -> Tensor
     """
     return record("xlogy", ("self", "other"), (input, other))
-
-
-def xlogy_(input: Tensor, other: Tensor | Number) -> Tensor:
-    """Run the operator `xlogy_` on this tensor, in place.
-
-    Schema: xlogy_(Tensor self, Tensor other) -> Tensor
-    """
-    return record_in_place("xlogy_", ("self", "other"), (input, other))
-
-
-def zero_(input: Tensor) -> Tensor:
-    """Run the operator `zero_` on this tensor, in place.
-
-    Schema: zero_(Tensor self) -> Tensor
-    """
-    return record_in_place("zero_", ("self",), (input,))

@@ -8,16 +8,248 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
-from gradwire.arguments import Number, to_bool, to_dtype, to_ints, to_number
+from gradwire.arguments import Number, to_bool, to_dtype, to_int, to_ints, to_number, to_str
 from gradwire.dtypes import DtypeLike
 from gradwire.operators.functions import matmul
-from gradwire.record import record
+from gradwire.operators.results import (
+    LinalgCholeskyEx,
+    LinalgEig,
+    LinalgEigh,
+    LinalgInvEx,
+    LinalgQr,
+    LinalgSlogdet,
+    LinalgSolveEx,
+    LinalgSvd,
+)
+from gradwire.record import record, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
-__all__ = ["matmul", "vector_norm"]
+__all__ = [
+    "cholesky",
+    "cholesky_ex",
+    "det",
+    "diagonal",
+    "eig",
+    "eigh",
+    "eigvals",
+    "eigvalsh",
+    "inv",
+    "inv_ex",
+    "matmul",
+    "qr",
+    "slogdet",
+    "solve",
+    "solve_ex",
+    "solve_triangular",
+    "svd",
+    "svdvals",
+    "vector_norm",
+]
+
+
+def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
+    """Run the operator `linalg.cholesky`.
+
+    Schema: linalg.cholesky(Tensor self, *, bool upper=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if upper is not False:
+        attributes.append(("upper", to_bool("linalg.cholesky", "upper", upper)))
+    return record("linalg.cholesky", ("self",), (input,), attributes)
+
+
+def cholesky_ex(
+    input: Tensor, *, upper: bool = False, check_errors: bool = False
+) -> LinalgCholeskyEx:
+    """Run the operator `linalg.cholesky_ex`.
+
+    Schema: linalg.cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) ->
+        (Tensor L, Tensor info)
+    """
+    attributes: list[Attribute] = []
+    if upper is not False:
+        attributes.append(("upper", to_bool("linalg.cholesky_ex", "upper", upper)))
+    if check_errors is not False:
+        attributes.append(
+            ("check_errors", to_bool("linalg.cholesky_ex", "check_errors", check_errors))
+        )
+    return LinalgCholeskyEx(*record_many("linalg.cholesky_ex", ("self",), (input,), attributes, 2))
+
+
+def det(A: Tensor) -> Tensor:
+    """Run the operator `linalg.det`.
+
+    Schema: linalg.det(Tensor A) -> Tensor
+    """
+    return record("linalg.det", ("A",), (A,))
+
+
+def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Run the operator `linalg.diagonal`.
+
+    Schema: linalg.diagonal(Tensor A, *, int offset=0, int dim1=-2, int dim2=-1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if offset != 0:
+        attributes.append(("offset", to_int("linalg.diagonal", "offset", offset)))
+    if dim1 != -2:
+        attributes.append(("dim1", to_int("linalg.diagonal", "dim1", dim1)))
+    if dim2 != -1:
+        attributes.append(("dim2", to_int("linalg.diagonal", "dim2", dim2)))
+    return record("linalg.diagonal", ("A",), (A,), attributes)
+
+
+def eig(input: Tensor) -> LinalgEig:
+    """Run the operator `linalg.eig`.
+
+    Schema: linalg.eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)
+    """
+    return LinalgEig(*record_many("linalg.eig", ("self",), (input,), (), 2))
+
+
+def eigh(input: Tensor, UPLO: str = "L") -> LinalgEigh:
+    """Run the operator `linalg.eigh`.
+
+    Schema: linalg.eigh(Tensor self, str UPLO='L') -> (Tensor eigenvalues, Tensor
+        eigenvectors)
+    """
+    attributes: list[Attribute] = []
+    if UPLO != "L":
+        attributes.append(("UPLO", to_str("linalg.eigh", "UPLO", UPLO)))
+    return LinalgEigh(*record_many("linalg.eigh", ("self",), (input,), attributes, 2))
+
+
+def eigvals(input: Tensor) -> Tensor:
+    """Run the operator `linalg.eigvals`.
+
+    Schema: linalg.eigvals(Tensor self) -> Tensor
+    """
+    return record("linalg.eigvals", ("self",), (input,))
+
+
+def eigvalsh(input: Tensor, UPLO: str = "L") -> Tensor:
+    """Run the operator `linalg.eigvalsh`.
+
+    Schema: linalg.eigvalsh(Tensor self, str UPLO='L') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if UPLO != "L":
+        attributes.append(("UPLO", to_str("linalg.eigvalsh", "UPLO", UPLO)))
+    return record("linalg.eigvalsh", ("self",), (input,), attributes)
+
+
+def inv(A: Tensor) -> Tensor:
+    """Run the operator `linalg.inv`.
+
+    Schema: linalg.inv(Tensor A) -> Tensor
+    """
+    return record("linalg.inv", ("A",), (A,))
+
+
+def inv_ex(A: Tensor, *, check_errors: bool = False) -> LinalgInvEx:
+    """Run the operator `linalg.inv_ex`.
+
+    Schema: linalg.inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor
+        info)
+    """
+    attributes: list[Attribute] = []
+    if check_errors is not False:
+        attributes.append(("check_errors", to_bool("linalg.inv_ex", "check_errors", check_errors)))
+    return LinalgInvEx(*record_many("linalg.inv_ex", ("A",), (A,), attributes, 2))
+
+
+def qr(A: Tensor, mode: str = "reduced") -> LinalgQr:
+    """Run the operator `linalg.qr`.
+
+    Schema: linalg.qr(Tensor A, str mode='reduced') -> (Tensor Q, Tensor R)
+    """
+    attributes: list[Attribute] = []
+    if mode != "reduced":
+        attributes.append(("mode", to_str("linalg.qr", "mode", mode)))
+    return LinalgQr(*record_many("linalg.qr", ("A",), (A,), attributes, 2))
+
+
+def slogdet(A: Tensor) -> LinalgSlogdet:
+    """Run the operator `linalg.slogdet`.
+
+    Schema: linalg.slogdet(Tensor A) -> (Tensor sign, Tensor logabsdet)
+    """
+    return LinalgSlogdet(*record_many("linalg.slogdet", ("A",), (A,), (), 2))
+
+
+def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
+    """Run the operator `linalg.solve`.
+
+    Schema: linalg.solve(Tensor A, Tensor B, *, bool left=True) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if left is not True:
+        attributes.append(("left", to_bool("linalg.solve", "left", left)))
+    return record("linalg.solve", ("A", "B"), (A, B), attributes)
+
+
+def solve_ex(
+    A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False
+) -> LinalgSolveEx:
+    """Run the operator `linalg.solve_ex`.
+
+    Schema: linalg.solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) ->
+        (Tensor result, Tensor info)
+    """
+    attributes: list[Attribute] = []
+    if left is not True:
+        attributes.append(("left", to_bool("linalg.solve_ex", "left", left)))
+    if check_errors is not False:
+        attributes.append(
+            ("check_errors", to_bool("linalg.solve_ex", "check_errors", check_errors))
+        )
+    return LinalgSolveEx(*record_many("linalg.solve_ex", ("A", "B"), (A, B), attributes, 2))
+
+
+def solve_triangular(
+    input: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Tensor:
+    """Run the operator `linalg.solve_triangular`.
+
+    Schema: linalg.solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool
+        unitriangular=False) -> Tensor
+    """
+    attributes: list[Attribute] = [("upper", to_bool("linalg.solve_triangular", "upper", upper))]
+    if left is not True:
+        attributes.append(("left", to_bool("linalg.solve_triangular", "left", left)))
+    if unitriangular is not False:
+        attributes.append(
+            ("unitriangular", to_bool("linalg.solve_triangular", "unitriangular", unitriangular))
+        )
+    return record("linalg.solve_triangular", ("self", "B"), (input, B), attributes)
+
+
+def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> LinalgSvd:
+    """Run the operator `linalg.svd`.
+
+    Schema: linalg.svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U,
+        Tensor S, Tensor Vh)
+    """
+    attributes: list[Attribute] = []
+    if full_matrices is not True:
+        attributes.append(("full_matrices", to_bool("linalg.svd", "full_matrices", full_matrices)))
+    if driver is not None:
+        attributes.append(("driver", to_str("linalg.svd", "driver", driver)))
+    return LinalgSvd(*record_many("linalg.svd", ("A",), (A,), attributes, 3))
+
+
+def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
+    """Run the operator `linalg.svdvals`.
+
+    Schema: linalg.svdvals(Tensor A, *, str? driver=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if driver is not None:
+        attributes.append(("driver", to_str("linalg.svdvals", "driver", driver)))
+    return record("linalg.svdvals", ("A",), (A,), attributes)
 
 
 def vector_norm(

@@ -20,7 +20,7 @@ from gradwire.arguments import (
     to_str,
 )
 from gradwire.dtypes import DtypeLike
-from gradwire.operators.results import Cummax, Cummin, Kthvalue, Mode, Sort, Topk
+from gradwire.operators.results import Cummax, Cummin, Kthvalue, Mode, Qr, Slogdet, Sort, Svd, Topk
 from gradwire.record import TensorList, record, record_in_place, record_many
 from gradwire.recorder import Attribute
 
@@ -433,6 +433,36 @@ class Methods:
         """
         return record_in_place("ceil_", ("self",), (self,))
 
+    def cholesky(self, upper: bool = False) -> Tensor:
+        """Run the operator `cholesky`.
+
+        Schema: cholesky(Tensor self, bool upper=False) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if upper is not False:
+            attributes.append(("upper", to_bool("cholesky", "upper", upper)))
+        return record("cholesky", ("self",), (self,), attributes)
+
+    def cholesky_inverse(self, upper: bool = False) -> Tensor:
+        """Run the operator `cholesky_inverse`.
+
+        Schema: cholesky_inverse(Tensor self, bool upper=False) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if upper is not False:
+            attributes.append(("upper", to_bool("cholesky_inverse", "upper", upper)))
+        return record("cholesky_inverse", ("self",), (self,), attributes)
+
+    def cholesky_solve(self, input2: Tensor, upper: bool = False) -> Tensor:
+        """Run the operator `cholesky_solve`.
+
+        Schema: cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if upper is not False:
+            attributes.append(("upper", to_bool("cholesky_solve", "upper", upper)))
+        return record("cholesky_solve", ("self", "input2"), (self, input2), attributes)
+
     def clamp(
         self, min: Tensor | Number | None = None, max: Tensor | Number | None = None
     ) -> Tensor:
@@ -612,6 +642,13 @@ class Methods:
         """
         return record_in_place("deg2rad_", ("self",), (self,))
 
+    def det(self) -> Tensor:
+        """Run the operator `det`.
+
+        Schema: det(Tensor self) -> Tensor
+        """
+        return record("det", ("self",), (self,))
+
     def detach(self) -> Tensor:
         """Run the operator `detach`.
 
@@ -625,6 +662,54 @@ class Methods:
         Schema: detach_(Tensor self) -> Tensor
         """
         return record_in_place("detach_", ("self",), (self,))
+
+    def diag(self, diagonal: int = 0) -> Tensor:
+        """Run the operator `diag`.
+
+        Schema: diag(Tensor self, int diagonal=0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if diagonal != 0:
+            attributes.append(("diagonal", to_int("diag", "diagonal", diagonal)))
+        return record("diag", ("self",), (self,), attributes)
+
+    def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+        """Run the operator `diag_embed`.
+
+        Schema: diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if offset != 0:
+            attributes.append(("offset", to_int("diag_embed", "offset", offset)))
+        if dim1 != -2:
+            attributes.append(("dim1", to_int("diag_embed", "dim1", dim1)))
+        if dim2 != -1:
+            attributes.append(("dim2", to_int("diag_embed", "dim2", dim2)))
+        return record("diag_embed", ("self",), (self,), attributes)
+
+    def diagflat(self, offset: int = 0) -> Tensor:
+        """Run the operator `diagflat`.
+
+        Schema: diagflat(Tensor self, int offset=0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if offset != 0:
+            attributes.append(("offset", to_int("diagflat", "offset", offset)))
+        return record("diagflat", ("self",), (self,), attributes)
+
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+        """Run the operator `diagonal`.
+
+        Schema: diagonal(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if offset != 0:
+            attributes.append(("offset", to_int("diagonal", "offset", offset)))
+        if dim1 != 0:
+            attributes.append(("dim1", to_int("diagonal", "dim1", dim1)))
+        if dim2 != 1:
+            attributes.append(("dim2", to_int("diagonal", "dim2", dim2)))
+        return record("diagonal", ("self",), (self,), attributes)
 
     def digamma(self) -> Tensor:
         """Run the operator `digamma`.
@@ -1096,6 +1181,13 @@ class Methods:
         attributes: list[Attribute] = [("dim", to_int("index_select", "dim", dim))]
         return record("index_select", ("self", "index"), (self, index), attributes)
 
+    def inverse(self) -> Tensor:
+        """Run the operator `inverse`.
+
+        Schema: inverse(Tensor self) -> Tensor
+        """
+        return record("inverse", ("self",), (self,))
+
     def isfinite(self) -> Tensor:
         """Run the operator `isfinite`.
 
@@ -1273,6 +1365,13 @@ class Methods:
         """
         attributes: list[Attribute] = [("dim", to_int("logcumsumexp", "dim", dim))]
         return record("logcumsumexp", ("self",), (self,), attributes)
+
+    def logdet(self) -> Tensor:
+        """Run the operator `logdet`.
+
+        Schema: logdet(Tensor self) -> Tensor
+        """
+        return record("logdet", ("self",), (self,))
 
     def logical_and(self, other: Tensor | Number) -> Tensor:
         """Run the operator `logical_and`.
@@ -1686,6 +1785,16 @@ class Methods:
             "put_", ("self", "index", "source"), (self, index, source), attributes
         )
 
+    def qr(self, some: bool = True) -> Qr:
+        """Run the operator `qr`.
+
+        Schema: qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)
+        """
+        attributes: list[Attribute] = []
+        if some is not True:
+            attributes.append(("some", to_bool("qr", "some", some)))
+        return Qr(*record_many("qr", ("self",), (self,), attributes, 2))
+
     def rad2deg(self) -> Tensor:
         """Run the operator `rad2deg`.
 
@@ -2033,6 +2142,13 @@ class Methods:
         """
         return record_in_place("sinh_", ("self",), (self,))
 
+    def slogdet(self) -> Slogdet:
+        """Run the operator `slogdet`.
+
+        Schema: slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)
+        """
+        return Slogdet(*record_many("slogdet", ("self",), (self,), (), 2))
+
     def softmax(self, dim: int, dtype: DtypeLike | None = None) -> Tensor:
         """Run the operator `softmax`.
 
@@ -2147,6 +2263,19 @@ class Methods:
             attributes.append(("dtype", to_dtype("sum", "dtype", dtype)))
         return record("sum", ("self",), (self,), attributes)
 
+    def svd(self, some: bool = True, compute_uv: bool = True) -> Svd:
+        """Run the operator `svd`.
+
+        Schema: svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S,
+            Tensor V)
+        """
+        attributes: list[Attribute] = []
+        if some is not True:
+            attributes.append(("some", to_bool("svd", "some", some)))
+        if compute_uv is not True:
+            attributes.append(("compute_uv", to_bool("svd", "compute_uv", compute_uv)))
+        return Svd(*record_many("svd", ("self",), (self,), attributes, 3))
+
     def t(self) -> Tensor:
         """Run the operator `t`.
 
@@ -2229,6 +2358,13 @@ class Methods:
             attributes.append(("sorted", to_bool("topk", "sorted", sorted)))
         return Topk(*record_many("topk", ("self",), (self,), attributes, 2))
 
+    def trace(self) -> Tensor:
+        """Run the operator `trace`.
+
+        Schema: trace(Tensor self) -> Tensor
+        """
+        return record("trace", ("self",), (self,))
+
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Run the operator `transpose`.
 
@@ -2250,6 +2386,46 @@ class Methods:
             ("dim1", to_int("transpose_", "dim1", dim1)),
         ]
         return record_in_place("transpose_", ("self",), (self,), attributes)
+
+    def tril(self, diagonal: int = 0) -> Tensor:
+        """Run the operator `tril`.
+
+        Schema: tril(Tensor self, int diagonal=0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if diagonal != 0:
+            attributes.append(("diagonal", to_int("tril", "diagonal", diagonal)))
+        return record("tril", ("self",), (self,), attributes)
+
+    def tril_(self, diagonal: int = 0) -> Tensor:
+        """Run the operator `tril_` on this tensor, in place.
+
+        Schema: tril_(Tensor self, int diagonal=0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if diagonal != 0:
+            attributes.append(("diagonal", to_int("tril_", "diagonal", diagonal)))
+        return record_in_place("tril_", ("self",), (self,), attributes)
+
+    def triu(self, diagonal: int = 0) -> Tensor:
+        """Run the operator `triu`.
+
+        Schema: triu(Tensor self, int diagonal=0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if diagonal != 0:
+            attributes.append(("diagonal", to_int("triu", "diagonal", diagonal)))
+        return record("triu", ("self",), (self,), attributes)
+
+    def triu_(self, diagonal: int = 0) -> Tensor:
+        """Run the operator `triu_` on this tensor, in place.
+
+        Schema: triu_(Tensor self, int diagonal=0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if diagonal != 0:
+            attributes.append(("diagonal", to_int("triu_", "diagonal", diagonal)))
+        return record_in_place("triu_", ("self",), (self,), attributes)
 
     def true_divide(self, other: Tensor | Number) -> Tensor:
         """Run the operator `true_divide`.

@@ -32,6 +32,63 @@ class Kthvalue(NamedTuple):
     indices: Tensor
 
 
+class LinalgCholeskyEx(NamedTuple):
+    """What `linalg.cholesky_ex` gives."""
+
+    L: Tensor
+    info: Tensor
+
+
+class LinalgEig(NamedTuple):
+    """What `linalg.eig` gives."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+class LinalgEigh(NamedTuple):
+    """What `linalg.eigh` gives."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+class LinalgInvEx(NamedTuple):
+    """What `linalg.inv_ex` gives."""
+
+    inverse: Tensor
+    info: Tensor
+
+
+class LinalgQr(NamedTuple):
+    """What `linalg.qr` gives."""
+
+    Q: Tensor
+    R: Tensor
+
+
+class LinalgSlogdet(NamedTuple):
+    """What `linalg.slogdet` gives."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
+class LinalgSolveEx(NamedTuple):
+    """What `linalg.solve_ex` gives."""
+
+    result: Tensor
+    info: Tensor
+
+
+class LinalgSvd(NamedTuple):
+    """What `linalg.svd` gives."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
 class MaxPool1dWithIndices(NamedTuple):
     """What `max_pool1d_with_indices` gives."""
 
@@ -60,11 +117,33 @@ class Mode(NamedTuple):
     indices: Tensor
 
 
+class Qr(NamedTuple):
+    """What `qr` gives."""
+
+    Q: Tensor
+    R: Tensor
+
+
+class Slogdet(NamedTuple):
+    """What `slogdet` gives."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
 class Sort(NamedTuple):
     """What `sort` gives."""
 
     values: Tensor
     indices: Tensor
+
+
+class Svd(NamedTuple):
+    """What `svd` gives."""
+
+    U: Tensor
+    S: Tensor
+    V: Tensor
 
 
 class Topk(NamedTuple):
