@@ -14,7 +14,7 @@ Operators are recorded, and run on the server when something is read.
 # Tensor comes first: the modules that it is made of refer back to it. `graph` comes after the
 # package of the same name was imported, so that `gw.graph` is the function.
 from gradwire.tensors import Size, Tensor  # isort: skip
-from gradwire import aio, autograd, dtypes, errors, func, linalg, nn, optim, special
+from gradwire import aio, autograd, dtypes, errors, fft, func, linalg, nn, optim, special
 from gradwire.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from gradwire.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from gradwire.comparing import allclose, equal, is_tensor
@@ -111,6 +111,7 @@ __all__ = [
     "errors",
     "eye",
     "fetch",
+    "fft",
     "float",
     "float16",
     "float32",

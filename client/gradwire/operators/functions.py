@@ -31,7 +31,7 @@ from gradwire.operators.results import (
     Svd,
     Topk,
 )
-from gradwire.record import TensorList, record, record_many
+from gradwire.record import TensorList, record, record_in_place, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "abs",
+    "abs_",
     "acos",
+    "acos_",
     "acosh",
+    "acosh_",
     "add",
     "addcdiv",
     "addcmul",
@@ -54,10 +57,14 @@ __all__ = [
     "argmin",
     "argsort",
     "asin",
+    "asin_",
     "asinh",
+    "asinh_",
     "atan",
     "atan2",
+    "atan_",
     "atanh",
+    "atanh_",
     "avg_pool1d",
     "baddbmm",
     "bitwise_and",
@@ -67,12 +74,16 @@ __all__ = [
     "bmm",
     "cat",
     "ceil",
+    "ceil_",
     "cholesky",
     "cholesky_inverse",
     "cholesky_solve",
     "clamp",
+    "clamp_",
     "clamp_max",
+    "clamp_max_",
     "clamp_min",
+    "clamp_min_",
     "clone",
     "complex",
     "conj",
@@ -83,12 +94,15 @@ __all__ = [
     "convolution",
     "copysign",
     "cos",
+    "cos_",
     "cosh",
+    "cosh_",
     "cummax",
     "cummin",
     "cumprod",
     "cumsum",
     "deg2rad",
+    "deg2rad_",
     "det",
     "detach",
     "diag",
@@ -100,21 +114,29 @@ __all__ = [
     "dot",
     "eq",
     "erf",
+    "erf_",
     "erfc",
+    "erfc_",
     "erfinv",
     "exp",
     "exp2",
+    "exp2_",
+    "exp_",
     "expm1",
+    "expm1_",
+    "fill_",
     "flatten",
     "flip",
     "fliplr",
     "flipud",
     "floor",
+    "floor_",
     "floor_divide",
     "fmax",
     "fmin",
     "fmod",
     "frac",
+    "frac_",
     "gather",
     "ge",
     "group_norm",
@@ -122,11 +144,13 @@ __all__ = [
     "heaviside",
     "hypot",
     "i0",
+    "i0_",
     "imag",
     "index_add",
     "index_copy",
     "index_fill",
     "index_put",
+    "index_put_",
     "index_reduce",
     "index_select",
     "inverse",
@@ -135,13 +159,18 @@ __all__ = [
     "isnan",
     "kthvalue",
     "ldexp",
+    "ldexp_",
     "le",
     "lerp",
     "lgamma",
     "log",
     "log1p",
+    "log1p_",
     "log2",
+    "log2_",
     "log10",
+    "log10_",
+    "log_",
     "log_softmax",
     "logaddexp",
     "logaddexp2",
@@ -152,6 +181,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logit",
+    "logit_",
     "logsumexp",
     "lt",
     "masked_fill",
@@ -169,9 +199,11 @@ __all__ = [
     "mv",
     "mvlgamma",
     "nan_to_num",
+    "nan_to_num_",
     "narrow",
     "ne",
     "neg",
+    "neg_",
     "norm",
     "outer",
     "permute",
@@ -182,9 +214,12 @@ __all__ = [
     "put",
     "qr",
     "rad2deg",
+    "rad2deg_",
     "real",
     "reciprocal",
+    "reciprocal_",
     "relu",
+    "relu_",
     "remainder",
     "repeat_interleave",
     "reshape",
@@ -194,7 +229,9 @@ __all__ = [
     "roll",
     "rot90",
     "round",
+    "round_",
     "rsqrt",
+    "rsqrt_",
     "rsub",
     "scatter",
     "scatter_add",
@@ -202,15 +239,20 @@ __all__ = [
     "select",
     "sgn",
     "sigmoid",
+    "sigmoid_",
     "sign",
     "signbit",
     "sin",
+    "sin_",
     "sinc",
+    "sinc_",
     "sinh",
+    "sinh_",
     "slogdet",
     "softmax",
     "sort",
     "sqrt",
+    "sqrt_",
     "square",
     "squeeze",
     "stack",
@@ -221,7 +263,9 @@ __all__ = [
     "take",
     "take_along_dim",
     "tan",
+    "tan_",
     "tanh",
+    "tanh_",
     "tile",
     "topk",
     "trace",
@@ -232,11 +276,14 @@ __all__ = [
     "triu_indices",
     "true_divide",
     "trunc",
+    "trunc_",
     "unsqueeze",
     "view_as_complex",
     "view_as_real",
     "where",
     "xlogy",
+    "xlogy_",
+    "zero_",
 ]
 
 
@@ -248,6 +295,14 @@ def abs(input: Tensor) -> Tensor:
     return record("abs", ("self",), (input,))
 
 
+def abs_(input: Tensor) -> Tensor:
+    """Run the operator `abs_` on this tensor, in place.
+
+    Schema: abs_(Tensor self) -> Tensor
+    """
+    return record_in_place("abs_", ("self",), (input,))
+
+
 def acos(input: Tensor) -> Tensor:
     """Run the operator `acos`.
 
@@ -256,12 +311,28 @@ def acos(input: Tensor) -> Tensor:
     return record("acos", ("self",), (input,))
 
 
+def acos_(input: Tensor) -> Tensor:
+    """Run the operator `acos_` on this tensor, in place.
+
+    Schema: acos_(Tensor self) -> Tensor
+    """
+    return record_in_place("acos_", ("self",), (input,))
+
+
 def acosh(input: Tensor) -> Tensor:
     """Run the operator `acosh`.
 
     Schema: acosh(Tensor self) -> Tensor
     """
     return record("acosh", ("self",), (input,))
+
+
+def acosh_(input: Tensor) -> Tensor:
+    """Run the operator `acosh_` on this tensor, in place.
+
+    Schema: acosh_(Tensor self) -> Tensor
+    """
+    return record_in_place("acosh_", ("self",), (input,))
 
 
 def add(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
@@ -431,12 +502,28 @@ def asin(input: Tensor) -> Tensor:
     return record("asin", ("self",), (input,))
 
 
+def asin_(input: Tensor) -> Tensor:
+    """Run the operator `asin_` on this tensor, in place.
+
+    Schema: asin_(Tensor self) -> Tensor
+    """
+    return record_in_place("asin_", ("self",), (input,))
+
+
 def asinh(input: Tensor) -> Tensor:
     """Run the operator `asinh`.
 
     Schema: asinh(Tensor self) -> Tensor
     """
     return record("asinh", ("self",), (input,))
+
+
+def asinh_(input: Tensor) -> Tensor:
+    """Run the operator `asinh_` on this tensor, in place.
+
+    Schema: asinh_(Tensor self) -> Tensor
+    """
+    return record_in_place("asinh_", ("self",), (input,))
 
 
 def atan(input: Tensor) -> Tensor:
@@ -455,12 +542,28 @@ def atan2(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("atan2", ("self", "other"), (input, other))
 
 
+def atan_(input: Tensor) -> Tensor:
+    """Run the operator `atan_` on this tensor, in place.
+
+    Schema: atan_(Tensor self) -> Tensor
+    """
+    return record_in_place("atan_", ("self",), (input,))
+
+
 def atanh(input: Tensor) -> Tensor:
     """Run the operator `atanh`.
 
     Schema: atanh(Tensor self) -> Tensor
     """
     return record("atanh", ("self",), (input,))
+
+
+def atanh_(input: Tensor) -> Tensor:
+    """Run the operator `atanh_` on this tensor, in place.
+
+    Schema: atanh_(Tensor self) -> Tensor
+    """
+    return record_in_place("atanh_", ("self",), (input,))
 
 
 def avg_pool1d(
@@ -567,6 +670,14 @@ def ceil(input: Tensor) -> Tensor:
     return record("ceil", ("self",), (input,))
 
 
+def ceil_(input: Tensor) -> Tensor:
+    """Run the operator `ceil_` on this tensor, in place.
+
+    Schema: ceil_(Tensor self) -> Tensor
+    """
+    return record_in_place("ceil_", ("self",), (input,))
+
+
 def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     """Run the operator `cholesky`.
 
@@ -610,6 +721,16 @@ def clamp(
     return record("clamp", ("self", "min", "max"), (input, min, max))
 
 
+def clamp_(
+    input: Tensor, min: Tensor | Number | None = None, max: Tensor | Number | None = None
+) -> Tensor:
+    """Run the operator `clamp_` on this tensor, in place.
+
+    Schema: clamp_(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor
+    """
+    return record_in_place("clamp_", ("self", "min", "max"), (input, min, max))
+
+
 def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
     """Run the operator `clamp_max`.
 
@@ -618,12 +739,28 @@ def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
     return record("clamp_max", ("self", "max"), (input, max))
 
 
+def clamp_max_(input: Tensor, max: Tensor | Number) -> Tensor:
+    """Run the operator `clamp_max_` on this tensor, in place.
+
+    Schema: clamp_max_(Tensor self, Tensor max) -> Tensor
+    """
+    return record_in_place("clamp_max_", ("self", "max"), (input, max))
+
+
 def clamp_min(input: Tensor, min: Tensor | Number) -> Tensor:
     """Run the operator `clamp_min`.
 
     Schema: clamp_min(Tensor self, Tensor min) -> Tensor
     """
     return record("clamp_min", ("self", "min"), (input, min))
+
+
+def clamp_min_(input: Tensor, min: Tensor | Number) -> Tensor:
+    """Run the operator `clamp_min_` on this tensor, in place.
+
+    Schema: clamp_min_(Tensor self, Tensor min) -> Tensor
+    """
+    return record_in_place("clamp_min_", ("self", "min"), (input, min))
 
 
 def clone(input: Tensor) -> Tensor:
@@ -808,12 +945,28 @@ def cos(input: Tensor) -> Tensor:
     return record("cos", ("self",), (input,))
 
 
+def cos_(input: Tensor) -> Tensor:
+    """Run the operator `cos_` on this tensor, in place.
+
+    Schema: cos_(Tensor self) -> Tensor
+    """
+    return record_in_place("cos_", ("self",), (input,))
+
+
 def cosh(input: Tensor) -> Tensor:
     """Run the operator `cosh`.
 
     Schema: cosh(Tensor self) -> Tensor
     """
     return record("cosh", ("self",), (input,))
+
+
+def cosh_(input: Tensor) -> Tensor:
+    """Run the operator `cosh_` on this tensor, in place.
+
+    Schema: cosh_(Tensor self) -> Tensor
+    """
+    return record_in_place("cosh_", ("self",), (input,))
 
 
 def cummax(input: Tensor, dim: int) -> Cummax:
@@ -862,6 +1015,14 @@ def deg2rad(input: Tensor) -> Tensor:
     Schema: deg2rad(Tensor self) -> Tensor
     """
     return record("deg2rad", ("self",), (input,))
+
+
+def deg2rad_(input: Tensor) -> Tensor:
+    """Run the operator `deg2rad_` on this tensor, in place.
+
+    Schema: deg2rad_(Tensor self) -> Tensor
+    """
+    return record_in_place("deg2rad_", ("self",), (input,))
 
 
 def det(input: Tensor) -> Tensor:
@@ -975,12 +1136,28 @@ def erf(input: Tensor) -> Tensor:
     return record("erf", ("self",), (input,))
 
 
+def erf_(input: Tensor) -> Tensor:
+    """Run the operator `erf_` on this tensor, in place.
+
+    Schema: erf_(Tensor self) -> Tensor
+    """
+    return record_in_place("erf_", ("self",), (input,))
+
+
 def erfc(input: Tensor) -> Tensor:
     """Run the operator `erfc`.
 
     Schema: erfc(Tensor self) -> Tensor
     """
     return record("erfc", ("self",), (input,))
+
+
+def erfc_(input: Tensor) -> Tensor:
+    """Run the operator `erfc_` on this tensor, in place.
+
+    Schema: erfc_(Tensor self) -> Tensor
+    """
+    return record_in_place("erfc_", ("self",), (input,))
 
 
 def erfinv(input: Tensor) -> Tensor:
@@ -1007,12 +1184,44 @@ def exp2(input: Tensor) -> Tensor:
     return record("exp2", ("self",), (input,))
 
 
+def exp2_(input: Tensor) -> Tensor:
+    """Run the operator `exp2_` on this tensor, in place.
+
+    Schema: exp2_(Tensor self) -> Tensor
+    """
+    return record_in_place("exp2_", ("self",), (input,))
+
+
+def exp_(input: Tensor) -> Tensor:
+    """Run the operator `exp_` on this tensor, in place.
+
+    Schema: exp_(Tensor self) -> Tensor
+    """
+    return record_in_place("exp_", ("self",), (input,))
+
+
 def expm1(input: Tensor) -> Tensor:
     """Run the operator `expm1`.
 
     Schema: expm1(Tensor self) -> Tensor
     """
     return record("expm1", ("self",), (input,))
+
+
+def expm1_(input: Tensor) -> Tensor:
+    """Run the operator `expm1_` on this tensor, in place.
+
+    Schema: expm1_(Tensor self) -> Tensor
+    """
+    return record_in_place("expm1_", ("self",), (input,))
+
+
+def fill_(input: Tensor, value: Tensor | Number) -> Tensor:
+    """Run the operator `fill_` on this tensor, in place.
+
+    Schema: fill_(Tensor self, Tensor value) -> Tensor
+    """
+    return record_in_place("fill_", ("self", "value"), (input, value))
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -1061,6 +1270,14 @@ def floor(input: Tensor) -> Tensor:
     return record("floor", ("self",), (input,))
 
 
+def floor_(input: Tensor) -> Tensor:
+    """Run the operator `floor_` on this tensor, in place.
+
+    Schema: floor_(Tensor self) -> Tensor
+    """
+    return record_in_place("floor_", ("self",), (input,))
+
+
 def floor_divide(input: Tensor, other: Tensor | Number) -> Tensor:
     """Run the operator `floor_divide`.
 
@@ -1099,6 +1316,14 @@ def frac(input: Tensor) -> Tensor:
     Schema: frac(Tensor self) -> Tensor
     """
     return record("frac", ("self",), (input,))
+
+
+def frac_(input: Tensor) -> Tensor:
+    """Run the operator `frac_` on this tensor, in place.
+
+    Schema: frac_(Tensor self) -> Tensor
+    """
+    return record_in_place("frac_", ("self",), (input,))
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -1168,6 +1393,14 @@ def i0(input: Tensor) -> Tensor:
     return record("i0", ("self",), (input,))
 
 
+def i0_(input: Tensor) -> Tensor:
+    """Run the operator `i0_` on this tensor, in place.
+
+    Schema: i0_(Tensor self) -> Tensor
+    """
+    return record_in_place("i0_", ("self",), (input,))
+
+
 def imag(input: Tensor) -> Tensor:
     """Run the operator `imag`.
 
@@ -1223,6 +1456,23 @@ def index_put(
     if accumulate is not False:
         attributes.append(("accumulate", to_bool("index_put", "accumulate", accumulate)))
     return record("index_put", ("self", "values"), (input, values), attributes)
+
+
+def index_put_(
+    input: Tensor,
+    indices: Sequence[Tensor | None],
+    values: Tensor | Number,
+    accumulate: bool = False,
+) -> Tensor:
+    """Run the operator `index_put_` on this tensor, in place.
+
+    Schema: index_put_(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False)
+        -> Tensor
+    """
+    attributes: list[Attribute] = [("indices", TensorList("index_put_", "indices", indices))]
+    if accumulate is not False:
+        attributes.append(("accumulate", to_bool("index_put_", "accumulate", accumulate)))
+    return record_in_place("index_put_", ("self", "values"), (input, values), attributes)
 
 
 def index_reduce(
@@ -1311,6 +1561,14 @@ def ldexp(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("ldexp", ("self", "other"), (input, other))
 
 
+def ldexp_(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `ldexp_` on this tensor, in place.
+
+    Schema: ldexp_(Tensor self, Tensor other) -> Tensor
+    """
+    return record_in_place("ldexp_", ("self", "other"), (input, other))
+
+
 def le(input: Tensor, other: Tensor | Number) -> Tensor:
     """Run the operator `le`.
 
@@ -1351,6 +1609,14 @@ def log10(input: Tensor) -> Tensor:
     return record("log10", ("self",), (input,))
 
 
+def log10_(input: Tensor) -> Tensor:
+    """Run the operator `log10_` on this tensor, in place.
+
+    Schema: log10_(Tensor self) -> Tensor
+    """
+    return record_in_place("log10_", ("self",), (input,))
+
+
 def log1p(input: Tensor) -> Tensor:
     """Run the operator `log1p`.
 
@@ -1359,12 +1625,36 @@ def log1p(input: Tensor) -> Tensor:
     return record("log1p", ("self",), (input,))
 
 
+def log1p_(input: Tensor) -> Tensor:
+    """Run the operator `log1p_` on this tensor, in place.
+
+    Schema: log1p_(Tensor self) -> Tensor
+    """
+    return record_in_place("log1p_", ("self",), (input,))
+
+
 def log2(input: Tensor) -> Tensor:
     """Run the operator `log2`.
 
     Schema: log2(Tensor self) -> Tensor
     """
     return record("log2", ("self",), (input,))
+
+
+def log2_(input: Tensor) -> Tensor:
+    """Run the operator `log2_` on this tensor, in place.
+
+    Schema: log2_(Tensor self) -> Tensor
+    """
+    return record_in_place("log2_", ("self",), (input,))
+
+
+def log_(input: Tensor) -> Tensor:
+    """Run the operator `log_` on this tensor, in place.
+
+    Schema: log_(Tensor self) -> Tensor
+    """
+    return record_in_place("log_", ("self",), (input,))
 
 
 def log_softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
@@ -1452,6 +1742,17 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     if eps is not None:
         attributes.append(("eps", to_float("logit", "eps", eps)))
     return record("logit", ("self",), (input,), attributes)
+
+
+def logit_(input: Tensor, eps: float | None = None) -> Tensor:
+    """Run the operator `logit_` on this tensor, in place.
+
+    Schema: logit_(Tensor self, float? eps=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if eps is not None:
+        attributes.append(("eps", to_float("logit_", "eps", eps)))
+    return record_in_place("logit_", ("self",), (input,), attributes)
 
 
 def logsumexp(
@@ -1651,6 +1952,27 @@ def nan_to_num(
     return record("nan_to_num", ("self",), (input,), attributes)
 
 
+def nan_to_num_(
+    input: Tensor,
+    nan: float | None = None,
+    posinf: float | None = None,
+    neginf: float | None = None,
+) -> Tensor:
+    """Run the operator `nan_to_num_` on this tensor, in place.
+
+    Schema: nan_to_num_(Tensor self, float? nan=None, float? posinf=None, float? neginf=None)
+        -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if nan is not None:
+        attributes.append(("nan", to_float("nan_to_num_", "nan", nan)))
+    if posinf is not None:
+        attributes.append(("posinf", to_float("nan_to_num_", "posinf", posinf)))
+    if neginf is not None:
+        attributes.append(("neginf", to_float("nan_to_num_", "neginf", neginf)))
+    return record_in_place("nan_to_num_", ("self",), (input,), attributes)
+
+
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """Run the operator `narrow`.
 
@@ -1678,6 +2000,14 @@ def neg(input: Tensor) -> Tensor:
     Schema: neg(Tensor self) -> Tensor
     """
     return record("neg", ("self",), (input,))
+
+
+def neg_(input: Tensor) -> Tensor:
+    """Run the operator `neg_` on this tensor, in place.
+
+    Schema: neg_(Tensor self) -> Tensor
+    """
+    return record_in_place("neg_", ("self",), (input,))
 
 
 def norm(
@@ -1790,6 +2120,14 @@ def rad2deg(input: Tensor) -> Tensor:
     return record("rad2deg", ("self",), (input,))
 
 
+def rad2deg_(input: Tensor) -> Tensor:
+    """Run the operator `rad2deg_` on this tensor, in place.
+
+    Schema: rad2deg_(Tensor self) -> Tensor
+    """
+    return record_in_place("rad2deg_", ("self",), (input,))
+
+
 def real(input: Tensor) -> Tensor:
     """Run the operator `real`.
 
@@ -1806,12 +2144,28 @@ def reciprocal(input: Tensor) -> Tensor:
     return record("reciprocal", ("self",), (input,))
 
 
+def reciprocal_(input: Tensor) -> Tensor:
+    """Run the operator `reciprocal_` on this tensor, in place.
+
+    Schema: reciprocal_(Tensor self) -> Tensor
+    """
+    return record_in_place("reciprocal_", ("self",), (input,))
+
+
 def relu(input: Tensor) -> Tensor:
     """Run the operator `relu`.
 
     Schema: relu(Tensor self) -> Tensor
     """
     return record("relu", ("self",), (input,))
+
+
+def relu_(input: Tensor) -> Tensor:
+    """Run the operator `relu_` on this tensor, in place.
+
+    Schema: relu_(Tensor self) -> Tensor
+    """
+    return record_in_place("relu_", ("self",), (input,))
 
 
 def remainder(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -1927,12 +2281,31 @@ def round(input: Tensor, *, decimals: int | None = None) -> Tensor:
     return record("round", ("self",), (input,), attributes)
 
 
+def round_(input: Tensor, *, decimals: int | None = None) -> Tensor:
+    """Run the operator `round_` on this tensor, in place.
+
+    Schema: round_(Tensor self, *, int? decimals=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if decimals is not None:
+        attributes.append(("decimals", to_int("round_", "decimals", decimals)))
+    return record_in_place("round_", ("self",), (input,), attributes)
+
+
 def rsqrt(input: Tensor) -> Tensor:
     """Run the operator `rsqrt`.
 
     Schema: rsqrt(Tensor self) -> Tensor
     """
     return record("rsqrt", ("self",), (input,))
+
+
+def rsqrt_(input: Tensor) -> Tensor:
+    """Run the operator `rsqrt_` on this tensor, in place.
+
+    Schema: rsqrt_(Tensor self) -> Tensor
+    """
+    return record_in_place("rsqrt_", ("self",), (input,))
 
 
 def rsub(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
@@ -2014,6 +2387,14 @@ def sigmoid(input: Tensor) -> Tensor:
     return record("sigmoid", ("self",), (input,))
 
 
+def sigmoid_(input: Tensor) -> Tensor:
+    """Run the operator `sigmoid_` on this tensor, in place.
+
+    Schema: sigmoid_(Tensor self) -> Tensor
+    """
+    return record_in_place("sigmoid_", ("self",), (input,))
+
+
 def sign(input: Tensor) -> Tensor:
     """Run the operator `sign`.
 
@@ -2038,6 +2419,14 @@ def sin(input: Tensor) -> Tensor:
     return record("sin", ("self",), (input,))
 
 
+def sin_(input: Tensor) -> Tensor:
+    """Run the operator `sin_` on this tensor, in place.
+
+    Schema: sin_(Tensor self) -> Tensor
+    """
+    return record_in_place("sin_", ("self",), (input,))
+
+
 def sinc(input: Tensor) -> Tensor:
     """Run the operator `sinc`.
 
@@ -2046,12 +2435,28 @@ def sinc(input: Tensor) -> Tensor:
     return record("sinc", ("self",), (input,))
 
 
+def sinc_(input: Tensor) -> Tensor:
+    """Run the operator `sinc_` on this tensor, in place.
+
+    Schema: sinc_(Tensor self) -> Tensor
+    """
+    return record_in_place("sinc_", ("self",), (input,))
+
+
 def sinh(input: Tensor) -> Tensor:
     """Run the operator `sinh`.
 
     Schema: sinh(Tensor self) -> Tensor
     """
     return record("sinh", ("self",), (input,))
+
+
+def sinh_(input: Tensor) -> Tensor:
+    """Run the operator `sinh_` on this tensor, in place.
+
+    Schema: sinh_(Tensor self) -> Tensor
+    """
+    return record_in_place("sinh_", ("self",), (input,))
 
 
 def slogdet(input: Tensor) -> Slogdet:
@@ -2097,6 +2502,14 @@ def sqrt(input: Tensor) -> Tensor:
     Schema: sqrt(Tensor self) -> Tensor
     """
     return record("sqrt", ("self",), (input,))
+
+
+def sqrt_(input: Tensor) -> Tensor:
+    """Run the operator `sqrt_` on this tensor, in place.
+
+    Schema: sqrt_(Tensor self) -> Tensor
+    """
+    return record_in_place("sqrt_", ("self",), (input,))
 
 
 def square(input: Tensor) -> Tensor:
@@ -2211,12 +2624,28 @@ def tan(input: Tensor) -> Tensor:
     return record("tan", ("self",), (input,))
 
 
+def tan_(input: Tensor) -> Tensor:
+    """Run the operator `tan_` on this tensor, in place.
+
+    Schema: tan_(Tensor self) -> Tensor
+    """
+    return record_in_place("tan_", ("self",), (input,))
+
+
 def tanh(input: Tensor) -> Tensor:
     """Run the operator `tanh`.
 
     Schema: tanh(Tensor self) -> Tensor
     """
     return record("tanh", ("self",), (input,))
+
+
+def tanh_(input: Tensor) -> Tensor:
+    """Run the operator `tanh_` on this tensor, in place.
+
+    Schema: tanh_(Tensor self) -> Tensor
+    """
+    return record_in_place("tanh_", ("self",), (input,))
 
 
 def tile(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
@@ -2334,6 +2763,14 @@ def trunc(input: Tensor) -> Tensor:
     return record("trunc", ("self",), (input,))
 
 
+def trunc_(input: Tensor) -> Tensor:
+    """Run the operator `trunc_` on this tensor, in place.
+
+    Schema: trunc_(Tensor self) -> Tensor
+    """
+    return record_in_place("trunc_", ("self",), (input,))
+
+
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """Run the operator `unsqueeze`.
 
@@ -2373,3 +2810,19 @@ def xlogy(input: Tensor, other: Tensor | Number) -> Tensor:
     Schema: xlogy(Tensor self, Tensor other) -> Tensor
     """
     return record("xlogy", ("self", "other"), (input, other))
+
+
+def xlogy_(input: Tensor, other: Tensor | Number) -> Tensor:
+    """Run the operator `xlogy_` on this tensor, in place.
+
+    Schema: xlogy_(Tensor self, Tensor other) -> Tensor
+    """
+    return record_in_place("xlogy_", ("self", "other"), (input, other))
+
+
+def zero_(input: Tensor) -> Tensor:
+    """Run the operator `zero_` on this tensor, in place.
+
+    Schema: zero_(Tensor self) -> Tensor
+    """
+    return record_in_place("zero_", ("self",), (input,))

@@ -20,14 +20,13 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
 
 _FFT = ("fft",)
-_FORWARD: dict[str | None, str] = {
-    None: "none",
-    "backward": "none",
-    "ortho": "root",
-    "forward": "n",
+_DIVISIONS: dict[str | None, tuple[str, str]] = {
+    None: ("none", "n"),
+    "backward": ("none", "n"),
+    "ortho": ("root", "root"),
+    "forward": ("n", "none"),
 }
-_INVERSE: dict[str | None, str] = {None: "n", "backward": "n", "ortho": "root", "forward": "none"}
-"""For each `norm` by what a transform is divided: nothing, the root of the length, the length."""
+"""For each `norm` what a transform and its inverse are divided by: nothing, n, or its root."""
 
 
 def _norm_of(division: str, forward: bool) -> str:
@@ -38,14 +37,13 @@ def _norm_of(division: str, forward: bool) -> str:
 
 
 def _division(norm: str | None, forward: bool, op: str) -> str:
-    table = _FORWARD if forward else _INVERSE
-    if norm not in table:
+    if norm not in _DIVISIONS:
         raise EngineError(
             "BAD_VALUE",
             f"{op}: norm must be 'forward', 'backward' or 'ortho', not {norm!r}",
             argument="norm",
         )
-    return table[norm]
+    return _DIVISIONS[norm][0 if forward else 1]
 
 
 def _c2c(self: np.ndarray, dim: Sequence[int], division: str, forward: bool) -> Any:

@@ -31,6 +31,7 @@ PLACES: dict[str, Any] = {
     "torch": gw,
     "Tensor": gw.Tensor,
     "nn.functional": gw.nn.functional,
+    "fft": gw.fft,
     "linalg": gw.linalg,
     "special": gw.special,
 }
