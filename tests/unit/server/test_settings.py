@@ -37,6 +37,8 @@ def other_value(name: str) -> str:
             return "debug"
         case "auto":
             return "json"
+        case False:
+            return "True"
         case int(value):
             return str(value + 1) if name != "max_rank" else "8"
         case value:
@@ -46,7 +48,8 @@ def other_value(name: str) -> str:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_each_setting_is_a_flag_and_a_variable(name: str, served: list[Settings]) -> None:
     value = other_value(name)
-    invoke("serve", f"--{name.replace('_', '-')}", value)
+    flag = f"--{name.replace('_', '-')}"
+    invoke("serve", flag, *([] if Settings.model_fields[name].annotation is bool else [value]))
     invoke("serve", **{f"GRADWIRE_{name.upper()}": value})
     by_flag, by_variable = served
     assert by_flag == by_variable
