@@ -196,7 +196,7 @@ class Execution:
         hooks.running = self
         packs = hooks.packs
         run_op = self._op_with_origin if self._anomalies else self._op
-        special = bool(packs) or self._profile is not None
+        profiled = self._profile is not None
         end = min(self.deadline, math.inf if until is None else until)
         steps = self._steps
         try:
@@ -208,7 +208,8 @@ class Execution:
                     step = steps[self._position]
                     kind = step.WhichOneof("kind")
                     mode = step.grad_mode
-                    if special:
+                    # Looked up each time, for the sequence itself may register such hooks.
+                    if packs or profiled:
                         self._run_special(kind, step)
                     elif mode:
                         self._run_in_mode(mode, kind, step)
