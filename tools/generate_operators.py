@@ -23,11 +23,12 @@ GENERATED: Final = ROOT / "client" / "gradwire" / "operators"
 HAND_WRITTEN: Final = frozenset(
     """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
-    adaptive_max_pool2d adaptive_max_pool3d arange chunk conv1d conv1d.padding conv2d
-    conv2d.padding conv3d conv3d.padding embedding eye full full_like index linspace manual_seed
-    max max.dim max_pool1d max_pool2d max_pool3d median median.dim min min.dim nanmedian
-    nanmedian.dim one_hot ones ones_like rand rand_like randint randn randn_like slice split
-    split_with_sizes std to unbind var zeros zeros_like
+    adaptive_max_pool2d adaptive_max_pool3d arange broadcast_tensors chunk conv1d
+    conv1d.padding conv2d conv2d.padding conv3d conv3d.padding dsplit embedding eye full
+    full_like hsplit index linspace manual_seed max max.dim max_pool1d max_pool2d max_pool3d
+    median median.dim meshgrid min min.dim nanmedian nanmedian.dim one_hot ones ones_like
+    rand rand_like randint randn randn_like slice split split_with_sizes std tensor_split to
+    unbind var vsplit zeros zeros_like
     """.split()
 )
 """Operators that the SDK offers through functions written by hand."""
@@ -120,7 +121,8 @@ def annotation(op: Operator, argument: Argument) -> str:
         kind = "Sequence[Tensor | None]" if argument.optional else "Sequence[Tensor]"
         return "Sequence[Tensor | None]" if op.name.startswith("index_put") else kind
     if argument.is_tensor:
-        numbers = argument.name in NUMBERS_TOO or argument.name in (op.numbers or ())
+        named = argument.name in NUMBERS_TOO and op.kind != "composite"
+        numbers = named or argument.name in (op.numbers or ())
         kind = "Tensor | Number" if numbers else "Tensor"
     else:
         kind = (LISTS if argument.is_list else SCALARS)[argument.type][0]

@@ -70,6 +70,7 @@ from gradwire.operators.functions import *  # noqa: F403 (the names are those of
 from gradwire.overloads import chunk, max, median, min, nanmedian, split, std, unbind, var
 from gradwire.profiling import profile
 from gradwire.session import Session
+from gradwire.several import broadcast_tensors, dsplit, hsplit, meshgrid, tensor_split, vsplit
 
 bool = dtypes.bool_
 half = float16
@@ -94,6 +95,7 @@ __all__ = [
     "as_tensor",
     "autograd",
     "bool",
+    "broadcast_tensors",
     "cdouble",
     "cfloat",
     "chunk",
@@ -105,6 +107,7 @@ __all__ = [
     "conv2d",
     "conv3d",
     "double",
+    "dsplit",
     "dtype",
     "enable_grad",
     "equal",
@@ -123,6 +126,7 @@ __all__ = [
     "get_default_dtype",
     "graph",
     "half",
+    "hsplit",
     "inference_mode",
     "int",
     "int8",
@@ -143,6 +147,7 @@ __all__ = [
     "max_pool2d",
     "max_pool3d",
     "median",
+    "meshgrid",
     "min",
     "nanmedian",
     "nn",
@@ -164,9 +169,11 @@ __all__ = [
     "split",
     "std",
     "tensor",
+    "tensor_split",
     "uint8",
     "unbind",
     "var",
+    "vsplit",
     "zeros",
     "zeros_like",
 ]

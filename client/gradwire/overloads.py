@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, overload
 
-from gradwire import arguments, reading
+from gradwire import arguments, reading, several
 from gradwire import tensors as _tensors
 from gradwire.errors import refused
 from gradwire.operators import functions
@@ -307,3 +307,27 @@ class Overloads(Methods):
     def unbind(self, dim: int = 0) -> "tuple[Tensor, ...]":
         """The slices along a dimension, as `gradwire.unbind`."""
         return _unbind(self, dim)
+
+    def tensor_split(
+        self, indices_or_sections: SupportsIndex | Sequence[SupportsIndex], dim: int = 0
+    ) -> "tuple[Tensor, ...]":
+        """Parts along a dimension, as `gradwire.tensor_split`."""
+        return several.split_evenly("tensor_split", self, indices_or_sections, dim)
+
+    def hsplit(
+        self, indices_or_sections: SupportsIndex | Sequence[SupportsIndex]
+    ) -> "tuple[Tensor, ...]":
+        """Parts along dimension 1, as `gradwire.hsplit`."""
+        return several.split_evenly("hsplit", self, indices_or_sections)
+
+    def vsplit(
+        self, indices_or_sections: SupportsIndex | Sequence[SupportsIndex]
+    ) -> "tuple[Tensor, ...]":
+        """Parts along dimension 0, as `gradwire.vsplit`."""
+        return several.split_evenly("vsplit", self, indices_or_sections)
+
+    def dsplit(
+        self, indices_or_sections: SupportsIndex | Sequence[SupportsIndex]
+    ) -> "tuple[Tensor, ...]":
+        """Parts along dimension 2, as `gradwire.dsplit`."""
+        return several.split_evenly("dsplit", self, indices_or_sections)

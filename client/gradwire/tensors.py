@@ -460,18 +460,6 @@ class Tensor(Operators):
     def data(self, value: "Tensor") -> None:
         views.set_data(self, value)
 
-    def expand_as(self, other: "Tensor") -> "Tensor":
-        """The tensor expanded to the shape of another, as a view."""
-        return self.expand(other.shape)
-
-    def view_as(self, other: "Tensor") -> "Tensor":
-        """The same elements in the shape of another tensor, as a view."""
-        return self.view(other.shape)
-
-    def reshape_as(self, other: "Tensor") -> "Tensor":
-        """The same elements in the shape of another tensor, as a view where that is possible."""
-        return self.reshape(other.shape)
-
 
 def item_of(value: Array) -> bool | int | float | complex:
     """The only element of a value, as `Tensor.item` says."""

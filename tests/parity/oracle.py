@@ -30,6 +30,7 @@ LAYOUT = {"device", "layout", "memory_format", "pin_memory", "requires_grad"}
 
 # Entries whose samples call something that is not an operator here.
 NOT_HERE = {
+    "nn.functional.unfold": "another function, of images",
     "bmm-triton_optimized": "the same operator again, for a GPU compiler",
     "addmm-decomposed": "the same operator again, as torch's compiler takes it apart",
     "linspace-tensor_overload": "start and end as tensors",
@@ -235,6 +236,26 @@ def _without_dropout(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return None if kwargs.get("dropout_p") else (name, args, kwargs)
 
 
+def _tensors_as_list(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """One tensor after the other, or a list of them."""
+    listed = len(args) == 1 and isinstance(args[0], (list, tuple))
+    return name, args if listed else (args,), kwargs
+
+
+def _one_tensor(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """A list of tensors is another overload, which an SDK offers by one call each."""
+    return (name, args, kwargs) if isinstance(args[0], torch.Tensor) else None
+
+
+def _sections_or_indices(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Into how many parts, or at which places, said by one argument; here there are two."""
+    self, places, *dim = args
+    if isinstance(places, torch.Tensor):
+        places = places.tolist()
+    parts = (places, None) if isinstance(places, int) else (None, tuple(places))
+    return name, (self, *parts, *dim), kwargs
+
+
 # Results that are unique up to a phase, of which the absolute values are compared; and along which
 # dimension those beyond the number of singular values are not unique at all.
 UP_TO_A_PHASE: dict[str, dict[int, int | None]] = {
@@ -272,6 +293,22 @@ CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     "max-reduction_with_dim": _by_dimension,
     "min-reduction_with_dim": _by_dimension,
     **{f"polygamma-polygamma_n_{n}": _order_first for n in range(5)},
+    **dict.fromkeys(
+        (
+            "meshgrid-variadic_tensors",
+            "meshgrid-list_of_tensors",
+            "block_diag",
+            "cartesian_prod",
+            "broadcast_tensors",
+            "hstack",
+            "vstack",
+            "dstack",
+            "column_stack",
+        ),
+        _tensors_as_list,
+    ),
+    **dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d"), _one_tensor),
+    **dict.fromkeys(("tensor_split", "hsplit", "vsplit", "dsplit"), _sections_or_indices),
     "median": _by_dimension_if_given,
     "nanmedian": _by_dimension_if_given,
     "split-list_args": _with_sizes,
@@ -413,6 +450,6 @@ def graph(results: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
             shown.append(f"leaf {accumulators[id(node.variable)]}")
             continue
         following = [nr if after is not None else None for after, nr in node.next_functions]
-        shown.append((name, following))
+        shown.append((name.removeprefix("torch::autograd::"), following))
         stack.extend(after for after, _ in node.next_functions)
     return shown

@@ -540,7 +540,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,
-    value: Tensor | Number,
+    value: Tensor,
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,

@@ -65,13 +65,19 @@ __all__ = [
     "atan_",
     "atanh",
     "atanh_",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
     "avg_pool1d",
     "baddbmm",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
+    "block_diag",
     "bmm",
+    "broadcast_to",
+    "cartesian_prod",
     "cat",
     "ceil",
     "ceil_",
@@ -85,6 +91,8 @@ __all__ = [
     "clamp_min",
     "clamp_min_",
     "clone",
+    "column_stack",
+    "combinations",
     "complex",
     "conj",
     "constant_pad_nd",
@@ -109,9 +117,11 @@ __all__ = [
     "diag_embed",
     "diagflat",
     "diagonal",
+    "diff",
     "digamma",
     "div",
     "dot",
+    "dstack",
     "eq",
     "erf",
     "erf_",
@@ -142,6 +152,7 @@ __all__ = [
     "group_norm",
     "gt",
     "heaviside",
+    "hstack",
     "hypot",
     "i0",
     "i0_",
@@ -194,6 +205,8 @@ __all__ = [
     "minimum",
     "mm",
     "mode",
+    "moveaxis",
+    "movedim",
     "msort",
     "mul",
     "mv",
@@ -215,6 +228,7 @@ __all__ = [
     "qr",
     "rad2deg",
     "rad2deg_",
+    "ravel",
     "real",
     "reciprocal",
     "reciprocal_",
@@ -259,6 +273,8 @@ __all__ = [
     "sub",
     "sum",
     "svd",
+    "swapaxes",
+    "swapdims",
     "t",
     "take",
     "take_along_dim",
@@ -277,9 +293,11 @@ __all__ = [
     "true_divide",
     "trunc",
     "trunc_",
+    "unflatten",
     "unsqueeze",
     "view_as_complex",
     "view_as_real",
+    "vstack",
     "where",
     "xlogy",
     "xlogy_",
@@ -566,6 +584,30 @@ def atanh_(input: Tensor) -> Tensor:
     return record_in_place("atanh_", ("self",), (input,))
 
 
+def atleast_1d(input: Tensor) -> Tensor:
+    """Run the operator `atleast_1d`.
+
+    Schema: atleast_1d(Tensor self) -> Tensor
+    """
+    return record("atleast_1d", ("self",), (input,))
+
+
+def atleast_2d(input: Tensor) -> Tensor:
+    """Run the operator `atleast_2d`.
+
+    Schema: atleast_2d(Tensor self) -> Tensor
+    """
+    return record("atleast_2d", ("self",), (input,))
+
+
+def atleast_3d(input: Tensor) -> Tensor:
+    """Run the operator `atleast_3d`.
+
+    Schema: atleast_3d(Tensor self) -> Tensor
+    """
+    return record("atleast_3d", ("self",), (input,))
+
+
 def avg_pool1d(
     input: Tensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
@@ -643,12 +685,39 @@ def bitwise_xor(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("bitwise_xor", ("self", "other"), (input, other))
 
 
+def block_diag(tensors: Sequence[Tensor]) -> Tensor:
+    """Run the operator `block_diag`.
+
+    Schema: block_diag(Tensor[] tensors) -> Tensor
+    """
+    attributes: list[Attribute] = [("tensors", TensorList("block_diag", "tensors", tensors))]
+    return record("block_diag", (), (), attributes)
+
+
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Run the operator `bmm`.
 
     Schema: bmm(Tensor self, Tensor mat2) -> Tensor
     """
     return record("bmm", ("self", "mat2"), (input, mat2))
+
+
+def broadcast_to(input: Tensor, size: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+    """Run the operator `broadcast_to`.
+
+    Schema: broadcast_to(Tensor self, int[] size) -> Tensor
+    """
+    attributes: list[Attribute] = [("size", to_ints("broadcast_to", "size", size))]
+    return record("broadcast_to", ("self",), (input,), attributes)
+
+
+def cartesian_prod(tensors: Sequence[Tensor]) -> Tensor:
+    """Run the operator `cartesian_prod`.
+
+    Schema: cartesian_prod(Tensor[] tensors) -> Tensor
+    """
+    attributes: list[Attribute] = [("tensors", TensorList("cartesian_prod", "tensors", tensors))]
+    return record("cartesian_prod", (), (), attributes)
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -769,6 +838,30 @@ def clone(input: Tensor) -> Tensor:
     Schema: clone(Tensor self) -> Tensor
     """
     return record("clone", ("self",), (input,))
+
+
+def column_stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Run the operator `column_stack`.
+
+    Schema: column_stack(Tensor[] tensors) -> Tensor
+    """
+    attributes: list[Attribute] = [("tensors", TensorList("column_stack", "tensors", tensors))]
+    return record("column_stack", (), (), attributes)
+
+
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """Run the operator `combinations`.
+
+    Schema: combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if r != 2:
+        attributes.append(("r", to_int("combinations", "r", r)))
+    if with_replacement is not False:
+        attributes.append(
+            ("with_replacement", to_bool("combinations", "with_replacement", with_replacement))
+        )
+    return record("combinations", ("self",), (input,), attributes)
 
 
 def complex(real: Tensor, imag: Tensor) -> Tensor:
@@ -1093,6 +1186,26 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     return record("diagonal", ("self",), (input,), attributes)
 
 
+def diff(
+    input: Tensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
+) -> Tensor:
+    """Run the operator `diff`.
+
+    Schema: diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None)
+        -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if n != 1:
+        attributes.append(("n", to_int("diff", "n", n)))
+    if dim != -1:
+        attributes.append(("dim", to_int("diff", "dim", dim)))
+    return record("diff", ("self", "prepend", "append"), (input, prepend, append), attributes)
+
+
 def digamma(input: Tensor) -> Tensor:
     """Run the operator `digamma`.
 
@@ -1118,6 +1231,15 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     Schema: dot(Tensor self, Tensor tensor) -> Tensor
     """
     return record("dot", ("self", "tensor"), (input, tensor))
+
+
+def dstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Run the operator `dstack`.
+
+    Schema: dstack(Tensor[] tensors) -> Tensor
+    """
+    attributes: list[Attribute] = [("tensors", TensorList("dstack", "tensors", tensors))]
+    return record("dstack", (), (), attributes)
 
 
 def eq(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -1375,6 +1497,15 @@ def heaviside(input: Tensor, values: Tensor | Number) -> Tensor:
     Schema: heaviside(Tensor self, Tensor values) -> Tensor
     """
     return record("heaviside", ("self", "values"), (input, values))
+
+
+def hstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Run the operator `hstack`.
+
+    Schema: hstack(Tensor[] tensors) -> Tensor
+    """
+    attributes: list[Attribute] = [("tensors", TensorList("hstack", "tensors", tensors))]
+    return record("hstack", (), (), attributes)
 
 
 def hypot(input: Tensor, other: Tensor | Number) -> Tensor:
@@ -1800,7 +1931,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return record("masked_select", ("self", "mask"), (input, mask))
 
 
-def matmul(input: Tensor, other: Tensor | Number) -> Tensor:
+def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Run the operator `matmul`.
 
     Schema: matmul(Tensor self, Tensor other) -> Tensor
@@ -1896,6 +2027,38 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Mode:
     if keepdim is not False:
         attributes.append(("keepdim", to_bool("mode", "keepdim", keepdim)))
     return Mode(*record_many("mode", ("self",), (input,), attributes, 2))
+
+
+def moveaxis(
+    input: Tensor,
+    source: SupportsIndex | Sequence[SupportsIndex],
+    destination: SupportsIndex | Sequence[SupportsIndex],
+) -> Tensor:
+    """Run the operator `moveaxis`.
+
+    Schema: moveaxis(Tensor self, int[] source, int[] destination) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("source", to_ints("moveaxis", "source", source)),
+        ("destination", to_ints("moveaxis", "destination", destination)),
+    ]
+    return record("moveaxis", ("self",), (input,), attributes)
+
+
+def movedim(
+    input: Tensor,
+    source: SupportsIndex | Sequence[SupportsIndex],
+    destination: SupportsIndex | Sequence[SupportsIndex],
+) -> Tensor:
+    """Run the operator `movedim`.
+
+    Schema: movedim(Tensor self, int[] source, int[] destination) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("source", to_ints("movedim", "source", source)),
+        ("destination", to_ints("movedim", "destination", destination)),
+    ]
+    return record("movedim", ("self",), (input,), attributes)
 
 
 def msort(input: Tensor) -> Tensor:
@@ -2126,6 +2289,14 @@ def rad2deg_(input: Tensor) -> Tensor:
     Schema: rad2deg_(Tensor self) -> Tensor
     """
     return record_in_place("rad2deg_", ("self",), (input,))
+
+
+def ravel(input: Tensor) -> Tensor:
+    """Run the operator `ravel`.
+
+    Schema: ravel(Tensor self) -> Tensor
+    """
+    return record("ravel", ("self",), (input,))
 
 
 def real(input: Tensor) -> Tensor:
@@ -2589,6 +2760,30 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Svd:
     return Svd(*record_many("svd", ("self",), (input,), attributes, 3))
 
 
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """Run the operator `swapaxes`.
+
+    Schema: swapaxes(Tensor self, int axis0, int axis1) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("axis0", to_int("swapaxes", "axis0", axis0)),
+        ("axis1", to_int("swapaxes", "axis1", axis1)),
+    ]
+    return record("swapaxes", ("self",), (input,), attributes)
+
+
+def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Run the operator `swapdims`.
+
+    Schema: swapdims(Tensor self, int dim0, int dim1) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("dim0", to_int("swapdims", "dim0", dim0)),
+        ("dim1", to_int("swapdims", "dim1", dim1)),
+    ]
+    return record("swapdims", ("self",), (input,), attributes)
+
+
 def t(input: Tensor) -> Tensor:
     """Run the operator `t`.
 
@@ -2771,6 +2966,18 @@ def trunc_(input: Tensor) -> Tensor:
     return record_in_place("trunc_", ("self",), (input,))
 
 
+def unflatten(input: Tensor, dim: int, sizes: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+    """Run the operator `unflatten`.
+
+    Schema: unflatten(Tensor self, int dim, int[] sizes) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("dim", to_int("unflatten", "dim", dim)),
+        ("sizes", to_ints("unflatten", "sizes", sizes)),
+    ]
+    return record("unflatten", ("self",), (input,), attributes)
+
+
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """Run the operator `unsqueeze`.
 
@@ -2794,6 +3001,15 @@ def view_as_real(input: Tensor) -> Tensor:
     Schema: view_as_real(Tensor self) -> Tensor
     """
     return record("view_as_real", ("self",), (input,))
+
+
+def vstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Run the operator `vstack`.
+
+    Schema: vstack(Tensor[] tensors) -> Tensor
+    """
+    attributes: list[Attribute] = [("tensors", TensorList("vstack", "tensors", tensors))]
+    return record("vstack", (), (), attributes)
 
 
 def where(condition: Tensor, input: Tensor | Number, other: Tensor | Number) -> Tensor:

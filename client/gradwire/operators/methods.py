@@ -419,6 +419,14 @@ class Methods:
         """
         return record("bmm", ("self", "mat2"), (self, mat2))
 
+    def broadcast_to(self, *size: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+        """Run the operator `broadcast_to`.
+
+        Schema: broadcast_to(Tensor self, int[] size) -> Tensor
+        """
+        attributes: list[Attribute] = [("size", to_size("broadcast_to", "size", size))]
+        return record("broadcast_to", ("self",), (self,), attributes)
+
     def ceil(self) -> Tensor:
         """Run the operator `ceil`.
 
@@ -522,6 +530,13 @@ class Methods:
         Schema: conj(Tensor self) -> Tensor
         """
         return record("conj", ("self",), (self,))
+
+    def contiguous(self) -> Tensor:
+        """Run the operator `contiguous`.
+
+        Schema: contiguous(Tensor self) -> Tensor
+        """
+        return record("contiguous", ("self",), (self,))
 
     def copy_(self, src: Tensor) -> Tensor:
         """Run the operator `copy_` on this tensor, in place.
@@ -711,6 +726,21 @@ class Methods:
             attributes.append(("dim2", to_int("diagonal", "dim2", dim2)))
         return record("diagonal", ("self",), (self,), attributes)
 
+    def diff(
+        self, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+    ) -> Tensor:
+        """Run the operator `diff`.
+
+        Schema: diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None)
+            -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if n != 1:
+            attributes.append(("n", to_int("diff", "n", n)))
+        if dim != -1:
+            attributes.append(("dim", to_int("diff", "dim", dim)))
+        return record("diff", ("self", "prepend", "append"), (self, prepend, append), attributes)
+
     def digamma(self) -> Tensor:
         """Run the operator `digamma`.
 
@@ -843,6 +873,13 @@ class Methods:
         """
         attributes: list[Attribute] = [("size", to_size("expand", "size", size))]
         return record("expand", ("self",), (self,), attributes)
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        """Run the operator `expand_as`.
+
+        Schema: expand_as(Tensor self, Tensor other) -> Tensor
+        """
+        return record("expand_as", ("self", "other"), (self, other))
 
     def expm1(self) -> Tensor:
         """Run the operator `expm1`.
@@ -1510,7 +1547,7 @@ class Methods:
         """
         return record("masked_select", ("self", "mask"), (self, mask))
 
-    def matmul(self, other: Tensor | Number) -> Tensor:
+    def matmul(self, other: Tensor) -> Tensor:
         """Run the operator `matmul`.
 
         Schema: matmul(Tensor self, Tensor other) -> Tensor
@@ -1571,6 +1608,36 @@ class Methods:
         if keepdim is not False:
             attributes.append(("keepdim", to_bool("mode", "keepdim", keepdim)))
         return Mode(*record_many("mode", ("self",), (self,), attributes, 2))
+
+    def moveaxis(
+        self,
+        source: SupportsIndex | Sequence[SupportsIndex],
+        destination: SupportsIndex | Sequence[SupportsIndex],
+    ) -> Tensor:
+        """Run the operator `moveaxis`.
+
+        Schema: moveaxis(Tensor self, int[] source, int[] destination) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("source", to_ints("moveaxis", "source", source)),
+            ("destination", to_ints("moveaxis", "destination", destination)),
+        ]
+        return record("moveaxis", ("self",), (self,), attributes)
+
+    def movedim(
+        self,
+        source: SupportsIndex | Sequence[SupportsIndex],
+        destination: SupportsIndex | Sequence[SupportsIndex],
+    ) -> Tensor:
+        """Run the operator `movedim`.
+
+        Schema: movedim(Tensor self, int[] source, int[] destination) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("source", to_ints("movedim", "source", source)),
+            ("destination", to_ints("movedim", "destination", destination)),
+        ]
+        return record("movedim", ("self",), (self,), attributes)
 
     def msort(self) -> Tensor:
         """Run the operator `msort`.
@@ -1809,6 +1876,13 @@ class Methods:
         """
         return record_in_place("rad2deg_", ("self",), (self,))
 
+    def ravel(self) -> Tensor:
+        """Run the operator `ravel`.
+
+        Schema: ravel(Tensor self) -> Tensor
+        """
+        return record("ravel", ("self",), (self,))
+
     def reciprocal(self) -> Tensor:
         """Run the operator `reciprocal`.
 
@@ -1883,6 +1957,13 @@ class Methods:
         """
         attributes: list[Attribute] = [("shape", to_size("reshape", "shape", shape))]
         return record("reshape", ("self",), (self,), attributes)
+
+    def reshape_as(self, other: Tensor) -> Tensor:
+        """Run the operator `reshape_as`.
+
+        Schema: reshape_as(Tensor self, Tensor other) -> Tensor
+        """
+        return record("reshape_as", ("self", "other"), (self, other))
 
     def resolve_conj(self) -> Tensor:
         """Run the operator `resolve_conj`.
@@ -2276,6 +2357,28 @@ class Methods:
             attributes.append(("compute_uv", to_bool("svd", "compute_uv", compute_uv)))
         return Svd(*record_many("svd", ("self",), (self,), attributes, 3))
 
+    def swapaxes(self, axis0: int, axis1: int) -> Tensor:
+        """Run the operator `swapaxes`.
+
+        Schema: swapaxes(Tensor self, int axis0, int axis1) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("axis0", to_int("swapaxes", "axis0", axis0)),
+            ("axis1", to_int("swapaxes", "axis1", axis1)),
+        ]
+        return record("swapaxes", ("self",), (self,), attributes)
+
+    def swapdims(self, dim0: int, dim1: int) -> Tensor:
+        """Run the operator `swapdims`.
+
+        Schema: swapdims(Tensor self, int dim0, int dim1) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dim0", to_int("swapdims", "dim0", dim0)),
+            ("dim1", to_int("swapdims", "dim1", dim1)),
+        ]
+        return record("swapdims", ("self",), (self,), attributes)
+
     def t(self) -> Tensor:
         """Run the operator `t`.
 
@@ -2434,7 +2537,7 @@ class Methods:
         """
         return record("true_divide", ("self", "other"), (self, other))
 
-    def true_divide_(self, other: Tensor | Number) -> Tensor:
+    def true_divide_(self, other: Tensor) -> Tensor:
         """Run the operator `true_divide_` on this tensor, in place.
 
         Schema: true_divide_(Tensor self, Tensor other) -> Tensor
@@ -2454,6 +2557,29 @@ class Methods:
         Schema: trunc_(Tensor self) -> Tensor
         """
         return record_in_place("trunc_", ("self",), (self,))
+
+    def unflatten(self, dim: int, sizes: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+        """Run the operator `unflatten`.
+
+        Schema: unflatten(Tensor self, int dim, int[] sizes) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dim", to_int("unflatten", "dim", dim)),
+            ("sizes", to_ints("unflatten", "sizes", sizes)),
+        ]
+        return record("unflatten", ("self",), (self,), attributes)
+
+    def unfold(self, dimension: int, size: int, step: int) -> Tensor:
+        """Run the operator `unfold`.
+
+        Schema: unfold(Tensor self, int dimension, int size, int step) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dimension", to_int("unfold", "dimension", dimension)),
+            ("size", to_int("unfold", "size", size)),
+            ("step", to_int("unfold", "step", step)),
+        ]
+        return record("unfold", ("self",), (self,), attributes)
 
     def unsqueeze(self, dim: int) -> Tensor:
         """Run the operator `unsqueeze`.
@@ -2478,6 +2604,13 @@ class Methods:
         """
         attributes: list[Attribute] = [("size", to_size("view", "size", size))]
         return record("view", ("self",), (self,), attributes)
+
+    def view_as(self, other: Tensor) -> Tensor:
+        """Run the operator `view_as`.
+
+        Schema: view_as(Tensor self, Tensor other) -> Tensor
+        """
+        return record("view_as", ("self", "other"), (self, other))
 
     def xlogy(self, other: Tensor | Number) -> Tensor:
         """Run the operator `xlogy`.

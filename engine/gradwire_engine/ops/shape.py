@@ -43,6 +43,14 @@ linear(
     places=("Tensor",),
 )
 linear(
+    "_reshape_alias(Tensor self, int[] size) -> Tensor",
+    _view,
+    _reshape_back,
+    is_view=True,
+    shape=lambda self, size: dims.infer(size, self.size),
+    places=(),
+)
+linear(
     "_unsafe_view(Tensor self, int[] size) -> Tensor",
     _view,
     _reshape_back,
@@ -58,7 +66,7 @@ def _reshape(F: Any, self: Any, shape: Sequence[int]) -> Any:
         self.data.reshape(shape, copy=False)
     except ValueError:
         return F._unsafe_view(F.clone(self), shape)
-    return F.view(self, shape)
+    return F.view(self, shape) if self.data.flags.c_contiguous else F._reshape_alias(self, shape)
 
 
 composite("reshape(Tensor self, int[] shape) -> Tensor", _reshape, kernel=np.reshape)

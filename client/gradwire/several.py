@@ -1,0 +1,95 @@
+"""Operators with as many results as their arguments say: meshgrid, tensor_split and their kin."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, SupportsIndex
+
+from gradwire import arguments
+from gradwire import tensors as _tensors
+from gradwire.errors import refused
+from gradwire.record import TensorList, record_many
+from gradwire.recorder import Attribute
+
+if TYPE_CHECKING:
+    from gradwire.tensors import Tensor
+
+_SELF = ("self",)
+
+
+def broadcast_tensors(*tensors: "Tensor") -> "tuple[Tensor, ...]":
+    """The tensors expanded to their common shape, as views."""
+    attributes = [("tensors", TensorList("broadcast_tensors", "tensors", tensors))]
+    return record_many("broadcast_tensors", (), (), attributes, len(tensors))
+
+
+def meshgrid(*tensors: "Tensor | Sequence[Tensor]", indexing: str = "ij") -> "tuple[Tensor, ...]":
+    """Grids of coordinates from vectors, as views: `meshgrid(x, y)` or `meshgrid([x, y])`.
+
+    Args:
+        indexing: "ij", or "xy" for grids whose first two dimensions are swapped.
+    """
+    vectors = _flat(tensors)
+    attributes: list[Attribute] = [("tensors", TensorList("meshgrid", "tensors", vectors))]
+    if indexing != "ij":
+        attributes.append(("indexing", arguments.to_str("meshgrid", "indexing", indexing)))
+    return record_many("meshgrid", (), (), attributes, len(vectors))
+
+
+def _flat(tensors: "tuple[Tensor | Sequence[Tensor], ...]") -> "tuple[Tensor, ...]":
+    if len(tensors) == 1 and not isinstance(tensors[0], _tensors.Tensor):
+        return tuple(tensors[0])
+    return tensors  # type: ignore[return-value]
+
+
+def tensor_split(
+    input: "Tensor",
+    indices_or_sections: SupportsIndex | Sequence[SupportsIndex],
+    dim: int = 0,
+) -> "tuple[Tensor, ...]":
+    """Parts along a dimension, as views: so many, or divided at these indices.
+
+    Sizes differ by at most 1 where they do not come out even.
+    """
+    return split_evenly("tensor_split", input, indices_or_sections, dim)
+
+
+def hsplit(
+    input: "Tensor", indices_or_sections: SupportsIndex | Sequence[SupportsIndex]
+) -> "tuple[Tensor, ...]":
+    """Parts along dimension 1 (of a vector 0): so many equal ones, or divided at these indices."""
+    return split_evenly("hsplit", input, indices_or_sections)
+
+
+def vsplit(
+    input: "Tensor", indices_or_sections: SupportsIndex | Sequence[SupportsIndex]
+) -> "tuple[Tensor, ...]":
+    """Parts along dimension 0: so many equal ones, or divided at these indices."""
+    return split_evenly("vsplit", input, indices_or_sections)
+
+
+def dsplit(
+    input: "Tensor", indices_or_sections: SupportsIndex | Sequence[SupportsIndex]
+) -> "tuple[Tensor, ...]":
+    """Parts along dimension 2: so many equal ones, or divided at these indices."""
+    return split_evenly("dsplit", input, indices_or_sections)
+
+
+def split_evenly(
+    name: str,
+    input: object,
+    indices_or_sections: SupportsIndex | Sequence[SupportsIndex],
+    dim: int = 0,
+) -> "tuple[Tensor, ...]":
+    """The parts that `tensor_split` or one of its kin gives, by its name."""
+    attributes: list[Attribute] = []
+    if isinstance(indices_or_sections, Sequence):
+        indices = arguments.to_ints(name, "indices", indices_or_sections)
+        attributes.append(("indices", indices))
+        count = len(indices) + 1
+    else:
+        count = arguments.to_int(name, "sections", indices_or_sections)
+        attributes.append(("sections", count))
+        if count < 1:
+            raise refused("BAD_VALUE", f"{name}(): sections must be at least 1, not {count}")
+    if dim != 0:
+        attributes.append(("dim", arguments.to_int(name, "dim", dim)))
+    return record_many(name, _SELF, (input,), attributes, count)
