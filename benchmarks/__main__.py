@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ PUBLIC = Places(KEPT, ROOT / "docs" / "performance.md", ROOT / "README.md", ROOT
 
 def main() -> None:
     """Choose rows, run them, report."""
+    # Told to end, it ends the contenders as well.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("ended"))
     arguments = _parse()
     if arguments.report:
         write_report(PUBLIC)
@@ -157,12 +160,9 @@ def write_report(places: Places) -> None:
     parts = {"machine": report.machine(machine.load(places.results / "machine.json"))}
     parts["targets"] = report.targets(ROWS, found)
     for section in ("engine", "service", "growth"):
-        rows = of(section)
-        both = (report.times(rows, found), report.ratios(rows, found))
-        parts[section] = "\n\n".join([*both, report.absences(rows, found)]).rstrip()
-    parts["memory"] = "\n\n".join(
-        [report.memory(of("memory"), found), report.absences(of("memory"), found)]
-    ).rstrip()
+        parts[section] = report.section(of(section), found)
+    kept_in_memory = (report.memory(of("memory"), found), report.absences(of("memory"), found))
+    parts["memory"] = "\n\n".join(filter(None, kept_in_memory))
     report.write(places.performance, parts)
     summarized = [row for row in ROWS if row.name in IN_SUMMARY]
     report.write(places.readme, {"summary": report.summary(summarized, found)})
@@ -181,10 +181,20 @@ def write_report(places: Places) -> None:
         family("elements"), found, "elements, float64", "time", images / "growth-elements.svg"
     )
     plots.growth(
-        family("sessions"), found, "open sessions", "time a request", images / "growth-sessions.svg"
+        family("sessions"),
+        found,
+        "open sessions",
+        "time a request",
+        images / "growth-sessions.svg",
+        from_zero=True,
     )
     plots.growth(
-        family("clients"), found, "clients", "requests a second", images / "growth-clients.svg"
+        family("clients"),
+        found,
+        "clients",
+        "requests a second",
+        images / "growth-clients.svg",
+        from_zero=True,
     )
     if memory.STEPS.name in found:
         plots.rounds(

@@ -48,7 +48,7 @@ def under_load(name: str, target: str, metric: str) -> Contender:
 def clients(count: int) -> Row:
     return Row(
         f"clients_{count}",
-        f"requests of one sequence from {count} clients under h2load",
+        f"requests of one sequence, {count} at a time, under h2load",
         "growth",
         "load",
         (
@@ -68,7 +68,7 @@ def clients(count: int) -> Row:
 
 PROCESSOR = Row(
     "processor",
-    "processor time of the server, a request of one sequence from 16 clients under h2load",
+    "processor time of the server, a request of one sequence, 16 at a time, under h2load",
     "growth",
     "load",
     (
@@ -79,6 +79,7 @@ PROCESSOR = Row(
     {"clients": 16},
     calls=3000,
     rounds=5,
+    family="processor",
 )
 
 ROWS = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.results import Result
 from benchmarks.rows import Row
@@ -43,12 +43,20 @@ Results = Mapping[str, Result]
 
 
 def growth(
-    rows: Sequence[Row], results: Results, x: str, y: str, path: Path, *, per_unit: bool = False
+    rows: Sequence[Row],
+    results: Results,
+    x: str,
+    y: str,
+    path: Path,
+    *,
+    per_unit: bool = False,
+    from_zero: bool = False,
 ) -> None:
     """One line a contender over the sizes of a family, with quartiles as a band.
 
     Args:
         per_unit: divide by the size: the cost of one operator, for example.
+        from_zero: a linear axis of figures instead of a logarithmic one.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure()
@@ -69,8 +77,13 @@ def growth(
             colour = _colour(name)
             axes.plot(sizes, middle, "o-", color=colour, label=name, markersize=3.5, linewidth=1.4)
             axes.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
-        _format(axes, seconds=all(row.unit == "seconds" for row in rows))
+        axes.set(xscale="log", yscale="linear" if from_zero else "log", xlabel=x, ylabel=y)
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        axes.set_xticks([row.size for row in rows], [_size(row.size) for row in rows])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        is_time = all(row.unit == "seconds" for row in rows)
+        axes.yaxis.set_major_formatter(FuncFormatter(_time if is_time else _count))
         _legend(axes)
         _save(figure, path)
 
@@ -98,6 +111,7 @@ def ratios(rows: Sequence[Row], results: Results, path: Path) -> None:
         labels = [f"{name} ÷ {' + '.join(target.beside)}" for name, target, _, _ in found]
         axes.set_yticks(range(len(found)), labels)
         axes.set(xscale="log", xlabel="ratio measured (dot; line: quartiles), and target (tick)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         _save(figure, path)
@@ -133,17 +147,20 @@ def _colour(name: str) -> str:
     return COLOURS[max(known, key=len)] if known else "#555555"
 
 
-def _format(axes: Any, *, seconds: bool) -> None:
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    if seconds:
-        axes.yaxis.set_major_formatter(FuncFormatter(_time))
-    else:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def _size(value: float) -> str:
+    for size, name in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{name}"
+    return f"{value:g}"
+
+
+def _count(value: float, _: object) -> str:
+    return f"{value:,.0f}"
 
 
 def _time(value: float, _: object) -> str:
+    if value == 0:
+        return "0"
     for size, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if value >= size * 0.999:
             return f"{value / size:g} {name}"

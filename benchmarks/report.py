@@ -35,6 +35,19 @@ def targets(rows: Sequence[Row], results: Results) -> str:
     return table(["work", "ratio", "target", "measured (quartiles)", ""], lines)
 
 
+def section(rows: Sequence[Row], results: Results) -> str:
+    """Times, ratios and absences of rows, a pair of tables a family."""
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        families.setdefault(row.family, []).append(row)
+    parts = []
+    for each in families.values():
+        parts.append(times(each, results))
+        if any(not name.startswith(OURS) for name in contender_names(each)):
+            parts.append(ratios(each, results))
+    return "\n\n".join(filter(None, [*parts, absences(rows, results)]))
+
+
 def times(rows: Sequence[Row], results: Results) -> str:
     """The median of every contender; rows as lines."""
     names = contender_names(rows)
@@ -102,18 +115,18 @@ def memory(rows: Sequence[Row], results: Results) -> str:
 
 
 def summary(rows: Sequence[Row], results: Results) -> str:
-    """A handful of rows: one line each, best contender of ours beside the row's first peer."""
+    """What the targets of a handful of rows are about, in short."""
     lines = []
     for row in rows:
         result = results.get(row.name)
-        for target in row.targets[-1:]:
+        for target in row.targets:
             measured = None if result is None else result.against(target)
             mine = None if result is None else result.spread(target.contender)
             if mine is None or measured is None:
                 continue
-            what = f"{quantity(mine.median, row.unit)}"
-            lines.append([row.title, what, f"{measured.median:.2f} × {_sum(target.beside)}"])
-    return table(["", "gradwire", "beside"], lines)
+            beside = f"{_places(measured.median)} × {_sum(target.beside)}"
+            lines.append([row.title, target.contender, quantity(mine.median, row.unit), beside])
+    return table(["", "", "median", "beside"], lines)
 
 
 def machine(description: Mapping[str, Any]) -> str:

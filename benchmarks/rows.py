@@ -72,8 +72,8 @@ class Row:
         unit: of what a round gives.
         calls: calls of a round; 0: as many as fill its time.
         rounds: so many; 0: as many as fit into the row's time.
-        family: the curve that the row is a point of.
-        size: its place on that curve.
+        family: the rows that it shares a table with; "": those of its section that have none.
+        size: its place on the curve of its family.
         quick: also part of a quick run.
     """
 

@@ -64,6 +64,7 @@ ROWS = (
         "training_step",
         (CLIENT, PROGRAM, local("mlp"), ECHO, TORCH_RPC),
         targets=(Target(PROGRAM.name, {LOCAL.name: 1.0, ECHO.name: 1.2}, 1.0),),
+        family="training",
     ),
     Row(
         "many_vjps",
@@ -71,5 +72,6 @@ ROWS = (
         "service",
         "many_vjps",
         (CLIENT, ALL_READ, TORCH_RPC, FEDERATED, UM_BRIDGE, TESSERACT),
+        family="directions",
     ),
 )

@@ -92,6 +92,7 @@ class Worker:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
+        self._signal(signal.SIGCONT)
 
     def end(self) -> None:
         """End the process and its servers."""
@@ -99,13 +100,24 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         # The group outlives its first process as long as a server runs.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
 
     def _ask(self, **command: Any) -> dict[str, Any]:
+        self._signal(signal.SIGCONT)
+        try:
+            return self._exchange(command)
+        finally:
+            # Whose turn it is not does nothing: some servers poll while they wait.
+            self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _exchange(self, command: Mapping[str, Any]) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
         try:
@@ -124,7 +136,7 @@ class Worker:
             selector.register(stream, selectors.EVENT_READ)
             while b"\n" not in self._pending:
                 if not selector.select(max(0.0, end - time.monotonic())):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                    self._signal(signal.SIGKILL)
                     raise WorkerError(f"no answer within {ANSWER_SECONDS:g} s")
                 chunk = os.read(stream.fileno(), 1 << 16)
                 if not chunk:
@@ -171,9 +183,11 @@ class Workers:
 
     def versions(self) -> dict[str, dict[str, str]]:
         """Versions of what runs, by module."""
-        return {
-            worker.module.rpartition(".")[2]: worker.versions() for worker in self._running.values()
-        }
+        found: dict[str, dict[str, str]] = {}
+        for worker in self._running.values():
+            with contextlib.suppress(WorkerError):
+                found[worker.module.rpartition(".")[2]] = worker.versions()
+        return found
 
     def end(self, contender: Contender) -> None:
         """End the process of a contender, if it runs."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks import data
-from benchmarks.ours.compiling import compiled_step
+from benchmarks.ours.compiling import Function, compiled_step
 from benchmarks.worker import Work, Workloads
 from gradwire_engine import Tensor, backward, grad_mode
-from gradwire_engine.interpret import TRACED as F
+from gradwire_engine.interpret import TRACED
 
 work = Workloads("gradwire", "numpy", "scipy")
-
-Function = Callable[[Sequence[Tensor]], Any]
 
 
 def leaf(array: data.Array) -> Tensor:
@@ -39,7 +37,7 @@ def value_and_gradients(function: Function, arrays: Sequence[data.Array], compil
     leaves = [leaf(each) for each in arrays]
 
     def call() -> tuple[Tensor, list[Tensor | None]]:
-        loss = function(leaves)
+        loss = function(TRACED, leaves)
         backward([loss])
         gradients = [each.grad for each in leaves]
         for each in leaves:
@@ -53,7 +51,7 @@ def value_and_gradients(function: Function, arrays: Sequence[data.Array], compil
 def tiny(compiled: bool = False) -> Work:
     start = np.array([3.0], np.float32)
     if compiled:
-        return value_and_gradients(lambda p: (p[0] + 2) ** 2, [start], compiled)
+        return value_and_gradients(lambda F, p: (p[0] + 2) ** 2, [start], compiled)
 
     def call() -> Any:
         x = leaf(start)
@@ -66,7 +64,7 @@ def tiny(compiled: bool = False) -> Work:
 
 @work.add("chain")
 def chain(ops: int, compiled: bool = False) -> Work:
-    def function(arguments: Sequence[Tensor]) -> Any:
+    def function(F: Any, arguments: Sequence[Any]) -> Any:
         y = arguments[0]
         for _ in range(ops // 2):
             y = y * 1.001
@@ -78,7 +76,7 @@ def chain(ops: int, compiled: bool = False) -> Work:
 
 def classified(task: data.Classification, scores: Function) -> Function:
     labels = Tensor.from_array(task.labels)
-    return lambda parameters: F.cross_entropy(scores(parameters), labels)
+    return lambda F, parameters: F.cross_entropy(scores(F, parameters), labels)
 
 
 @work.add("mlp")
@@ -86,7 +84,7 @@ def mlp(compiled: bool = False) -> Work:
     task = data.mlp()
     x = Tensor.from_array(task.x)
 
-    def scores(parameters: Sequence[Tensor]) -> Any:
+    def scores(F: Any, parameters: Sequence[Any]) -> Any:
         w1, b1, w2, b2, w3, b3 = parameters
         hidden = F.relu(F.linear(F.relu(F.linear(x, w1, b1)), w2, b2))
         return F.linear(hidden, w3, b3)
@@ -99,11 +97,11 @@ def mlp(compiled: bool = False) -> Work:
     parameters = [leaf(each) for each in arrays]
 
     def call() -> float:
-        loss = function(parameters)
+        loss = function(TRACED, parameters)
         backward([loss])
         with grad_mode(False):
             for each in parameters:
-                F.add_(each, each.grad, alpha=-data.RATE)
+                TRACED.add_(each, each.grad, alpha=-data.RATE)
                 each.grad = None
         return float(loss.data)
 
@@ -115,7 +113,7 @@ def convnet(compiled: bool = False) -> Work:
     task = data.convnet()
     x = Tensor.from_array(task.x)
 
-    def scores(parameters: Sequence[Tensor]) -> Any:
+    def scores(F: Any, parameters: Sequence[Any]) -> Any:
         w1, b1, w2, b2, w3, b3 = parameters
         hidden = F.max_pool2d(F.relu(F.conv2d(x, w1, b1, 1, 1)), 2)
         hidden = F.max_pool2d(F.relu(F.conv2d(hidden, w2, b2, 1, 1)), 2)
@@ -131,11 +129,12 @@ def block(compiled: bool = False) -> Work:
     width = data.WIDTH
     shape = (data.BLOCK_BATCH, data.TOKENS, data.HEADS, width // data.HEADS)
 
-    def function(leaves: Sequence[Tensor]) -> Any:
+    def function(F: Any, leaves: Sequence[Any]) -> Any:
         x, p = leaves[0], dict(zip(names, leaves[1:], strict=True))
         a = F.layer_norm(x, (width,), p["ln1_weight"], p["ln1_bias"])
-        qkv = F.split(F.linear(a, p["qkv_weight"], p["qkv_bias"]), width, 2)
-        q, k, v = (F.transpose(F.reshape(each, shape), 1, 2) for each in qkv)
+        qkv = F.linear(a, p["qkv_weight"], p["qkv_bias"])
+        thirds = (F.slice(qkv, 2, at * width, (at + 1) * width) for at in range(3))
+        q, k, v = (F.transpose(F.reshape(each, shape), 1, 2) for each in thirds)
         a = F.scaled_dot_product_attention(q, k, v, None, 0.0, True)
         a = F.reshape(F.transpose(a, 1, 2), array.shape)
         h = x + F.linear(a, p["out_weight"], p["out_bias"])
@@ -150,14 +149,14 @@ def block(compiled: bool = False) -> Work:
 @work.add("conv2d")
 def conv2d(compiled: bool = False) -> Work:
     return value_and_gradients(
-        lambda p: F.sum(F.conv2d(p[0], p[1], None, 1, 1)), data.convolution(), compiled
+        lambda F, p: F.sum(F.conv2d(p[0], p[1], None, 1, 1)), data.convolution(), compiled
     )
 
 
 @work.add("elementwise")
 def elementwise(compiled: bool = False) -> Work:
     return value_and_gradients(
-        lambda p: F.sum(F.tanh(p[0] * p[1] + p[2]) * F.exp(-(p[0] ** 2))),
+        lambda F, p: F.sum(F.tanh(p[0] * p[1] + p[2]) * F.exp(-(p[0] ** 2))),
         data.elementwise(),
         compiled,
     )
@@ -165,7 +164,7 @@ def elementwise(compiled: bool = False) -> Work:
 
 @work.add("reductions")
 def reductions(compiled: bool = False) -> Work:
-    def function(p: Sequence[Tensor]) -> Any:
+    def function(F: Any, p: Sequence[Any]) -> Any:
         x = p[0]
         return (
             F.sum(F.abs(F.sum(x, 0)))
@@ -180,7 +179,7 @@ def reductions(compiled: bool = False) -> Work:
 @work.add("matmul")
 def matmul(compiled: bool = False) -> Work:
     arrays = [data.square(1024), data.square(1024)]
-    return value_and_gradients(lambda p: F.sum(p[0] @ p[1]), arrays, compiled)
+    return value_and_gradients(lambda F, p: F.sum(p[0] @ p[1]), arrays, compiled)
 
 
 @work.add("gaussian")
@@ -188,7 +187,7 @@ def gaussian(compiled: bool = False) -> Work:
     b, x = data.gaussian()
     eye = Tensor.from_array(len(x) * np.eye(len(x)))
 
-    def function(p: Sequence[Tensor]) -> Any:
+    def function(F: Any, p: Sequence[Any]) -> Any:
         covariance = p[0] @ F.t(p[0]) + eye
         solved = F.linalg__solve(covariance, p[1])
         return F.dot(p[1], solved) + F.linalg__slogdet(covariance)[1]
@@ -201,7 +200,7 @@ def embedding(compiled: bool = False) -> Work:
     array, indices = data.lookups()
     where = Tensor.from_array(indices)
 
-    def function(p: Sequence[Tensor]) -> Any:
+    def function(F: Any, p: Sequence[Any]) -> Any:
         rows = F.embedding(p[0], where)
         return F.mean(rows * rows)
 

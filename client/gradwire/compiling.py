@@ -7,10 +7,11 @@ there are `.grad`s that the function reads; and the variables around the functio
 
 import functools
 import gc
+import inspect
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from types import MethodType
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from gradwire import current, hooks, programs, reading, tracing, wire
@@ -25,6 +26,7 @@ from gradwire.modes import grad_mode, no_grad, saved_hooks
 from gradwire.programs import Draft, Program
 from gradwire.reading import Known
 from gradwire.recorder import mark_of, outputs_of
+from gradwire.repeating import Listener, Told, repeat
 from gradwire.signatures import Surroundings, Tensors, is_same, pattern, same_rest, split
 from gradwire.tracing import Trace
 from gradwire.v1 import autograd_pb2 as pb
@@ -44,16 +46,16 @@ _MANY_TRACES: Final = 12
 _MOST_ESCAPES: Final = 2
 """So many calls in a row may leave tensors behind, as the first of an optimizer may."""
 
-_MISS: Final = object()
+MISS: Final = object()
 """The call is of another signature."""
 
-_UNKNOWN: Final = object()
+UNKNOWN: Final = object()
 """Whether it is, the server must be asked first."""
 
 Type = tuple[tuple[int, ...], Dtype, bool, bool]
 
 
-class _Traced:
+class Traced:
     """A function for one signature: its program, and what a call must look like.
 
     Attributes:
@@ -168,35 +170,63 @@ class _Traced:
         return None
 
     def call(self, tensors: Tensors, rest: object, surroundings: Surroundings) -> Any:
-        """Call the program; or `_MISS` or `_UNKNOWN`, and nothing has happened."""
-        inputs = self._inputs(tensors, rest, surroundings)
+        """Call the program; or `MISS` or `UNKNOWN`, and nothing has happened."""
+        inputs = self.inputs(tensors, rest, surroundings)
         if not isinstance(inputs, list):
             return inputs
-        session = self.session
-        self._renew_numbers()
         message = pb.CallProgram()
-        message.program = self._program.id
         message.inputs.extend(inputs)
-        count = len(self._infos)
-        first = session.call_program(
-            message, count, mutates=self._mutates, leaves_grads=self._leaves_grads
-        )
-        return self._tree(self._tensors(first), tensors)
+        return self._tree(self._tensors(self._record(message)), tensors)
 
-    def _inputs(self, tensors: Tensors, rest: object, surroundings: Surroundings) -> Any:
+    def _record(self, message: pb.CallProgram) -> int:
+        """Record a call; the handle of its first result."""
+        self._renew_numbers()
+        message.program = self._program.id
+        return self.session.call_program(
+            message, len(self._infos), mutates=self._mutates, leaves_grads=self._leaves_grads
+        )
+
+    def repeat(
+        self,
+        inputs: Sequence[int],
+        parts: Tensors,
+        stacked: Tensors,
+        times: pb.Repeat,
+        listener: Listener | None,
+    ) -> Any:
+        """Let the server call it in a row, over tensors that hold what `parts` are parts of.
+
+        With a listener, wait for the end.
+        """
+        session = self.session
+        whole = {part._handle: each._handle for part, each in zip(parts, stacked, strict=True)}
+        message = pb.CallProgram(repeat=times)
+        message.repeat.stacked.extend(at for at, each in enumerate(inputs) if each in whole)
+        message.inputs.extend(whole.get(each, each) for each in inputs)
+        first = self._record(message)
+        made = self._tensors(first)
+        for tensor, info in zip(made, self._infos, strict=True):
+            shape = info.shape or (times.count,)
+            tensor._known = Known(replace(info, shape=shape, requires_grad=False, is_leaf=True))
+        if listener is not None:
+            with session.listening(first, listener):
+                session.finish(session.settle())
+        return self._tree(made, parts)
+
+    def inputs(self, tensors: Tensors, rest: object, surroundings: Surroundings) -> Any:
         """The handles that a call names, if it is of this signature."""
         session = self.session
         if self.stale or self._mode != grad_mode() or not same_rest(self._rest, rest):
-            return _MISS
+            return MISS
         handles = []
         for tensor, (shape, dtype, requires_grad, is_leaf) in zip(
             tensors, self._types, strict=True
         ):
             if tensor._session is not session:
-                return _MISS
+                return MISS
             known = tensor._known
             if known is None or known.info is None:
-                return _UNKNOWN
+                return UNKNOWN
             info = known.info
             if (
                 info.shape != shape
@@ -204,32 +234,32 @@ class _Traced:
                 or info.requires_grad != requires_grad
                 or info.is_leaf != is_leaf
             ):
-                return _MISS
+                return MISS
             handles.append(tensor._handle)
         if not tensors and session is not current.current():
-            return _MISS
+            return MISS
         if len(handles) > 1:
             if len(set(handles)) != len(self._unique) or (
                 len(handles) != len(self._unique) and pattern(tensors) != self._pattern
             ):
-                return _MISS
+                return MISS
             if len(handles) != len(self._unique):
                 handles = [handles[at] for at in self._unique]
         if not self._bound.isdisjoint(handles) or not surroundings.are(self._surroundings):
-            return _MISS
+            return MISS
         for owner, name, value in self._guards:
             if not is_same(getattr(owner, name), value):
-                return _MISS
+                return MISS
         if self._flags_at != session.flag_changes and not self._flags_hold():
-            return _MISS
+            return MISS
         for place, reference, there in self._grads:
             leaf = reference() if place < 0 else tensors[place]
             if leaf is None or not reading.is_resolved(leaf):
-                return _UNKNOWN
+                return UNKNOWN
             known = leaf._known
             grad = None if known is None else known.grad
             if (grad is not None) != there:
-                return _MISS
+                return MISS
             if grad is not None:
                 handles.append(grad._handle)
         return handles
@@ -343,24 +373,21 @@ class Compiled(Generic[P, R]):
         self._function = function
         self._name = getattr(function, "__qualname__", type(function).__name__)
         self._surroundings = Surroundings(function)
-        self._traces: list[_Traced] = []
+        self._traces: list[Traced] = []
         self._count = 0
         self._escapes = 0
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
-        # What saved-tensor hooks see is each step's own.
-        if tracing.active() is not None or saved_hooks():
-            return self._function(*args, **kwargs)
         tensors, rest = split(args, kwargs)
-        result = self._replay(tensors, rest)
-        if result is _MISS or result is _UNKNOWN:
+        result = self.replay(tensors, rest)
+        if result is MISS or result is UNKNOWN:
             result = self._call_anew(args, kwargs, tensors, rest)
         found: R = result
         return found
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else MethodType(self, instance)
+        return self if instance is None else Method(self, instance)
 
     def __repr__(self) -> str:
         return f"<compiled function {self._name}, {len(self._traces)} signatures>"
@@ -374,37 +401,71 @@ class Compiled(Generic[P, R]):
             RuntimeError: the function cannot be compiled.
         """
         tensors, rest = split(args, kwargs)
-        traced = self._find(tensors, rest)
+        traced = self.find(tensors, rest)
         if traced is None:
             self(*args, **kwargs)
-            traced = self._find(tensors, rest)
+            traced = self.find(tensors, rest)
         if traced is None:
             raise TraceError(f"'{self._name}' was not compiled for these arguments")
-        inputs = traced._inputs(tensors, rest, self._surroundings)
+        inputs = self.inputs_of(traced, tensors, rest)
         return Plan(traced.session.finish(traced.explain(inputs)))
+
+    def repeat(self, count: int, *stacked: Any, on_progress: Told | None = None) -> Any:
+        """Call the function `count` times on the server, over minibatches that it holds.
+
+        What the function changes in place, as an optimizer does, each run finds as the run before
+        left it. Runs take no messages, so this is how to train over data that is there.
+
+        Args:
+            stacked: The arguments. Of each tensor run i gets what stands at index i of dimension 0;
+                after the last index it begins again.
+            on_progress: Called some times a second as `on_progress(done, count, values)`, with the
+                real results without dimensions of the last run as `values`. Then this waits for the
+                end. What it raises ends the runs and is raised here; so does Ctrl-C.
+
+        Returns:
+            What the function gives: of a tensor without dimensions the values of all runs, as a
+            vector, of others the last. They do not require grad.
+
+        Raises:
+            ValueError: `count` is less than 1.
+            RuntimeError: a tensor has no dimension 0; and what calling the function raises.
+        """
+        if on_progress is None:
+            return repeat(self, count, stacked, None)
+        return repeat(self, count, stacked, lambda done: Listener(on_progress, done, count))
 
     def clear(self) -> None:
         """Forget all signatures, and have the server drop their programs."""
         self._traces.clear()
 
-    def _find(self, tensors: Tensors, rest: object) -> _Traced | None:
+    def find(self, tensors: Tensors, rest: object) -> Traced | None:
+        """What was traced for such a call. Waits where something must be asked."""
         for traced in self._traces:
-            inputs = traced._inputs(tensors, rest, self._surroundings)
-            if inputs is _UNKNOWN:
+            inputs = traced.inputs(tensors, rest, self._surroundings)
+            if inputs is UNKNOWN:
                 traced.session.finish(traced.learn(tensors))
-                inputs = traced._inputs(tensors, rest, self._surroundings)
+                inputs = traced.inputs(tensors, rest, self._surroundings)
             if isinstance(inputs, list):
                 return traced
         return None
 
-    def _replay(self, tensors: Tensors, rest: object) -> Any:
-        """Call the program of a signature that was traced; `_MISS` if this one is not known."""
-        outcome = _MISS
+    def inputs_of(self, traced: Traced, tensors: Tensors, rest: object) -> list[int]:
+        """The handles that a call which was found names."""
+        inputs: list[int] = traced.inputs(tensors, rest, self._surroundings)
+        return inputs
+
+    def replay(self, tensors: Tensors, rest: object) -> Any:
+        """Call the program of a signature that was traced; or `MISS` or `UNKNOWN`."""
+        outcome = MISS
+        # What saved-tensor hooks see is each step's own.
+        if tracing.active() is not None or saved_hooks():
+            return outcome
         for at, traced in enumerate(self._traces):
             result = traced.call(tensors, rest, self._surroundings)
-            if result is _UNKNOWN:
-                outcome = _UNKNOWN
-            elif result is not _MISS:
+            if result is UNKNOWN:
+                outcome = UNKNOWN
+            elif result is not MISS:
                 if at:
                     self._traces.insert(0, self._traces.pop(at))
                 return result
@@ -414,10 +475,12 @@ class Compiled(Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Tensors, rest: object
     ) -> Any:
         """Call the function where something must be asked, or traced. Waits."""
+        if tracing.active() is not None or saved_hooks():
+            return self._function(*args, **kwargs)
         for each in list(self._traces):
             if each.stale or each.session.closed:
                 self._traces.remove(each)
-        traced = self._find(tensors, rest)
+        traced = self.find(tensors, rest)
         if traced is not None:
             return traced.call(tensors, rest, self._surroundings)
         session = tensors[0]._session if tensors else current.current()
@@ -447,7 +510,7 @@ class Compiled(Generic[P, R]):
             with trace.running():
                 result = self._function(*args, **kwargs)
                 with trace.paused():
-                    traced = _Traced(trace, tensors, rest, surroundings)
+                    traced = Traced(trace, tensors, rest, surroundings)
                     problem = traced.finish(trace, tensors, result)
         finally:
             trace.let_go()
@@ -468,6 +531,31 @@ class Compiled(Generic[P, R]):
             "same; return it, or change a tensor from outside in place",
             location=None if entry is None else locate(mark_of(entry)),
         )
+
+
+class Method:
+    """A compiled function as a method of an object, which is its first argument."""
+
+    __slots__ = ("__self__", "__wrapped__")
+
+    def __init__(self, compiled: Compiled[..., Any], instance: object) -> None:
+        self.__wrapped__ = compiled
+        self.__self__ = instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method."""
+        return self.__wrapped__(self.__self__, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{self.__wrapped__!r} of {self.__self__!r}>"
+
+    def explain(self, *args: Any, **kwargs: Any) -> Plan:
+        """As `Compiled.explain`."""
+        return self.__wrapped__.explain(self.__self__, *args, **kwargs)
+
+    def repeat(self, count: int, *stacked: Any, on_progress: Told | None = None) -> Any:
+        """As `Compiled.repeat`."""
+        return self.__wrapped__.repeat(count, self.__self__, *stacked, on_progress=on_progress)
 
 
 @overload
@@ -491,8 +579,12 @@ def compile(function: Callable[P, R] | None = None) -> Any:
         A function of the same arguments; or a decorator.
 
     Raises:
+        TypeError: it is a coroutine function; or (when called) an argument is an array.
         RuntimeError: (when called) the function reads a value of a tensor, or does something else
             that a program cannot.
-        TypeError: (when called) an argument is an array.
     """
-    return Compiled if function is None else Compiled(function)
+    if function is None:
+        return compile
+    if inspect.iscoroutinefunction(function):
+        raise TypeError("compile an ordinary function: what it records needs no await")
+    return Compiled(function)

@@ -11,7 +11,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
@@ -41,7 +41,7 @@ from gradwire.errors import (
 )
 from gradwire.location import Mark, locate
 from gradwire.modes import grad_mode, stamped
-from gradwire.pipeline import HookMessage, Pipeline, Request, Traffic
+from gradwire.pipeline import Aside, Pipeline, Request, Traffic
 from gradwire.recorder import (
     FLUSH_BYTES,
     Attribute,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from gradwire.programs import Lines
+    from gradwire.repeating import Listener
     from gradwire.tensors import Tensor
 
 T = TypeVar("T")
@@ -71,6 +72,8 @@ class _Stream(Protocol):
     def send(self, request: Request) -> None: ...
     def close(self) -> None: ...
     def forget(self) -> None: ...
+    @property
+    def connection(self) -> object: ...
 
 
 _ROOM_FOR_HEADER: Final = 4096
@@ -185,6 +188,7 @@ class SessionCore(ABC):
         # Functions being compiled, one at a time; see gradwire.tracing.
         self.trace_lock = threading.RLock()
         self._traces_running = 0
+        self._listeners: dict[int, Listener] = {}
         self.program_lines: weakref.WeakValueDictionary[str, Lines] = weakref.WeakValueDictionary()
         self.node_metadata: dict[int, dict[str, object]] = {}
         self._lines = anomaly.Lines()
@@ -594,6 +598,36 @@ class SessionCore(ABC):
     def _look_twice(self) -> None:
         self._guarded = bool(self._hooks_running or self._traces_running or self._closed)
 
+    @contextmanager
+    def listening(self, output: int, listener: "Listener") -> Iterator[None]:
+        """Let a listener hear of the call whose first result has this handle.
+
+        Raises:
+            Exception: what the listener raised.
+        """
+        self._listeners[output] = listener
+        try:
+            yield
+        finally:
+            del self._listeners[output]
+        if listener.error is not None:
+            raise listener.error
+
+    def _on_progress(self, progress: pb.Progress) -> None:
+        """Take note of how far a call has got."""
+        request = self._pipeline.find(progress.number)
+        if request is None or progress.step >= len(request.entries):
+            return
+        entry = request.entries[progress.step]
+        call = entry[0].call_program if len(entry) == 2 else pb.CallProgram()
+        listener = self._listeners.get(call.output)
+        if listener is None:
+            return
+        listener.hear(progress)
+        if listener.error is not None and not request.interrupted:
+            request.interrupted = True
+            self.answer_hook(self._pipeline.cancellation(request), self._stream.connection)
+
     def begin_trace(self, release: Callable[[int], None]) -> None:
         """Let steps be noted by the trace of their context, and handles be released by it."""
         self._traces_running += 1
@@ -843,7 +877,7 @@ class SessionCore(ABC):
         """Send the answer to the call of a hook; whether its connection is still there."""
 
     @abstractmethod
-    async def hook_result(self, number: int, connection: object) -> HookMessage:
+    async def hook_result(self, number: int, connection: object) -> Aside:
         """Wait for what steps in the midst of a hook came to."""
 
     @abstractmethod

@@ -18,7 +18,7 @@ from gradwire.capture import Capture, is_of
 from gradwire.codec import Fetched, decode_info, decode_value
 from gradwire.errors import GradwireError, SessionError, from_status, refused
 from gradwire.location import locate
-from gradwire.pipeline import HookMessage
+from gradwire.pipeline import Aside
 from gradwire.pure import is_pure
 from gradwire.reading import known
 from gradwire.recorder import Batch, Entry, Recorder, mark_of, outputs_of
@@ -173,7 +173,7 @@ class HookRun:
         recorder: for what the function records.
     """
 
-    def __init__(self, session: "SessionCore", message: HookMessage, connection: object) -> None:
+    def __init__(self, session: "SessionCore", message: Aside, connection: object) -> None:
         self.session = session
         self.recorder = session.hook_recorder
         self._call = message.response.hook_call

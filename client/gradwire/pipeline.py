@@ -90,8 +90,8 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class HookMessage:
-    """What a stream carries for a hook: its call, or what steps in its midst came to."""
+class Aside:
+    """What comes before an answer: a hook's call, what steps in its midst came to, progress."""
 
     response: pb.RunStreamResponse
     payloads: list[memoryview]
@@ -129,7 +129,7 @@ class Pipeline:
         self._bytes_in_flight += len(request.data)
         self.traffic.sent += len(request.data)
 
-    def match(self, data: bytes) -> Request | HookMessage:
+    def match(self, data: bytes) -> Request | Aside:
         """The request that an answer belongs to, with its result and payloads filled in.
 
         Or a message on the way there: the call of a hook, or what steps in one came to.
@@ -143,7 +143,7 @@ class Pipeline:
             raise from_wire_error(error) from None
         if not response.HasField("result") and response.WhichOneof("kind") is not None:
             self.traffic.received += len(data)
-            return HookMessage(response, payloads)
+            return Aside(response, payloads)
         result = response.result
         if not self.unanswered or result.number != self.unanswered[0].number:
             due = self.unanswered[0].number if self.unanswered else "none"

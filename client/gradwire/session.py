@@ -12,7 +12,7 @@ from gradwire import embedded
 from gradwire import tensors as _tensors
 from gradwire.core import SessionCore, T, Terms
 from gradwire.hooks import HookRun
-from gradwire.pipeline import HookMessage, Request
+from gradwire.pipeline import Aside, Request
 from gradwire.transfer import Upload, upload
 from gradwire.transport import Stream, receive_pieces, send_pieces, unary
 from gradwire.v1 import autograd_pb2 as pb
@@ -51,6 +51,7 @@ class Session(SessionCore):
             retry=terms.retry,
             on_answer=self._on_answer,
             on_hook_call=self._on_hook_call,
+            on_progress=self._on_progress,
         )
 
     def __enter__(self) -> Self:
@@ -115,7 +116,7 @@ class Session(SessionCore):
         """Send the answer to the call of a hook; whether its connection is still there."""
         return self._stream.answer_hook(data, connection)
 
-    async def hook_result(self, number: int, connection: object) -> HookMessage:
+    async def hook_result(self, number: int, connection: object) -> Aside:
         """Read until there is what steps in the midst of a hook came to."""
         return self._stream.hook_result(number, connection)
 
@@ -127,7 +128,7 @@ class Session(SessionCore):
         """Wait for what was recorded."""
         self.finish(self.settle())
 
-    def _on_hook_call(self, message: HookMessage) -> None:
+    def _on_hook_call(self, message: Aside) -> None:
         """Run a hook in the thread that reads, while its backward waits."""
         self.finish(self._run_hook(HookRun(self, message, self._stream.connection)))
 

@@ -17,7 +17,8 @@ from google.protobuf.message import Message
 
 from gradwire import wire
 from gradwire.errors import GradwireError, UnavailableError, from_call
-from gradwire.pipeline import HookMessage, Pipeline, Request
+from gradwire.pipeline import Aside, Pipeline, Request
+from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import M
 
 Metadata = tuple[tuple[str, str], ...]
@@ -81,7 +82,8 @@ class Stream:
         metadata: Metadata,
         retry: Retry,
         on_answer: Callable[[Request], None],
-        on_hook_call: Callable[[HookMessage], None],
+        on_hook_call: Callable[[Aside], None],
+        on_progress: Callable[[pb.Progress], None],
     ) -> None:
         self._open_call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
             wire.RUN_STREAM
@@ -92,7 +94,8 @@ class Stream:
         self._retry = retry
         self._on_answer = on_answer
         self._on_hook_call = on_hook_call
-        self._hook_results: dict[int, HookMessage] = {}
+        self._on_progress = on_progress
+        self._hook_results: dict[int, Aside] = {}
         # Whoever reads holds `_reading`, for as long as it takes. `_sending` guards what is to be
         # sent, for moments only, and is taken last.
         self._reading = threading.RLock()
@@ -170,7 +173,7 @@ class Stream:
             outgoing.put(data)
         return True
 
-    def hook_result(self, number: int, connection: object) -> HookMessage:
+    def hook_result(self, number: int, connection: object) -> Aside:
         """Read until there is the result of steps in the midst of a hook.
 
         Called by the thread that reads, from within a hook.
@@ -244,9 +247,11 @@ class Stream:
             request = self._pipeline.match(data)
         except GradwireError as error:
             self._break(error)
-        if isinstance(request, HookMessage):
+        if isinstance(request, Aside):
             if request.response.HasField("hook_call"):
                 self._on_hook_call(request)
+            elif request.response.HasField("progress"):
+                self._on_progress(request.response.progress)
             else:
                 self._hook_results[request.response.hook_result.call] = request
             return None

@@ -12,9 +12,10 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire_engine.context import current
 from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import TRACED
+from gradwire_engine.plan.compiled import MAX_PLANS
 from gradwire_engine.tensor import Tensor
 from gradwire_server.errors import ServiceError, failure_of
-from gradwire_server.stored import StoredProgram, arguments_of
+from gradwire_server.stored import Shapes, StoredProgram, arguments_of
 from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
 
 if TYPE_CHECKING:
@@ -55,30 +56,60 @@ def call_program_step(run: Execution, message: pb.CallProgram) -> None:
     else:
         arguments = arguments_of(stored, tensors, "call_program.inputs")
         _require_leaves(stored, arguments)
-        run.spend(_flops(stored), "call_program")
+        work = _work(run, stored, arguments)
+        run.spend(work, "call_program")
         results = _call(stored, arguments)
         workspace.nodes_bound += 1
-        workspace.work += _flops(stored)
+        workspace.work += work
     for handle, result in zip(made, results, strict=False):
         run.make(handle, result)
 
 
 def _call(stored: StoredProgram, arguments: Sequence[Tensor]) -> list[Tensor | None]:
     """Run once, and leave the gradients that it is to leave."""
-    try:
-        results = stored.program.run(arguments)
+    with _ErrorsOfCall():
+        results = stored.program.call(arguments)
         for position, output in stored.grads:
             arguments[position].set_grad(None if output is None else results[output])
-    except EngineError as error:
-        failure = failure_of(error)
-        failure.field = "call_program"
-        raise failure from None
     stored.runs += 1
     return results[: stored.outputs]
 
 
-def _flops(stored: StoredProgram) -> int:
-    return STEP_FLOPS * len(stored.program.instructions)
+class _ErrorsOfCall:
+    """Gives the engine's errors the field of the step that they are about."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, EngineError):
+            failure = failure_of(error)
+            failure.field = "call_program"
+            raise failure from None
+
+
+def _work(run: Execution, stored: StoredProgram, arguments: Sequence[Tensor]) -> int:
+    """The estimated work of a run; of the first, which makes a plan, not on the event loop."""
+    shapes: Shapes = ()
+    if stored.types is None:
+        shapes = tuple([each.data.shape for each in arguments])
+    found = stored.work.get(shapes)
+    if found is None:
+        run.leave_loop()
+        before = stored.program.nbytes
+        with _ErrorsOfCall():
+            plan = stored.program.explain(arguments)
+        run.workspace.bytes_bound += stored.program.nbytes - before
+        steps = len(stored.program.program.instructions)
+        found = STEP_FLOPS * steps
+        if plan.forward is not None:
+            found = STEP_FLOPS * len(plan.forward.steps) + plan.forward.flops
+        else:
+            found += steps * sum(each.data.size for each in arguments)
+        if len(stored.work) >= MAX_PLANS:
+            stored.work.clear()
+        stored.work[shapes] = found
+    return found
 
 
 def _require_leaves(stored: StoredProgram, arguments: Sequence[Tensor]) -> None:
@@ -153,9 +184,10 @@ class _Loop:
     def run(self) -> list[Tensor | None]:
         """All runs, one by one; what the outputs' handles are to hold."""
         run = self._run
-        # Far too many are refused before the first.
-        run.spend(self._count * _flops(self._stored), "call_program.repeat")
         run.leave_loop()
+        # Far too many are refused before the first.
+        work = _work(run, self._stored, self._arguments(0, ()))
+        run.spend(self._count * work, "call_program.repeat")
         stacks: dict[int, np.ndarray] = {}
         results: list[Tensor | None] = []
         for at in range(self._count):
@@ -185,13 +217,17 @@ class _Loop:
 
     def _once(self, at: int, before: Sequence[Tensor | None]) -> list[Tensor | None]:
         try:
-            arguments = arguments_of(self._stored, self._inputs(at, before), "call_program.inputs")
-            if not at:
-                _require_leaves(self._stored, arguments)
-            return _call(self._stored, arguments)
+            return _call(self._stored, self._arguments(at, before))
         except ServiceError as failure:
             failure.metadata["run"] = str(at)
             raise
+
+    def _arguments(self, at: int, before: Sequence[Tensor | None]) -> list[Tensor]:
+        inputs = self._inputs(at, before)
+        arguments = arguments_of(self._stored, inputs, "call_program.inputs")
+        if not at:
+            _require_leaves(self._stored, arguments)
+        return arguments
 
     def _inputs(self, at: int, before: Sequence[Tensor | None]) -> list[Tensor]:
         """What run `at` is called with, after one with these results."""
@@ -244,4 +280,5 @@ def explain(workspace: Workspace, request: pb.ExplainProgramRequest) -> str:
     stored = workspace.programs.find(request.program, "program")
     tensors = [workspace.tensor(each, f"inputs[{at}]") for at, each in enumerate(request.inputs)]
     arguments = arguments_of(stored, tensors, "inputs")
-    return f"{len(stored.program.instructions)} steps over {len(arguments)} inputs"
+    with _ErrorsOfCall():
+        return str(stored.program.explain(arguments))

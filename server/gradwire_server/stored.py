@@ -7,14 +7,14 @@ import itertools
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import dtype_from_wire
-from gradwire_engine.program import Program
+from gradwire_engine.plan import CompiledProgram
 from gradwire_engine.tensor import Tensor
 from gradwire_server.errors import ServiceError, failure_of
 from gradwire_server.limits import exceeded
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[\w.\-<>]{1,100}", re.ASCII)
 _ID_BYTES: Final = 16
 
+Shapes = tuple[tuple[int, ...], ...]
+
 Type = tuple[np.dtype[Any], tuple[int, ...], bool]
 """Dtype, shape, and whether it requires grad."""
 
@@ -39,6 +41,7 @@ class StoredProgram:
     Attributes:
         ordinal: rises from program to program of a session.
         program: what runs; its outputs are `outputs` results, and then what is left as gradients.
+        work: floating-point operations of a run, for each list of shapes that it was estimated for.
         held: for each input the tensor bound to it, or None where a call names one.
         free: positions of the inputs that a call names.
         types: what the inputs must be; None if they may be anything.
@@ -50,7 +53,7 @@ class StoredProgram:
     """
 
     ordinal: int
-    program: Program
+    program: CompiledProgram
     held: tuple[Tensor | None, ...]
     free: tuple[int, ...]
     types: tuple[Type, ...] | None
@@ -59,6 +62,7 @@ class StoredProgram:
     size: int
     described: pb.StoredProgram
     runs: int = 0
+    work: dict[Shapes, int] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -125,7 +129,7 @@ class Programs:
         described.create_time.FromNanoseconds(time.time_ns())
         stored = StoredProgram(
             next(self._ordinals),
-            program,
+            CompiledProgram(program, _node_name(request.name)),
             tuple(held),
             free,
             types,
@@ -216,6 +220,11 @@ class Programs:
                 if each is not None:
                     yield each
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers that plans keep."""
+        return sum(each.program.nbytes for each in list(self._by_id.values()))
+
     def page(self, request: pb.ListProgramsRequest) -> pb.ListProgramsResponse:
         """One page of them.
 
@@ -231,6 +240,12 @@ class Programs:
         if len(found) > size:
             response.next_page_token = make_token(call, str(found[size - 1].ordinal))
         return response
+
+
+def _node_name(name: str) -> str:
+    """What nodes are called that calls of a program of this name record."""
+    letters = re.sub(r"\W+", "", name.rpartition(".")[2], flags=re.ASCII).lstrip("0123456789_")
+    return letters[:1].upper() + letters[1:] or "Compiled"
 
 
 def require_type(stored: StoredProgram, position: int, tensor: Tensor, field: str) -> None:

@@ -308,7 +308,7 @@ class Workspace:
         for array in self.transfers.arrays:
             held.add_array(array)
         held.follow_graph()
-        self.bytes_bound = held.bytes
+        self.bytes_bound = held.bytes + self.programs.nbytes
         self.nodes_bound = held.nodes
         self.work = held.work
         self.grad_bytes = sum(

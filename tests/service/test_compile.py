@@ -654,3 +654,108 @@ def test_plans_are_explained(session: gw.Session) -> None:
     assert repr(text) == str(text)
     assert "2" in text
     assert runs(session) == [0]
+
+
+def minibatches(count: int) -> tuple[gw.Tensor, gw.Tensor]:
+    generator = np.random.default_rng(1)
+    return (
+        gw.tensor(generator.standard_normal((count, 8, 3))),
+        gw.tensor(generator.standard_normal((count, 8, 1))),
+    )
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_repetition_is_as_many_calls(
+    session: gw.Session, make: Callable[..., Any], count: int
+) -> None:
+    x, y = minibatches(3)
+    one, other = Network(), Network()
+    step = training(one, make(one.parameters))
+    expected = [step(x[nr % 3], y[nr % 3]).item() for nr in range(count)]
+    losses = gw.compile(training(other, make(other.parameters))).repeat(count, x, y)
+    assert losses.shape == (count,)
+    assert not losses.requires_grad
+    np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-12)
+    for mine, theirs in zip(one.parameters, other.parameters, strict=True):
+        np.testing.assert_allclose(mine.detach().numpy(), theirs.detach().numpy(), rtol=1e-12)
+        assert mine.grad is not None
+        assert theirs.grad is not None
+        np.testing.assert_allclose(mine.grad.numpy(), theirs.grad.numpy(), rtol=1e-12)
+
+
+def test_a_repetition_takes_no_round_trips(session: gw.Session) -> None:
+    x, y = minibatches(4)
+    network = Network()
+    step = gw.compile(training(network, gw.optim.SGD(network.parameters, lr=0.1)))
+    step.repeat(4, x, y).tolist()
+    before = session.traffic.sequences
+    losses = step.repeat(100, x, y)
+    assert session.traffic.sequences == before
+    assert losses.shape == (100,)
+    assert len(losses.tolist()) == 100
+    assert session.traffic.sequences == before + 1
+
+
+def test_a_repetition_gives_what_else_there_is_of_the_last_run(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: {"double": x * 2, "sum": x.sum(), "name": "kept"})
+    found = compiled.repeat(5, gw.tensor([[1.0, 1.0], [2.0, 2.0]]))
+    assert found["double"].tolist() == [2.0, 2.0]
+    assert found["sum"].tolist() == [2.0, 4.0, 2.0, 4.0, 2.0]
+    assert found["name"] == "kept"
+
+
+def test_gradients_accumulate_over_a_repetition(session: gw.Session) -> None:
+    weight = leaf(1.0)
+    compiled = gw.compile(lambda x: (weight * x).sum().backward())
+    compiled.repeat(6, gw.tensor([[1.0], [2.0], [3.0]], dtype=gw.float64))
+    assert weight.grad is not None
+    assert weight.grad.item() == 12.0
+
+
+def test_the_progress_of_a_repetition_is_told(session: gw.Session) -> None:
+    x, y = minibatches(4)
+    network = Network()
+    step = gw.compile(training(network, gw.optim.SGD(network.parameters, lr=0.1)))
+    told: list[tuple[int, int, tuple[float, ...]]] = []
+    losses = step.repeat(500, x, y, on_progress=lambda *each: told.append(each)).tolist()
+    assert told[-1][:2] == (500, 500)
+    for done, count, (loss,) in told:
+        assert count == 500
+        assert loss == losses[done - 1]
+
+
+def test_what_hears_of_progress_may_end_it(session: gw.Session) -> None:
+    network = Network()
+    step = gw.compile(training(network, gw.optim.SGD(network.parameters, lr=0.1)))
+
+    def enough(done: int, count: int, values: tuple[float, ...]) -> None:
+        raise StopAsyncIteration("low enough")
+
+    with pytest.raises(StopAsyncIteration, match="low enough"):
+        step.repeat(100_000_000, *minibatches(4), on_progress=enough)
+    assert 0 < sum(runs(session)) < 100_000_000
+    assert step(network.x, network.y).item() > 0
+
+
+def test_methods_are_repeated_and_explained(session: gw.Session) -> None:
+    model = Model()
+    assert model.__call__.repeat(2, gw.ones(2, 2, dtype=gw.float64)).tolist() == [3.0, 3.0]
+    assert model.__call__.explain(leaf(1.0, 1.0).detach())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (lambda: (0, gw.ones(1)), ValueError),
+        (lambda: (1, gw.ones(())), RuntimeError),
+        (lambda: (1, gw.ones(0, 2)), RuntimeError),
+        (lambda: (1, 2.0), RuntimeError),
+    ],
+)
+def test_bad_repetitions_are_refused(
+    session: gw.Session, arguments: Callable[[], tuple[Any, ...]], error: type[Exception]
+) -> None:
+    count, *stacked = arguments()
+    with pytest.raises(error, match=r"count|minibatch"):
+        gw.compile(lambda x: x).repeat(count, *stacked)

@@ -14,6 +14,7 @@ gives an answer of the server has a twin here.
 """
 
 from gradwire.aio import optim
+from gradwire.aio.compiling import compile
 from gradwire.aio.connecting import Connecting, connect
 from gradwire.aio.inspection import allclose, equal, fetch, graph
 from gradwire.aio.profiling import profile
@@ -25,6 +26,7 @@ __all__ = [
     "Session",
     "Tensor",
     "allclose",
+    "compile",
     "connect",
     "equal",
     "fetch",

@@ -18,7 +18,7 @@ from gradwire.core import SessionCore, T, Terms
 from gradwire.errors import GradwireError, SessionError
 from gradwire.hooks import HookRun
 from gradwire.location import Location, locate, mark
-from gradwire.pipeline import HookMessage, Request
+from gradwire.pipeline import Aside, Request
 from gradwire.recorder import Recorder
 from gradwire.transfer import Upload, upload
 from gradwire.v1 import autograd_pb2 as pb
@@ -68,6 +68,7 @@ class Session(SessionCore):
             retry=terms.retry,
             on_answer=self._on_answer,
             on_hook_call=self._on_hook_call,
+            on_progress=self._on_progress,
         )
 
     async def __aenter__(self) -> Self:
@@ -186,7 +187,7 @@ class Session(SessionCore):
         """Send the answer to the call of a hook; whether its connection is still there."""
         return self._stream.answer_hook(data, connection)
 
-    async def hook_result(self, number: int, connection: object) -> HookMessage:
+    async def hook_result(self, number: int, connection: object) -> Aside:
         """Wait for what steps in the midst of a hook came to."""
         return await self._stream.hook_result(number, connection)
 
@@ -204,7 +205,7 @@ class Session(SessionCore):
             with self._lock:
                 self._flush()
 
-    def _on_hook_call(self, message: HookMessage) -> None:
+    def _on_hook_call(self, message: Aside) -> None:
         """Run a hook in a task of its own, while its backward waits."""
         run = HookRun(self, message, self._stream.connection)
         task = self._loop.create_task(self._run_hook(run), name="gradwire-hook")

@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 
 from gradwire import wire
 from gradwire.errors import GradwireError, SessionError, UnavailableError, from_call
-from gradwire.pipeline import HookMessage, Pipeline, Request
+from gradwire.pipeline import Aside, Pipeline, Request
 from gradwire.transport import Metadata, Retry
+from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import M
 
 _HANG_UP_TIMEOUT: Final = 1.0
@@ -37,7 +38,8 @@ class Stream:
         metadata: Metadata,
         retry: Retry,
         on_answer: Callable[[Request], None],
-        on_hook_call: Callable[[HookMessage], None],
+        on_hook_call: Callable[[Aside], None],
+        on_progress: Callable[[pb.Progress], None],
     ) -> None:
         self._open_call: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
             wire.RUN_STREAM
@@ -48,7 +50,8 @@ class Stream:
         self._retry = retry
         self._on_answer = on_answer
         self._on_hook_call = on_hook_call
-        self._hook_results: dict[int, asyncio.Future[HookMessage]] = {}
+        self._on_progress = on_progress
+        self._hook_results: dict[int, asyncio.Future[Aside]] = {}
         self._loop = asyncio.get_running_loop()
         self._backlog: deque[Request] = deque()
         self._outgoing: asyncio.Queue[bytes | None] | None = None
@@ -137,7 +140,7 @@ class Stream:
         self._outgoing.put_nowait(data)
         return True
 
-    async def hook_result(self, number: int, connection: object) -> HookMessage:
+    async def hook_result(self, number: int, connection: object) -> Aside:
         """Wait for the result of steps in the midst of a hook.
 
         Raises:
@@ -145,7 +148,7 @@ class Stream:
         """
         if self._outgoing is None or self._outgoing is not connection:
             raise _lost()
-        waiter: asyncio.Future[HookMessage] = self._loop.create_future()
+        waiter: asyncio.Future[Aside] = self._loop.create_future()
         self._hook_results[number] = waiter
         try:
             return await waiter
@@ -247,9 +250,12 @@ class Stream:
 
     def _answered(self, data: bytes) -> None:
         request = self._pipeline.match(data)
-        if isinstance(request, HookMessage):
+        if isinstance(request, Aside):
             if request.response.HasField("hook_call"):
                 self._on_hook_call(request)
+                return
+            if request.response.HasField("progress"):
+                self._on_progress(request.response.progress)
                 return
             result = self._hook_results.get(request.response.hook_result.call)
             if result is not None and not result.done():

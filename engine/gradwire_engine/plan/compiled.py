@@ -149,7 +149,13 @@ class CompiledProgram:
             inputs[at].own()
         adjoint = plan.adjoint
         guards = [inputs[at].version for at in adjoint.kept_inputs] if adjoint else ()
-        arrays = plan.forward([tensor.data for tensor in inputs], context.check)
+        try:
+            arrays = plan.forward([tensor.data for tensor in inputs], context.check)
+        except EngineError:
+            # Call by call, the error is that of the call at fault. Nothing is changed yet.
+            if state is not None:
+                context.generator.bit_generator.state = state
+            return self.program.run(inputs)
         for at, count in plan.changes:
             if inputs[at].version is not NO_VERSION:
                 inputs[at].version[0] += count

@@ -17,6 +17,7 @@ import numpy as np
 
 from gradwire_engine.context import Context
 from gradwire_engine.dtypes import can_cast, category
+from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import Interpreter, sum_to_shape
 from gradwire_engine.operator import Operator
 from gradwire_engine.plan.lower import lowered
@@ -330,36 +331,43 @@ class Recorder:
 
         Raises:
             CompileError: it cannot be recorded.
-            EngineError: a call refuses its arguments.
+            EngineError: a call refuses its arguments; the metadata has the index of the
+                instruction as `program_step`.
         """
         held: list[Any] = [*inputs, *([None] * (program.registers - program.inputs))]
-        for each in program.instructions:
+        for at, each in enumerate(program.instructions):
             if self.context.check is not None:
                 self.context.check()
-            match each:
-                case Instruction():
-                    args = list(each.template)
-                    for position, register in each.slots:
-                        args[position] = held[register]
-                    for position, registers in each.lists:
-                        args[position] = [None if r < 0 else held[r] for r in registers]
-                    self.recording = self.context.grad_enabled and each.records
-                    made = self.call(each.op, args)
-                    if not isinstance(made, tuple):
-                        made = (made,)
-                case Gradient():
-                    made = self.gradient(
-                        [held[register] for register in each.outputs],
-                        [held[register] for register in each.inputs],
-                        [None if r < 0 else held[r] for r in each.grad_outputs],
-                        keeps_graph=each.retain_graph or each.create_graph,
-                        creates_graph=each.create_graph,
-                        allow_unused=each.allow_unused or each.materialize_grads,
-                        materializes=each.materialize_grads,
-                    )
+            try:
+                made = self._made(each, held)
+            except EngineError as error:
+                error.metadata.setdefault("program_step", str(at))
+                raise
             for register, result in zip(each.results, made, strict=False):
                 held[register] = result
         return [None if register is None else held[register] for register in program.outputs]
+
+    def _made(self, instruction: Instruction | Gradient, held: Sequence[Any]) -> Sequence[Any]:
+        match instruction:
+            case Instruction():
+                args = list(instruction.template)
+                for position, register in instruction.slots:
+                    args[position] = held[register]
+                for position, registers in instruction.lists:
+                    args[position] = [None if r < 0 else held[r] for r in registers]
+                self.recording = self.context.grad_enabled and instruction.records
+                made = self.call(instruction.op, args)
+                return made if isinstance(made, tuple) else (made,)
+            case Gradient():
+                return self.gradient(
+                    [held[register] for register in instruction.outputs],
+                    [held[register] for register in instruction.inputs],
+                    [None if r < 0 else held[r] for r in instruction.grad_outputs],
+                    keeps_graph=instruction.retain_graph or instruction.create_graph,
+                    creates_graph=instruction.create_graph,
+                    allow_unused=instruction.allow_unused or instruction.materialize_grads,
+                    materializes=instruction.materialize_grads,
+                )
 
     def apply(self, name: str, *args: Any) -> Any:
         """Call an operator by name, with its first arguments."""
