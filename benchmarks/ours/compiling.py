@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from benchmarks import data
 from benchmarks.worker import UnavailableError
 from gradwire_engine import Tensor, lookup
 from gradwire_engine.operator import Operator
+from gradwire_engine.plan import CompiledProgram
 from gradwire_engine.program import Gradient, Instruction, Program
 
 Function = Callable[[Any, Sequence[Any]], Any]
@@ -124,13 +124,9 @@ def compiled_step(
     Args:
         arrays: the arguments; with a `rate`, changed by a step of SGD in every call.
     """
-    try:
-        plan = import_module("gradwire_engine.plan")
-    except ImportError:
-        raise UnavailableError("the engine has no compiled programs") from None
     recorder = Recorder(len(arrays))
     program = recorder.program(function(recorder, recorder.arguments), rate)
-    compiled = plan.CompiledProgram(program)
+    compiled = CompiledProgram(program)
     inputs = [Tensor.from_array(each, requires_grad=True) for each in arrays] + recorder.constants
     reason = compiled.explain(inputs).reason
     if reason is not None:
