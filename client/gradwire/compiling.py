@@ -27,7 +27,7 @@ from gradwire.programs import Draft, Program
 from gradwire.reading import Known
 from gradwire.recorder import mark_of, outputs_of
 from gradwire.repeating import Listener, Told, repeat
-from gradwire.signatures import Surroundings, Tensors, is_same, pattern, same_rest, split
+from gradwire.signatures import Seen, Surroundings, Tensors, is_same, pattern, same_rest, split
 from gradwire.tracing import Trace
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -63,9 +63,7 @@ class Traced:
         stale: something that it uses from outside is gone.
     """
 
-    def __init__(
-        self, trace: Trace, tensors: Tensors, rest: object, surroundings: tuple[object, ...]
-    ) -> None:
+    def __init__(self, trace: Trace, tensors: Tensors, rest: object, surroundings: Seen) -> None:
         self.session = trace.session
         self.stale = False
         self._mode = trace.mode
@@ -169,21 +167,22 @@ class Traced:
             self._watched.append((weakref.ref(held[handle], self._end), requires_grad))
         return None
 
-    def call(self, tensors: Tensors, rest: object, surroundings: Surroundings) -> Any:
+    def call(self, tensors: Tensors, rest: object) -> Any:
         """Call the program; or `MISS` or `UNKNOWN`, and nothing has happened."""
-        inputs = self.inputs(tensors, rest, surroundings)
+        inputs = self.inputs(tensors, rest)
         if not isinstance(inputs, list):
             return inputs
-        message = pb.CallProgram()
-        message.inputs.extend(inputs)
-        return self._tree(self._tensors(self._record(message)), tensors)
+        step = pb.Step()
+        step.call_program.inputs.extend(inputs)
+        return self._tree(self._tensors(self._record(step)), tensors)
 
-    def _record(self, message: pb.CallProgram) -> int:
+    def _record(self, step: pb.Step) -> int:
         """Record a call; the handle of its first result."""
-        self._renew_numbers()
-        message.program = self._program.id
+        if self._numbers:
+            self._renew_numbers()
+        step.call_program.program = self._program.id
         return self.session.call_program(
-            message, len(self._infos), mutates=self._mutates, leaves_grads=self._leaves_grads
+            step, len(self._infos), mutates=self._mutates, leaves_grads=self._leaves_grads
         )
 
     def repeat(
@@ -200,10 +199,11 @@ class Traced:
         """
         session = self.session
         whole = {part._handle: each._handle for part, each in zip(parts, stacked, strict=True)}
-        message = pb.CallProgram(repeat=times)
+        step = pb.Step(call_program=pb.CallProgram(repeat=times))
+        message = step.call_program
         message.repeat.stacked.extend(at for at, each in enumerate(inputs) if each in whole)
         message.inputs.extend(whole.get(each, each) for each in inputs)
-        first = self._record(message)
+        first = self._record(step)
         made = self._tensors(first)
         for tensor, info in zip(made, self._infos, strict=True):
             shape = info.shape or (times.count,)
@@ -213,7 +213,7 @@ class Traced:
                 session.finish(session.settle())
         return self._tree(made, parts)
 
-    def inputs(self, tensors: Tensors, rest: object, surroundings: Surroundings) -> Any:
+    def inputs(self, tensors: Tensors, rest: object) -> Any:
         """The handles that a call names, if it is of this signature."""
         session = self.session
         if self.stale or self._mode != grad_mode() or not same_rest(self._rest, rest):
@@ -245,7 +245,7 @@ class Traced:
                 return MISS
             if len(handles) != len(self._unique):
                 handles = [handles[at] for at in self._unique]
-        if not self._bound.isdisjoint(handles) or not surroundings.are(self._surroundings):
+        if not self._bound.isdisjoint(handles) or not self._surroundings.holds():
             return MISS
         for owner, name, value in self._guards:
             if not is_same(getattr(owner, name), value):
@@ -442,17 +442,17 @@ class Compiled(Generic[P, R]):
     def find(self, tensors: Tensors, rest: object) -> Traced | None:
         """What was traced for such a call. Waits where something must be asked."""
         for traced in self._traces:
-            inputs = traced.inputs(tensors, rest, self._surroundings)
+            inputs = traced.inputs(tensors, rest)
             if inputs is UNKNOWN:
                 traced.session.finish(traced.learn(tensors))
-                inputs = traced.inputs(tensors, rest, self._surroundings)
+                inputs = traced.inputs(tensors, rest)
             if isinstance(inputs, list):
                 return traced
         return None
 
     def inputs_of(self, traced: Traced, tensors: Tensors, rest: object) -> list[int]:
         """The handles that a call which was found names."""
-        inputs: list[int] = traced.inputs(tensors, rest, self._surroundings)
+        inputs: list[int] = traced.inputs(tensors, rest)
         return inputs
 
     def replay(self, tensors: Tensors, rest: object) -> Any:
@@ -462,7 +462,7 @@ class Compiled(Generic[P, R]):
         if tracing.active() is not None or saved_hooks():
             return outcome
         for at, traced in enumerate(self._traces):
-            result = traced.call(tensors, rest, self._surroundings)
+            result = traced.call(tensors, rest)
             if result is UNKNOWN:
                 outcome = UNKNOWN
             elif result is not MISS:
@@ -482,7 +482,7 @@ class Compiled(Generic[P, R]):
                 self._traces.remove(each)
         traced = self.find(tensors, rest)
         if traced is not None:
-            return traced.call(tensors, rest, self._surroundings)
+            return traced.call(tensors, rest)
         session = tensors[0]._session if tensors else current.current()
         if not _keeps_programs(session):
             return self._function(*args, **kwargs)

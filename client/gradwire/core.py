@@ -641,26 +641,25 @@ class SessionCore(ABC):
         self.release = self.recorder.release
 
     def call_program(
-        self, message: pb.CallProgram, outputs: int, *, mutates: bool, leaves_grads: bool
+        self, step: pb.Step, outputs: int, *, mutates: bool, leaves_grads: bool
     ) -> int:
         """Record a call of a program; the handle of its first output.
 
         Also note what it makes stale: what it changes in place, and `.grad` that it leaves.
         """
-        message.output_count = outputs
-        step = pb.Step()
+        message = step.call_program
         if grad_mode() == pb.GRAD_MODE_INFERENCE:
             step.grad_mode = pb.GRAD_MODE_INFERENCE
         if self._guarded and (hook := self._hook_here()) is not None:
             first = hook.recorder.handles(outputs)
-            message.output = first if outputs else 0
-            step.call_program.CopyFrom(message)
+            if outputs:
+                message.output, message.output_count = first, outputs
             hook.recorder.step(step)
         else:
             with self._lock:
                 first = self.recorder.handles(outputs)
-                message.output = first if outputs else 0
-                step.call_program.CopyFrom(message)
+                if outputs:
+                    message.output, message.output_count = first, outputs
                 self.recorder.step(step)
                 if self.recorder.is_full:
                     self._flush()

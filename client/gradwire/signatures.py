@@ -87,16 +87,41 @@ class Surroundings:
             self._globals = found.__globals__
             self._names = tuple(dict.fromkeys(_global_names(found.__code__)))
 
-    def now(self) -> tuple[object, ...]:
-        """What they are now; what cannot be told apart later is left out."""
-        held = [_content(cell) for cell in self._cells]
-        held += [self._globals.get(name) for name in self._names]
-        return tuple([None if isinstance(each, _FIXED) else each for each in held])
+    def now(self) -> "Seen":
+        """What they are now."""
+        cells = [(cell, _content(cell)) for cell in self._cells]
+        names = [(name, self._globals.get(name)) for name in self._names]
+        return Seen(
+            [(cell, value) for cell, value in cells if not isinstance(value, _FIXED)],
+            self._globals,
+            [(name, value) for name, value in names if not isinstance(value, _FIXED)],
+        )
 
-    def are(self, before: tuple[object, ...]) -> bool:
+
+class Seen:
+    """The variables around a function as they once were."""
+
+    __slots__ = ("_cells", "_globals", "_names")
+
+    def __init__(
+        self,
+        cells: list[tuple[CellType, object]],
+        found: dict[str, Any],
+        names: list[tuple[str, object]],
+    ) -> None:
+        self._cells = cells
+        self._globals = found
+        self._names = names
+
+    def holds(self) -> bool:
         """Whether they are what they were."""
-        for one, other in zip(before, self.now(), strict=True):
-            if one is not other and not is_same(one, other):
+        for cell, value in self._cells:
+            now = _content(cell)
+            if now is not value and not is_same(now, value):
+                return False
+        for name, value in self._names:
+            now = self._globals.get(name)
+            if now is not value and not is_same(now, value):
                 return False
         return True
 
