@@ -2,15 +2,17 @@
 
     python examples/digits.py                  # on an embedded server
     python examples/digits.py --address host:50051
+    python examples/digits.py --compiled       # a training step is one program on the server
 
 The data are scikit-learn's 1,797 real scans of 8x8 pixels. Each minibatch travels to the server;
-parameters, activations, gradients and the optimizer's state stay there.
+parameters, activations, gradients and the optimizer's state stay there. Compiled, the data travel
+once, and the server runs each epoch by itself.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -56,6 +58,60 @@ def minibatches(
         yield gw.tensor(x[chosen]), gw.tensor(y[chosen])
 
 
+def training_step(
+    network: Network, optimizer: gw.optim.SGD
+) -> Callable[[gw.Tensor, gw.Tensor], gw.Tensor]:
+    """A function that takes one step and gives the loss before it."""
+
+    def step(x: gw.Tensor, y: gw.Tensor) -> gw.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+class StepByStep:
+    """Sends each minibatch, and waits for its loss."""
+
+    def __init__(
+        self, step: Callable[[gw.Tensor, gw.Tensor], gw.Tensor], x: np.ndarray, y: np.ndarray
+    ) -> None:
+        self.step, self.x, self.y = step, x, y
+
+    def epoch(
+        self, generator: np.random.Generator, size: int, on_progress: Callable[[int], object]
+    ) -> float:
+        """Train on all examples; the mean loss."""
+        losses: list[float] = []
+        for x, y in minibatches(generator, self.x, self.y, size):
+            losses.append(float(self.step(x, y)))
+            on_progress(len(losses))
+        return float(np.mean(losses))
+
+
+class Compiled:
+    """Leaves the data with the server, which takes the steps of an epoch one after the other."""
+
+    def __init__(
+        self, step: Callable[[gw.Tensor, gw.Tensor], gw.Tensor], x: np.ndarray, y: np.ndarray
+    ) -> None:
+        self.step, self.x, self.y = gw.compile(step), gw.tensor(x), gw.tensor(y)
+
+    def epoch(
+        self, generator: np.random.Generator, size: int, on_progress: Callable[[int], object]
+    ) -> float:
+        """Train on the examples, but for those that make no whole minibatch; the mean loss."""
+        steps = len(self.x) // size
+        order = gw.tensor(generator.permutation(len(self.x))[: steps * size])
+        x = self.x[order].reshape(steps, size, -1)
+        y = self.y[order].reshape(steps, size)
+        losses = self.step.repeat(steps, x, y, on_progress=lambda done, *_: on_progress(done))
+        return float(losses.mean())
+
+
 def accuracy(network: Network, x: np.ndarray, y: np.ndarray) -> float:
     """The share of right answers, between 0 and 1."""
     with gw.no_grad():
@@ -71,6 +127,7 @@ def main() -> None:
     parser.add_argument("--address", help="server to use; an embedded one if not given")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--compiled", action="store_true", help="train with a compiled step")
     arguments = parser.parse_args()
 
     digits = load_digits()
@@ -87,22 +144,21 @@ def main() -> None:
         TimeElapsedColumn(),
         TextColumn("loss {task.fields[loss]:.4f}"),
     )
-    steps = -(-len(x_train) // arguments.batch)
+    whole = len(x_train) // arguments.batch
+    steps = whole if arguments.compiled else -(-len(x_train) // arguments.batch)
     with gw.connect(arguments.address), Progress(*columns) as progress:
         network = Network(generator, x_train.shape[1])
         optimizer = gw.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
         task = progress.add_task("1", total=arguments.epochs * steps, loss=float("nan"))
+        way = Compiled if arguments.compiled else StepByStep
+        training = way(training_step(network, optimizer), x_train, y_train)
         losses: list[float] = []
         for epoch in range(arguments.epochs):
-            total = 0.0
-            for x, y in minibatches(generator, x_train, y_train, arguments.batch):
-                optimizer.zero_grad()
-                loss = F.cross_entropy(network(x), y)
-                loss.backward()
-                optimizer.step()
-                total += float(loss)
-                progress.update(task, advance=1)
-            losses.append(total / steps)
+
+            def show(done: int, before: int = epoch * steps) -> None:
+                progress.update(task, completed=before + done)
+
+            losses.append(training.epoch(generator, arguments.batch, show))
             progress.update(task, description=str(epoch + 1), loss=losses[-1])
         share = accuracy(network, x_test, y_test)
     print(f"loss by epoch: {' '.join(f'{loss:.3f}' for loss in losses)}")

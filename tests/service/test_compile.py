@@ -759,3 +759,57 @@ def test_bad_repetitions_are_refused(
     count, *stacked = arguments()
     with pytest.raises(error, match=r"count|minibatch"):
         gw.compile(lambda x: x).repeat(count, *stacked)
+
+
+def doubled_while_small(x: gw.Tensor, steps: int) -> gw.Tensor:
+    for _ in range(steps):
+        x = gw.where(x.norm() < 10, x * 2, x)
+    return x
+
+
+def scores(inputs: gw.Tensor, weight: gw.Tensor, bias: gw.Tensor) -> gw.Tensor:
+    return F.cross_entropy(F.linear(inputs, weight, bias), gw.tensor([0, 1, 2, 1]))
+
+
+def directed(x: gw.Tensor) -> gw.Tensor:
+    y = x**2
+    y.backward(gradient=gw.tensor([0.3, 0.7], dtype=gw.float64))
+    return y
+
+
+TUTORIAL: list[tuple[Callable[..., gw.Tensor], list[list[Any]], tuple[Any, ...], Any, Any]] = [
+    (polynomial, [[3.0]], (), [25.0], [10.0]),
+    (lambda x: x + 2, [[3.0]], (), [5.0], [1.0]),
+    (lambda x: x**2, [[1.0, 2.0]], (), [1.0, 4.0], [2.0, 4.0]),
+    (directed, [[1.0, 2.0]], (), [1.0, 4.0], [0.6, 2.8]),
+    (doubled_while_small, [[3.0]], (4,), [12.0], [4.0]),
+    (
+        scores,
+        [np.eye(4, 2).tolist(), np.zeros((3, 2)).tolist(), [0.0, 0.0, 0.0]],
+        (),
+        np.log(3),
+        [[-1 / 6, 1 / 12], [1 / 12, -1 / 6], [1 / 12, 1 / 12]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("function", "inputs", "plain", "value", "gradient"), TUTORIAL)
+def test_the_tutorial_holds_compiled(
+    session: gw.Session,
+    function: Callable[..., gw.Tensor],
+    inputs: list[list[Any]],
+    plain: tuple[Any, ...],
+    value: Any,
+    gradient: Any,
+) -> None:
+    compiled = gw.compile(function)
+    for _ in range(2):
+        tensors = [gw.tensor(each, dtype=gw.float64, requires_grad=True) for each in inputs]
+        result = compiled(*tensors, *plain)
+        np.testing.assert_allclose(result.detach().numpy(), value)
+        of = tensors[min(1, len(tensors) - 1)]
+        if of.grad is None:
+            result.sum().backward()
+        assert of.grad is not None
+        np.testing.assert_allclose(of.grad.numpy(), gradient, atol=1e-12)
+    assert runs(session) == [1]

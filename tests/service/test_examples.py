@@ -55,8 +55,9 @@ def test_the_demo_walks_them(tmp_path: Path) -> None:
     assert picture.read_text().startswith("<svg ")
 
 
-def test_a_network_learns_digits(tmp_path: Path, address: str) -> None:
-    done = run(tmp_path, str(EXAMPLES / "digits.py"), "--address", address)
+@pytest.mark.parametrize("how", [[], ["--compiled"]], ids=["step by step", "compiled"])
+def test_a_network_learns_digits(tmp_path: Path, address: str, how: list[str]) -> None:
+    done = run(tmp_path, str(EXAMPLES / "digits.py"), "--address", address, *how)
     found = re.search(r"test accuracy: ([\d.]+)%", done.stdout)
     assert found is not None and float(found[1]) > 95
 
@@ -90,7 +91,7 @@ def test_the_readmes_error_is_the_one_that_is_raised(tmp_path: Path) -> None:
     assert " ".join(done.stderr.split()).endswith(" ".join(error.split()))
 
 
-@pytest.mark.parametrize("document", ["functional.md", "functions.md"])
+@pytest.mark.parametrize("document", ["functional.md", "functions.md", "programs.md"])
 def test_the_examples_of_a_document_print_what_they_say(
     capsys: pytest.CaptureFixture[str], address: str, document: str
 ) -> None:

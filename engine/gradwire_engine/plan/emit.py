@@ -341,6 +341,9 @@ class _Writer:
                 first = "" if other == out else f"{copyto}({out}, {other}); "
                 return f"{first}{copyto}({out}, {one}, 'same_kind', {condition})"
             case _:
+                if step.function in (np.maximum, np.minimum):
+                    # NumPy means to take more operands there.
+                    out = f"out={out}"
                 return f"{self._constant(step.function)}({', '.join([*names, out])})"
 
     def _buffer(self, step: Step, value: Value, dying: Sequence[Value], free: list[int]) -> str:
