@@ -228,7 +228,7 @@ class _Writer:
                         free.append(block)
                 elif (
                     value.nbytes > SMALL
-                    and value not in self._escaping
+                    and value.root not in self._escaping
                     and value.constant is None
                     and self._names.get(value, "").startswith("t")
                 ):

@@ -216,3 +216,13 @@ def test_random_programs_give_the_same_compiled(made: tuple[Program, list[Tensor
             assert answer(CompiledProgram(program).call, copies(inputs)) == refusal
         else:
             both(program, inputs, 1e-4)
+
+
+def test_a_large_view_of_a_result_lives_until_the_end() -> None:
+    w = Writer(2)
+    y = w.call("linear", R(0), R(1))
+    program = w.program(*w.gradient([w.call("sum", w.call("mul", y, y))], [R(1)]))
+    generator = np.random.default_rng(0)
+    x = Tensor.from_array(generator.standard_normal((8, 300)))
+    weight = Tensor.from_array(generator.standard_normal((40, 300)), requires_grad=True)
+    both(program, [x, weight], 1e-9)
