@@ -15,6 +15,7 @@ import numpy as np
 
 from gradwire_engine.context import Context, current, grad_mode
 from gradwire_engine.errors import EngineError
+from gradwire_engine.failures import graph_freed, saved_modified
 from gradwire_engine.hooks import Hooks, run_all, run_tensor_hooks
 from gradwire_engine.interpret import RAW, TRACED, Interpreter, fit
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
@@ -467,32 +468,4 @@ def _refuse_nan(node: Node, rule: Any, pulled: Any) -> None:
         grad_fn=node.name,
         node=node.id,
         input=argument,
-    )
-
-
-def graph_freed(node: Node) -> EngineError:
-    """The failure of a node whose saved values are needed and gone."""
-    return EngineError(
-        "GRAPH_FREED",
-        f"the values that {node.name} kept for backward were released by an earlier backward; "
-        "pass retain_graph=True to every backward but the last, or run the forward again",
-        grad_fn=node.name,
-        node=node.id,
-    )
-
-
-def saved_modified(node: Node) -> EngineError:
-    """The failure of a node of whose saved tensors one was changed in place."""
-    shape, dtype = node.outputs[0]
-    pairs = zip(node.versions[::2], node.versions[1::2], strict=True)
-    counter, expected = next(pair for pair in pairs if pair[0][0] != pair[1])
-    return EngineError(
-        "SAVED_MODIFIED",
-        f"a tensor that {node.name} (output {dtype}{list(shape)}) kept for backward was changed in "
-        f"place since: it is at version {counter[0]}, expected version {expected}. "
-        "Change a clone(), or use the operator without underscore",
-        grad_fn=node.name,
-        node=node.id,
-        version=counter[0],
-        expected_version=expected,
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gradwire_engine.backward import graph_freed, saved_modified
 from gradwire_engine.errors import EngineError
+from gradwire_engine.failures import graph_freed, saved_modified
 from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
 from gradwire_engine.rules import Param, Rule
 from gradwire_engine.saved_hooks import Packed

@@ -8,7 +8,15 @@ import pytest
 
 import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Refusal, Table, category_of, check, check_refusal
+from tests.service.semantics.table import (
+    Case,
+    Refusal,
+    Table,
+    category_of,
+    check,
+    check_refusal,
+    name_of,
+)
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -484,6 +492,35 @@ def an_input_of_grad_that_is_no_tensor(gw: Any) -> None:
 def inputs_of_backward_that_are_none(gw: Any) -> None:
     x = gw.tensor([1.0], requires_grad=True)
     x.backward(inputs=3)
+
+
+@gives
+def nodes_run_newest_first_and_leaves_before_all(gw: Any) -> Any:
+    a, b = gw.ones(2, requires_grad=True), gw.ones(2, requires_grad=True)
+    early = a * 2
+    late = b.exp() + early
+    root = (late * early).sum() + b.sum()
+    order: list[Any] = []
+    stack, seen = [root.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        node.register_prehook(lambda gs, node=node: order.append(name_of(node)))
+        stack += [each for each, _ in node.next_functions]
+    for name, leaf in (("a", a), ("b", b)):
+        leaf.register_hook(lambda g, name=name: order.append(name))
+    root.backward()
+    return order
+
+
+@refuses("GRAPH_FREED", "retain_graph=True")
+def a_saved_value_that_was_released(gw: Any) -> None:
+    y = gw.ones(2, requires_grad=True).exp()
+    node = y.grad_fn
+    y.sum().backward()
+    node._saved_result  # noqa: B018 (reading it is what is refused)
 
 
 @table.each_case

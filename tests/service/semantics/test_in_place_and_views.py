@@ -526,6 +526,16 @@ def a_saved_input_that_changed(gw: Any) -> Any:
     z.sum().backward()
 
 
+@refuses("SAVED_MODIFIED", "made by AddBackward0")
+def a_saved_result_of_a_change_that_changed(gw: Any) -> None:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 1
+    y.add_(1)
+    z = y * y
+    y.mul_(2)
+    z.sum().backward()
+
+
 @refuses("SAVED_MODIFIED", "clone()")
 def a_saved_result_that_changed(gw: Any) -> Any:
     x = gw.tensor([1.0, 2.0], requires_grad=True)

@@ -75,6 +75,19 @@ def names_of_losses_and_layers(gw: Any) -> Any:
 
 
 @gives
+def names_of_transforms_and_of_dropout(gw: Any) -> Any:
+    x = gw.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
+    f = gw.nn.functional
+    spectrum = gw.fft.rfft(x)
+    results = (
+        f.dropout(x, 0.5), f.dropout(x, 0.5, training=False), gw.fft.fft(x), spectrum,
+        gw.fft.irfft(spectrum), gw.fft.ifft(spectrum), x.cumprod(0), x.sort()[0], f.pad(x, (1, 1)),
+        f.pad(x[None, None], (1, 1), mode="reflect"), f.pad(x[None], (1, 1), mode="replicate"),
+    )  # fmt: skip
+    return [chain(each.grad_fn) for each in results]
+
+
+@gives
 def names_of_indexing_and_joining(gw: Any) -> Any:
     x = gw.arange(6.0).reshape(2, 3).clone().requires_grad_()
     results = (

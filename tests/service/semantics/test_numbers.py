@@ -101,6 +101,37 @@ def products_with_zeros(gw: Any) -> Any:
 
 
 @gives
+def running_products_with_zeros(gw: Any) -> Any:
+    return [
+        gradient(gw, lambda x: x.cumprod(0), *values, dtype=gw.float64)
+        for values in ((1.0, 0.0, 3.0), (0.0, 2.0, 0.0, 5.0), (0.0, 0.0), (2.0, 3.0))
+    ]
+
+
+@gives
+def sorting_along_any_dimension(gw: Any) -> Any:
+    found = []
+    for dim in (0, 1, -1):
+        for descending in (False, True):
+            x = gw.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 4.0]], requires_grad=True)
+            values, indices = x.sort(dim=dim, descending=descending)
+            (values * gw.arange(6.0).reshape(2, 3)).sum().backward()
+            found.append((values, indices, x.grad))
+    return found
+
+
+@gives
+def padding_in_all_modes(gw: Any) -> Any:
+    found = []
+    for mode in ("constant", "reflect", "replicate", "circular"):
+        x = gw.arange(8.0).reshape(1, 2, 4).requires_grad_()
+        y = gw.nn.functional.pad(x, (2, 1), mode=mode)
+        (y * y).sum().backward()
+        found.append((y.tolist(), x.grad))
+    return found
+
+
+@gives
 def a_nan_comes_through_where(gw: Any) -> Any:
     return [
         gradient(gw, lambda x: gw.where(x > 0, x.log(), x * 0), 1.0, 0.0),
