@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
+from gradwire.encoding import first_entries
 from gradwire.location import Mark
 from gradwire.recorder import Entry, mark_of
 
@@ -93,21 +94,22 @@ class Lines:
     __slots__ = ("_count", "_marks", "_order")
 
     def __init__(self) -> None:
-        self._marks: dict[int, list[Mark | None]] = {}
+        self._marks: dict[int, tuple[list[int], list[Mark | None]]] = {}
         self._order: deque[int] = deque()
         self._count = 0
 
     def keep(self, number: int, entries: Sequence[Entry]) -> None:
         """Keep the lines of a sequence, and drop the oldest where there are too many."""
-        self._marks[number] = [mark_of(each) for each in entries]
+        self._marks[number] = (first_entries(entries), [mark_of(each) for each in entries])
         self._order.append(number)
         self._count += len(entries)
         while self._count > _MOST_LINES and len(self._order) > 1:
-            self._count -= len(self._marks.pop(self._order.popleft()))
+            self._count -= len(self._marks.pop(self._order.popleft())[1])
 
-    def find(self, number: str, step: str) -> Mark | None:
-        """The line that recorded a step, if it is kept."""
-        if not (number.isdecimal() and step.isdecimal()):
+    def find(self, number: str, step: str, call: str) -> Mark | None:
+        """The line that recorded a step, or a call of it, if it is kept."""
+        if not (number.isdecimal() and step.isdecimal() and call.isdecimal()):
             return None
-        marks = self._marks.get(int(number), [])
-        return marks[int(step)] if int(step) < len(marks) else None
+        firsts, marks = self._marks.get(int(number), ([], []))
+        at = firsts[int(step)] + int(call) if int(step) < len(firsts) else len(marks)
+        return marks[at] if at < len(marks) else None

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from gradwire import codec
 from gradwire import tensors as _tensors
+from gradwire.encoding import encode_op
 from gradwire.errors import refused
 from gradwire.recorder import Attribute, OpEntry
 from gradwire.v1 import autograd_pb2 as pb
@@ -85,7 +85,7 @@ class Capture:
             TypeError: an output is no tensor of this capture, nor of the real session.
         """
         results = [0 if each is None else self.own(each)._handle for each in outputs]
-        program = pb.Program.FromString(b"".join([codec.encode_op(e) for e in self._entries]))
+        program = pb.Program.FromString(b"".join([encode_op(e) for e in self._entries]))
         program.inputs.extend(each._handle for each in inputs)
         program.outputs.extend(results)
         return program

@@ -29,8 +29,9 @@ from gradwire import (
     transfer,
     wire,
 )
-from gradwire.codec import Fetched, decode_fetched, encode_request, step_index
+from gradwire.codec import Fetched, decode_fetched, encode_request
 from gradwire.dtypes import DtypeLike
+from gradwire.encoding import entry_at
 from gradwire.errors import (
     GradwireError,
     LimitError,
@@ -793,8 +794,8 @@ class SessionCore(ABC):
 
     def _note_failure(self, request: Request, status: pb.Error) -> None:
         error = from_status(status)
-        index = step_index(error.metadata)
-        at = index if index is not None and index < len(request.entries) else 0
+        index = entry_at(request.entries, error.metadata)
+        at = index or 0
         # A sequence may fail as a whole, before its first step; then no line is to blame.
         found = mark_of(request.entries[at]) if index is not None else None
         poisoned = error.metadata.get("poisoned_handle", "")
@@ -805,12 +806,14 @@ class SessionCore(ABC):
             inner = self._line_in_program(request.entries[at : at + 1], error)
             called, found = (found, inner) if inner is not None else (None, found)
         origin = self._lines.find(
-            error.metadata.get("origin_sequence", ""), error.metadata.get("origin_step", "")
+            error.metadata.get("origin_sequence", ""),
+            error.metadata.get("origin_step", ""),
+            error.metadata.get("origin_call", "0"),
         )
         found = origin or found
-        in_hook = error.metadata.get("hook_step", "")
-        if in_hook.isdecimal() and int(in_hook) < len(request.hook_entries):
-            error = error.at(locate(mark_of(request.hook_entries[int(in_hook)])))
+        in_hook = entry_at(request.hook_entries, error.metadata, "hook_step", "hook_step_call")
+        if in_hook is not None:
+            error = error.at(locate(mark_of(request.hook_entries[in_hook])))
         else:
             error = error.at(locate(found))
         if error.metadata.get("hook_call") == str(request.hook_call):

@@ -16,6 +16,7 @@ from gradwire import codec, current, modes
 from gradwire import tensors as _tensors
 from gradwire.capture import Capture, is_of
 from gradwire.codec import Fetched, decode_info, decode_value
+from gradwire.encoding import entry_at
 from gradwire.errors import GradwireError, SessionError, from_status, refused
 from gradwire.location import locate
 from gradwire.pipeline import Aside
@@ -371,6 +372,5 @@ def make_recorder() -> Recorder:
 
 def _located(status: pb.Error, entries: Sequence[Entry]) -> GradwireError:
     error = from_status(status)
-    index = error.metadata.get("hook_step", "")
-    at = int(index) if index.isdecimal() else len(entries)
-    return error.at(locate(mark_of(entries[at]))) if at < len(entries) else error
+    at = entry_at(entries, error.metadata, "hook_step", "hook_step_call")
+    return error if at is None else error.at(locate(mark_of(entries[at])))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from gradwire import hooks, reading, wire
-from gradwire.codec import get_attribute
+from gradwire.attributes import get_attribute
 from gradwire.errors import BadValueError
 from gradwire.v1 import autograd_pb2 as pb
 

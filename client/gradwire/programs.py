@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradwire import codec, wire
+from gradwire import wire
 from gradwire.codec import Info
+from gradwire.encoding import delimited_step, encode_op
 from gradwire.location import Mark
 from gradwire.recorder import Entry, mark_of
 from gradwire.tracing import Trace
@@ -91,7 +92,7 @@ def _request_of(draft: Draft) -> tuple[pb.CreateProgramRequest, Lines]:
     copies = {handle: trace.copies[handle] for handle in bound if handle in trace.copies}
     for handle, copy in copies.items():
         clone = ("clone", (copy,), handle, 1, (), pb.GRAD_MODE_UNSPECIFIED, None, 0)
-        steps.append(codec.encode_op(clone))
+        steps.append(encode_op(clone))
         marks.append(None)
     inference = trace.mode == pb.GRAD_MODE_INFERENCE
     for entry in trace.entries:
@@ -126,14 +127,14 @@ def inputs_of(trace: Trace, grads: Sequence[tuple[int, int]]) -> list[int]:
 def _step_of(entry: Entry, inference: bool) -> bytes:
     """A step as an element of Program.steps."""
     if len(entry) == 2:
-        return codec.delimited_step(entry[0].SerializeToString())
+        return delimited_step(entry[0].SerializeToString())
     name, inputs, output, outputs, attributes, mode, code, offset = entry
     if inference:
         # The call itself is in inference mode.
         mode = pb.GRAD_MODE_UNSPECIFIED
-    encoded = codec.encode_op((name, inputs, output, outputs, attributes, mode, code, offset))
+    encoded = encode_op((name, inputs, output, outputs, attributes, mode, code, offset))
     if outputs < 2:
         return encoded
     (step,) = pb.Program.FromString(encoded).steps
     step.op.results = outputs
-    return codec.delimited_step(step.SerializeToString())
+    return delimited_step(step.SerializeToString())

@@ -7,7 +7,7 @@ handles. Nothing here keeps a message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.operator import Operator, TensorHandles
 from gradwire_engine.registry import lookup
 from gradwire_engine.tensor import Tensor
-from gradwire_server.errors import ServiceError, failure_of
+from gradwire_server.errors import ServiceError, failure_of, malformed
 
 _MAX_PLANS: Final = 16384
 _MAX_KEY_BYTES: Final = 512
@@ -216,11 +216,90 @@ def path_of_argument(message: pb.Op, argument: str | None) -> str:
     return "op.attributes"
 
 
-def makes(step: pb.Step) -> tuple[Sequence[int], bool]:
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What calls of an Ops step have in common.
+
+    Attributes:
+        plan: of the calls; None if there is none, because of `failure`.
+        count: how many handles of tensors each call brings.
+        message: without handles.
+    """
+
+    plan: Plan | None
+    failure: ServiceError | None
+    count: int
+    message: pb.Op
+
+
+class Calls:
+    """The calls of an Ops step, on their way.
+
+    Attributes:
+        forms: of all calls.
+        handles: of all calls.
+        at: the next call.
+        place: of its first handle.
+    """
+
+    __slots__ = ("at", "forms", "handles", "place")
+
+    def __init__(self, message: pb.Ops) -> None:
+        """Take the columns apart; what is wrong with a form is said when a call has it.
+
+        Raises:
+            ServiceError: MALFORMED_REQUEST.
+        """
+        forms = [_form(each) for each in message.forms]
+        calls = message.calls[:]
+        if max(calls, default=-1) >= len(forms):
+            raise malformed(f"a call has form {max(calls)} of {len(forms)}", "ops.calls")
+        self.forms = [forms[index] for index in calls]
+        self.handles: list[int] = message.handles[:]
+        self.at = 0
+        self.place = 0
+        expected = sum([form.count for form in self.forms]) + len(calls)
+        if expected != len(self.handles):
+            raise malformed(
+                f"the calls take {expected} handles, and {len(self.handles)} are there",
+                "ops.handles",
+            )
+
+    def unmade(self) -> Iterator[tuple[Sequence[int], bool]]:
+        """What the calls from the next one on were to make, as `makes` says it."""
+        place = self.place
+        for form in self.forms[self.at :]:
+            place += form.count + 1
+            yield _op_makes(form.message.name, self.handles[place - 1])
+
+
+def _form(message: pb.Op) -> Form:
+    plan, failure = None, None
+    try:
+        plan, _ = call_of(message)
+    except ServiceError as error:
+        failure = error
+    count = len(message.inputs)
+    for attribute in message.attributes:
+        if attribute.HasField("tensor_list"):
+            count += len(attribute.tensor_list.tensors)
+    return Form(plan, failure, count, message)
+
+
+def makes(step: pb.Step) -> Iterable[tuple[Sequence[int], bool]]:
     """The handles that a step was to make; True if it would have made more, none knows how many."""
+    if step.WhichOneof("kind") != "ops":
+        return (_makes(step),)
+    try:
+        return Calls(step.ops).unmade()
+    except ServiceError:
+        return ()
+
+
+def _makes(step: pb.Step) -> tuple[Sequence[int], bool]:
     match step.WhichOneof("kind"):
         case "op":
-            return _op_makes(step.op)
+            return _op_makes(step.op.name, step.op.output)
         case "put":
             return (step.put.output,), False
         case "grad":
@@ -244,12 +323,11 @@ def makes(step: pb.Step) -> tuple[Sequence[int], bool]:
             return (), False
 
 
-def _op_makes(message: pb.Op) -> tuple[Sequence[int], bool]:
-    first = message.output
+def _op_makes(name: str, first: int) -> tuple[Sequence[int], bool]:
     if not first:
         return (), False
     try:
-        results = lookup(message.name).schema.results
+        results = lookup(name).schema.results
     except EngineError:
         return (first,), False
     if results == ("[]",):

@@ -111,7 +111,7 @@ class ServiceError(Exception):
         It tells the step that failed as `root_step` and `root_sequence`.
         """
         metadata = dict(self.metadata)
-        for key in ("step", "sequence"):
+        for key in ("step", "call", "sequence"):
             if key in metadata:
                 metadata.setdefault(f"root_{key}", metadata.pop(key))
         metadata["poisoned_handle"] = str(handle)

@@ -56,6 +56,10 @@ _POISONED_INLINE: Final = 500
 """Steps after a failed one of which the event loop collects the results to poison."""
 
 
+_CALLS_BETWEEN_LOOKS: Final = 15
+"""So many calls, of one step, between two looks at the clock: a power of two less one."""
+
+
 class _TooHeavyError(Exception):
     """The step must not run on the event loop."""
 
@@ -84,6 +88,9 @@ class Execution:
         "_anomalies",
         "_builder",
         "_detects",
+        "_calls",
+        "_count",
+        "_end",
         "_flops",
         "_heavy",
         "_inline",
@@ -136,7 +143,10 @@ class Execution:
         self._payloads = payloads
         self.deadline = deadline
         self._position = 0
+        self._calls: decode.Calls | None = None
         self._flops = 0
+        self._end = math.inf
+        self._count = len(sequence.steps)
         self._inline = False
         self._max_bytes = workspace.settings.max_session_bytes
         self._max_nodes = workspace.settings.max_session_nodes
@@ -197,7 +207,7 @@ class Execution:
         packs = hooks.packs
         run_op = self._op_with_origin if self._anomalies else self._op
         profiled = self._profile is not None
-        end = min(self.deadline, math.inf if until is None else until)
+        end = self._end = min(self.deadline, math.inf if until is None else until)
         steps = self._steps
         try:
             with use(context), np.errstate(all="ignore"):
@@ -317,13 +327,16 @@ class Execution:
     def _poison_rest(self, failure: ServiceError) -> bool:
         """Poison what the failed step and those after it were to make; whether all of them are."""
         steps = self._steps
-        if self._inline and len(steps) - self._position > _POISONED_INLINE:
+        left = len(steps) - self._position if self._calls is None else len(self._calls.forms)
+        if self._inline and left > _POISONED_INLINE:
             return False
+        calls, self._calls = self._calls, None
         for at in range(self._position, len(steps)):
-            handles, open_ended = decode.makes(steps[at])
-            self._workspace.poison(handles, failure)
-            if open_ended:
-                self._workspace.poison_from(handles[0], failure)
+            for handles, open_ended in decode.makes(steps[at]) if calls is None else calls.unmade():
+                self._workspace.poison(handles, failure)
+                if open_ended:
+                    self._workspace.poison_from(handles[0], failure)
+            calls = None
         return True
 
     def spend(self, flops: int, field: str) -> None:
@@ -359,12 +372,13 @@ class Execution:
                 "max_steps", len(steps), maximum, "too many steps in one answer of a hook"
             )
         context, hooks = self._workspace.context, self._workspace.hooks
-        around = (self._steps, self._payloads, self._position, self._builder)
+        around = (self._steps, self._payloads, self._position, self._calls, self._builder)
         # Recording is on between steps, whatever the mode of the step that is run around this.
         enabled, context.grad_enabled = context.grad_enabled, True
         saved_hooks, context.saved_hooks = context.saved_hooks, None
         builder = AnswerBuilder(self.number)
-        self._steps, self._payloads, self._position, self._builder = steps, payloads, 0, builder
+        self._steps, self._payloads, self._position = steps, payloads, 0
+        self._calls, self._builder = None, builder
         try:
             self._run_steps(None)
             failure, self.failure = self.failure, None
@@ -373,10 +387,12 @@ class Execution:
                     raise failure
                 self._poison_rest(failure)
                 failure.field = f"hook_answer.{failure.field}"
-                failure.metadata["hook_step"] = failure.metadata.pop("step")
+                for key in ("step", "call"):
+                    if key in failure.metadata:
+                        failure.metadata[f"hook_{key}"] = failure.metadata.pop(key)
             return builder, failure
         finally:
-            self._steps, self._payloads, self._position, self._builder = around
+            self._steps, self._payloads, self._position, self._calls, self._builder = around
             context.grad_enabled, context.saved_hooks = enabled, saved_hooks
             context.check, hooks.running = self.check, self
 
@@ -414,11 +430,60 @@ class Execution:
         before = self._workspace.context.next_id()
         self._op(message)
         handle = message.output or message.inputs[0]
-        note_origin(self._workspace, Origin(self.number, self._position, handle), before)
+        note_origin(self._workspace, Origin(self.number, self._position, None, handle), before)
 
     def _op(self, message: pb.Op) -> None:
-        workspace = self._workspace
         plan, handles = decode.call_of(message)
+        self._call(plan, handles, message.output, message)
+
+    def _ops(self, message: pb.Ops) -> None:
+        """Run the calls of a step, from where a run before this has left off."""
+        calls = self._calls
+        if calls is None:
+            maximum = self._workspace.settings.max_steps
+            self._count += len(message.calls)
+            if self._count > maximum:
+                raise exceeded(
+                    "max_steps",
+                    self._count,
+                    maximum,
+                    "a sequence of too many steps",
+                    field="ops.calls",
+                )
+            calls = self._calls = decode.Calls(message)
+        forms, handles, place = calls.forms, calls.handles, calls.place
+        anomalies = self._anomalies
+        context = self._workspace.context
+        try:
+            for at in range(calls.at, len(forms)):
+                calls.at, calls.place = at, place
+                if not at & _CALLS_BETWEEN_LOOKS and (
+                    self.stop is not None or perf_counter() > self._end
+                ):
+                    self.check()
+                    raise _TooHeavyError
+                form = forms[at]
+                plan = form.plan
+                if plan is None:
+                    raise form.failure or malformed("a form is none")
+                before = context.next_id() if anomalies else 0
+                last = place + form.count
+                self._call(plan, handles[place:last], handles[last], form.message)
+                if anomalies:
+                    made = handles[last] or handles[place]
+                    origin = Origin(self.number, self._position, at, made)
+                    note_origin(self._workspace, origin, before)
+                place = last + 1
+        except ServiceError as failure:
+            if failure is not self.stop and failure.reason != "DEADLINE_EXCEEDED":
+                failure.field = f"ops.calls[{calls.at}]{failure.field.removeprefix('op')}"
+                failure.metadata["call"] = str(calls.at)
+            raise
+        self._calls = None
+
+    def _call(self, plan: decode.Plan, handles: Sequence[int], output: int, message: pb.Op) -> None:
+        """Run an operator; of the message only what errors are to say is read."""
+        workspace = self._workspace
         tensors = workspace.tensors
         args = [*plan.given]
         index = 0
@@ -436,7 +501,6 @@ class Execution:
         except KeyError:
             path = decode.path_of_handle(message, index)
             raise workspace.why_not(handles[index], path) from None
-        output = message.output
         if plan.results == 1:
             if output in tensors or output in workspace.blanks or not (output or plan.mutates):
                 raise workspace.not_free(output, "op.output")
@@ -701,6 +765,7 @@ class _At:
 
 _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "op": Execution._op,
+    "ops": Execution._ops,
     "put": Execution._put,
     "backward": backward_step,
     "grad": grad_step,

@@ -21,10 +21,18 @@ from gradwire_server.workspace import ABSENT, Workspace
 
 
 class Origin(NamedTuple):
-    """The step that recorded a node: its sequence, its index, the first handle of its result."""
+    """What recorded a node.
+
+    Attributes:
+        sequence: the number of its sequence.
+        step: the step.
+        call: of an Ops step, the call.
+        handle: of the first result.
+    """
 
     sequence: int
     step: int
+    call: int | None
     handle: int
 
 
@@ -53,6 +61,8 @@ def add_origin(workspace: Workspace, failure: ServiceError) -> None:
                     "origin_sequence": str(origin.sequence),
                     "origin_step": str(origin.step),
                 }
+                if origin.call is not None:
+                    failure.metadata["origin_call"] = str(origin.call)
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradwire as gw
-from gradwire import codec, wire
+from gradwire import attributes, codec, wire
+from gradwire.encoding import entry_at
 from gradwire.recorder import AttributeValue, Handles, Recorder
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -79,12 +81,12 @@ def test_a_request_is_what_protobuf_writes(
         sequence.timeout.FromNanoseconds(round(timeout * 1e9))
     sequence.steps.add().put.output = recorder.handles()
     recorder.step(pb.Step(put=pb.Put(output=1)))
-    for name, inputs, attributes, no_grad in recorded:
-        output = recorder.op(name, inputs, attributes, 1, no_grad)
+    for name, inputs, given_attributes, no_grad in recorded:
+        output = recorder.op(name, inputs, given_attributes, 1, int(no_grad))
         step = sequence.steps.add()
         step.op.name, step.op.output = name, output
         step.op.inputs.extend(inputs)
-        for key, value in attributes:
+        for key, value in given_attributes:
             as_protobuf(step.op.attributes.add(name=key), value)
         step.grad_mode = pb.GRAD_MODE_NO_GRAD if no_grad else pb.GRAD_MODE_UNSPECIFIED
     for each in payloads:
@@ -92,7 +94,57 @@ def test_a_request_is_what_protobuf_writes(
     batch = recorder.take()
     assert batch is not None
     encoded = codec.encode_request("s", batch, number, acknowledged, timeout)
-    assert encoded == expected.SerializeToString()
+    request = pb.RunStreamRequest.FromString(encoded)
+    assert encoded == request.SerializeToString()
+    assert expanded(request) == expected
+    for at in range(len(batch.entries)):
+        step, call = place_of(at, request)
+        assert entry_at(batch.entries, {"step": str(step), "call": str(call)}) == at
+
+
+def expanded(request: pb.RunStreamRequest) -> pb.RunStreamRequest:
+    """The same request with each call as a step of its own."""
+    expected = pb.RunStreamRequest()
+    expected.CopyFrom(request)
+    del expected.sequence.steps[:]
+    expected.ClearField("padding")
+    for step in request.sequence.steps:
+        if not step.HasField("ops"):
+            expected.sequence.steps.add().CopyFrom(step)
+            continue
+        given = iter(step.ops.handles)
+        for index in step.ops.calls:
+            made = expected.sequence.steps.add(grad_mode=step.grad_mode)
+            made.op.CopyFrom(step.ops.forms[index])
+            made.op.inputs[:] = [next(given) for _ in made.op.inputs]
+            for attribute in made.op.attributes:
+                if attribute.HasField("tensor_list"):
+                    listed = attribute.tensor_list.tensors
+                    listed[:] = [next(given) for _ in listed]
+            made.op.output = next(given)
+        assert next(given, None) is None
+    return expected
+
+
+def place_of(entry: int, request: pb.RunStreamRequest) -> tuple[int, int]:
+    """Which call of which step an entry became."""
+    for at, step in enumerate(request.sequence.steps):
+        calls = len(step.ops.calls) if step.HasField("ops") else 1
+        if entry < calls:
+            return at, entry
+        entry -= calls
+    raise AssertionError("an entry is missing")
+
+
+def test_calls_of_one_form_share_it() -> None:
+    recorder = Recorder()
+    for value in (1, 1.0, True, 0.0, -0.0, 1, math.nan):
+        recorder.op("add", (7,), (("other", value),), 1, 0)
+    batch = recorder.take()
+    assert batch is not None
+    request = pb.RunStreamRequest.FromString(codec.encode_request("s", batch, 1, 0, None))
+    (step,) = request.sequence.steps
+    assert list(step.ops.calls) == [0, 1, 2, 3, 4, 0, 5]
 
 
 @given(st.integers(0, 2**64 - 1))
@@ -105,15 +157,15 @@ def test_varints(number: int) -> None:
 @given(values)
 def test_attributes_survive_the_round_trip(value: AttributeValue) -> None:
     message = pb.Attribute()
-    codec.set_attribute(message, value)
-    found = codec.get_attribute(message)
+    attributes.set_attribute(message, value)
+    found = attributes.get_attribute(message)
     assert found is not None
     np.testing.assert_equal(found, value)
     assert type(found) is type(value)
 
 
 def test_an_attribute_without_a_value_has_none() -> None:
-    assert codec.get_attribute(pb.Attribute()) is None
+    assert attributes.get_attribute(pb.Attribute()) is None
 
 
 def test_answers_become_arrays_and_metadata() -> None:

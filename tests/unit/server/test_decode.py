@@ -91,7 +91,7 @@ def test_paths_of_handles() -> None:
     ],
 )
 def test_a_step_says_what_it_makes(step: pb.Step, expected: tuple[list[int], bool]) -> None:
-    handles, open_ended = makes(step)
+    ((handles, open_ended),) = makes(step)
     assert (list(handles), open_ended) == expected
 
 
