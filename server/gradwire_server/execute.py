@@ -319,6 +319,8 @@ class Execution:
 
     def _placed(self, failure: ServiceError) -> ServiceError:
         """The failure of the current step, with its place unless it came from outside."""
+        if self._calls is not None:
+            failure.metadata["call"] = str(self._calls.at)
         if failure is not self.stop and failure.reason != "DEADLINE_EXCEEDED":
             return failure.at(self._position, self.number)
         failure.metadata |= {"step": str(self._position), "sequence": str(self.number)}
@@ -477,7 +479,6 @@ class Execution:
         except ServiceError as failure:
             if failure is not self.stop and failure.reason != "DEADLINE_EXCEEDED":
                 failure.field = f"ops.calls[{calls.at}]{failure.field.removeprefix('op')}"
-                failure.metadata["call"] = str(calls.at)
             raise
         self._calls = None
 

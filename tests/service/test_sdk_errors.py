@@ -36,7 +36,7 @@ def test_an_error_points_at_the_line_that_recorded_the_step() -> None:
     assert f"test_sdk_errors.py:{line}: y = a @ b" in str(error)
     assert "(2, 3)" in str(error) and "(4, 5)" in str(error)
     assert (error.reason, error.code) == ("SHAPE_MISMATCH", "INVALID_ARGUMENT")
-    assert error.field.endswith("op")
+    assert error.field == "steps[0].ops.calls[2]"
 
 
 def test_a_step_of_a_sequence_that_was_sent_earlier_is_found_too() -> None:
