@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gradwire import current
+from gradwire.encoding import first_entries
 from gradwire.errors import refused
 from gradwire.location import Location, Mark, locate
 from gradwire.recorder import Entry, mark_of
@@ -196,13 +197,15 @@ class Profile:
     def add(self, session: str, number: int, told: pb.Profile, entries: Sequence[Entry]) -> None:
         """Take in the profile of one sequence, whose steps were these."""
         started = told.start_time.ToNanoseconds()
+        firsts = first_entries(entries)
         with self._lock:
             self.sequences += 1
             self.time += told.duration_ns
             self._spans.append((session, number, started, told.duration_ns))
             first = len(self.events)
             for each in told.entries:
-                mark = mark_of(entries[each.step - 1]) if 0 < each.step <= len(entries) else None
+                at = firsts[each.step - 1] if 0 < each.step <= len(firsts) else -1
+                mark = mark_of(entries[at + max(0, each.call - 1)]) if at >= 0 else None
                 kind = _KINDS.get(each.kind, "step")
                 if each.node and kind == "op" and mark is not None:
                     self._marks[session, each.node] = mark

@@ -37,7 +37,7 @@ class Entry:
         bytes: of its results.
         count: how many it stands for.
         parent: index of the entry that it is part of; -1 for none.
-        place: what whoever began it wants to know it by; -1 if nothing.
+        place: what whoever began it wants to know it by; None if nothing.
         node: number of the node that ran, or that was recorded; 0 for none.
     """
 
@@ -49,7 +49,7 @@ class Entry:
     bytes: int = 0
     count: int = 1
     parent: int = -1
-    place: int = -1
+    place: Any = None
     node: int = 0
 
 
@@ -86,7 +86,7 @@ class Profile:
         return (perf_counter_ns() - self._began) / 1e9
 
     @contextmanager
-    def entry(self, kind: Kind, name: str, place: int = -1) -> Iterator[Entry]:
+    def entry(self, kind: Kind, name: str, place: Any = None) -> Iterator[Entry]:
         """Report what runs within; its `bytes` and `node` may be set there.
 
         Args:
@@ -162,7 +162,7 @@ def _add(sums: dict[tuple[Kind, str], Entry], entry: Entry) -> None:
     """Put an entry together with those of its name."""
     total = sums.get((entry.kind, entry.name))
     if total is None:
-        entry.parent = entry.place = -1
+        entry.parent, entry.place = -1, None
         entry.node = 0
         sums[entry.kind, entry.name] = entry
         return

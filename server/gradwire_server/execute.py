@@ -87,9 +87,9 @@ class Execution:
     __slots__ = (
         "_anomalies",
         "_builder",
-        "_detects",
         "_calls",
         "_count",
+        "_detects",
         "_end",
         "_flops",
         "_heavy",
@@ -247,7 +247,7 @@ class Execution:
 
     def _run_special(self, kind: str | None, step: pb.Step) -> None:
         """Run a step of a sequence that is profiled, or whose steps may have hooks of their own."""
-        if self._profile is None:
+        if self._profile is None or kind == "ops":
             self._run_any(kind, step)
             return
         with self._profile.step(kind or "", step, self._position):
@@ -454,7 +454,7 @@ class Execution:
                 )
             calls = self._calls = decode.Calls(message)
         forms, handles, place = calls.forms, calls.handles, calls.place
-        anomalies = self._anomalies
+        anomalies, profile = self._anomalies, self._profile
         context = self._workspace.context
         try:
             for at in range(calls.at, len(forms)):
@@ -470,10 +470,19 @@ class Execution:
                     raise form.failure or malformed("a form is none")
                 before = context.next_id() if anomalies else 0
                 last = place + form.count
-                self._call(plan, handles[place:last], handles[last], form.message)
+                if profile is None:
+                    self._call(plan, handles[place:last], handles[last], form.message)
+                else:
+                    first = handles[last]
+                    made = (
+                        range(first, first + max(plan.results, 1)) if first else handles[place:last]
+                    )
+                    with profile.op(plan.op.name, made, self._position, at):
+                        self._call(plan, handles[place:last], handles[last], form.message)
                 if anomalies:
-                    made = handles[last] or handles[place]
-                    origin = Origin(self.number, self._position, at, made)
+                    origin = Origin(
+                        self.number, self._position, at, handles[last] or handles[place]
+                    )
                     note_origin(self._workspace, origin, before)
                 place = last + 1
         except ServiceError as failure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -48,29 +48,46 @@ class SequenceProfile:
     @contextmanager
     def step(self, kind: str, step: pb.Step, position: int) -> Iterator[None]:
         """Report the step that runs within."""
-        workspace = self._workspace
-        if kind != "op":
-            with self.ran.entry("step", kind, position) as entry:
+        if kind == "op":
+            op = step.op
+            made = next(iter(decode.makes(step)))[0]
+            with self.op(op.name, made or op.inputs[:1], position):
                 yield
-                told = step.fetch.tensors if step.fetch.values else decode.makes(step)[0]
-                entry.bytes = sum(self._bytes_of(each) for each in told)
             return
-        before = workspace.context.next_id()
-        with self.ran.entry("op", step.op.name, position) as entry:
+        with self.ran.entry("step", kind, (position, -1)) as entry:
             yield
-            node = self._recorded(step.op, before)
+            told = (
+                step.fetch.tensors
+                if step.fetch.values
+                else [handle for made, _ in decode.makes(step) for handle in made]
+            )
+            entry.bytes = sum(self._bytes_of(each) for each in told)
+
+    @contextmanager
+    def op(self, name: str, made: Sequence[int], position: int, call: int = -1) -> Iterator[None]:
+        """Report the operator that runs within.
+
+        Args:
+            name: of the operator.
+            made: the handles of its results, or of what it changes.
+            position: of the step.
+            call: which call of the step it is, if that is an Ops.
+        """
+        before = self._workspace.context.next_id()
+        with self.ran.entry("op", name, (position, call)) as entry:
+            yield
+            node = self._recorded(made, before)
             if node is None:
-                entry.bytes = sum(self._bytes_of(each) for each in decode.makes(step)[0])
+                entry.bytes = sum(self._bytes_of(each) for each in made)
             else:
                 entry.node = node.id
                 entry.bytes = bytes_of(node.outputs)
         if node is not None:
             self.ran.times_of(node).forward += entry.duration
 
-    def _recorded(self, message: pb.Op, before: int) -> AnyNode | None:
+    def _recorded(self, made: Sequence[int], before: int) -> AnyNode | None:
         """The node that an operator recorded, if it is numbered after `before`."""
-        made = message.output or (message.inputs[0] if message.inputs else 0)
-        result = self._workspace.tensors.get(made)
+        result = self._workspace.tensors.get(made[0]) if made else None
         if result is None or result.edge is None or result.edge[0].id <= before:
             return None
         return result.edge[0]
@@ -102,6 +119,7 @@ def most_time(profile: pb.Profile) -> dict[str, float]:
 
 def _messages(entries: Iterable[Entry]) -> Iterator[pb.ProfileEntry]:
     for each in entries:
+        step, call = (-1, -1) if each.place is None else each.place
         yield pb.ProfileEntry(
             kind=_KINDS[each.kind],
             name=each.name,
@@ -111,6 +129,7 @@ def _messages(entries: Iterable[Entry]) -> Iterator[pb.ProfileEntry]:
             bytes=each.bytes,
             count=each.count,
             parent=each.parent + 1,
-            step=each.place + 1,
+            step=step + 1,
             node=each.node,
+            call=call + 1,
         )

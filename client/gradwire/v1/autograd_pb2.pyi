@@ -497,7 +497,7 @@ class Profile(_message.Message):
     def __init__(self, start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., duration_ns: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[ProfileEntry, _Mapping]]] = ...) -> None: ...
 
 class ProfileEntry(_message.Message):
-    __slots__ = ("kind", "name", "start_ns", "duration_ns", "inner_ns", "bytes", "count", "parent", "step", "node")
+    __slots__ = ("kind", "name", "start_ns", "duration_ns", "inner_ns", "bytes", "count", "parent", "step", "node", "call")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     START_NS_FIELD_NUMBER: _ClassVar[int]
@@ -508,6 +508,7 @@ class ProfileEntry(_message.Message):
     PARENT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
     kind: ProfileKind
     name: str
     start_ns: int
@@ -518,7 +519,8 @@ class ProfileEntry(_message.Message):
     parent: int
     step: int
     node: int
-    def __init__(self, kind: _Optional[_Union[ProfileKind, str]] = ..., name: _Optional[str] = ..., start_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., inner_ns: _Optional[int] = ..., bytes: _Optional[int] = ..., count: _Optional[int] = ..., parent: _Optional[int] = ..., step: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
+    call: int
+    def __init__(self, kind: _Optional[_Union[ProfileKind, str]] = ..., name: _Optional[str] = ..., start_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., inner_ns: _Optional[int] = ..., bytes: _Optional[int] = ..., count: _Optional[int] = ..., parent: _Optional[int] = ..., step: _Optional[int] = ..., node: _Optional[int] = ..., call: _Optional[int] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "details")
