@@ -129,6 +129,12 @@ def annotation(op: Operator, argument: Argument) -> str:
     return f"{kind} | None" if argument.optional else kind
 
 
+def model(op: Operator) -> Argument | None:
+    """The argument of whose class of tensors a function's result is: its first, if that is one."""
+    first = next((each for each in op.schema.arguments if each.is_tensor), None)
+    return first if first is not None and annotation(op, first) == "Tensor" else None
+
+
 def default(argument: Argument) -> str:
     """The default of an argument as Python."""
     return repr(argument.default)
@@ -148,7 +154,8 @@ def parameters(op: Operator, rename: dict[str, str], method: bool) -> Iterator[s
         if argument.keyword_only and not starred:
             yield "*"
             starred = True
-        text = f"{name}: {annotation(op, argument)}"
+        kind = "AnyTensor" if not method and argument is model(op) else annotation(op, argument)
+        text = f"{name}: {kind}"
         yield text if argument.required else f"{text} = {default(argument)}"
 
 
@@ -207,10 +214,14 @@ def body(op: Operator, rename: dict[str, str], method: bool) -> Iterator[str]:
         yield f"return {result_type(op)}(*record_many({call}, {len(op.schema.results)}))"
 
 
+def result_annotation(op: Operator, method: bool) -> str:
+    """The annotation of what an operator gives."""
+    tensor = "Self" if method else "Tensor" if model(op) is None else "AnyTensor"
+    return tensor if len(op.schema.results) == 1 else f"{result_type(op)}[{tensor}]"
+
+
 def result_type(op: Operator) -> str:
-    """The type of what an operator gives: a tensor, or a named tuple of several."""
-    if len(op.schema.results) == 1:
-        return "Tensor"
+    """The named tuple that an operator with several results gives."""
     words = op.name.replace(".", "_").split("_")
     return "".join(word.capitalize() for word in words)
 
@@ -219,14 +230,15 @@ def result_types() -> str:
     """The source of the named tuples of operators with several results."""
     several = [op for op in offered() if len(op.schema.results) > 1]
     made = [
-        f'class {result_type(op)}(NamedTuple):\n    """What `{op.name}` gives."""\n\n'
-        + "\n".join(f"    {name}: Tensor" for name in op.schema.results)
+        f"class {result_type(op)}(NamedTuple, Generic[AnyTensor]):\n"
+        + f'    """What `{op.name}` gives."""\n\n'
+        + "\n".join(f"    {name}: AnyTensor" for name in op.schema.results)
         for op in several
     ]
     return (
         HEADER.format(docstring="Named tuples: the results of operators that have several.")
-        + "from typing import TYPE_CHECKING, NamedTuple\n\n"
-        + "if TYPE_CHECKING:\n    from gradwire.tensors import Tensor\n\n\n"
+        + "from typing import Generic, NamedTuple\n\n"
+        + "from gradwire.record import AnyTensor\n\n\n"
         + "\n\n\n".join(made)
         + "\n"
     )
@@ -243,7 +255,7 @@ def definition(op: Operator, *, method: bool, inplace: bool = False) -> str:
     summary = f'"""Run the operator `{op.name}`' + (
         " on this tensor, in place." if op.mutates else "."
     )
-    lines = [f"def {name}({signature}) -> {result_type(op)}:", f"    {summary}", ""]
+    lines = [f"def {name}({signature}) -> {result_annotation(op, method)}:", f"    {summary}", ""]
     statements = list(body(op, rename, method))
     if inplace:
         recorded = statements[-1].removeprefix(f'return record("{op.name}"')
@@ -303,13 +315,17 @@ def imports(made: Iterable[str], shared: str = "") -> str:
     converters += ["to_size"] if needs("to_size(") else []
     converters += ["Number"] if needs("Number") else []
     recorders = [name for name in ("record", "record_in_place", "record_many") if needs(f"{name}(")]
-    types = [result_type(op) for op in offered() if needs(f"{result_type(op)}(*")]
+    several = [op for op in offered() if len(op.schema.results) > 1]
+    types = [result_type(op) for op in several if needs(f"{result_type(op)}(*")]
     recorders += ["TensorList"] if needs("TensorList(") else []
+    recorders += ["AnyTensor"] if needs("AnyTensor") else []
     if not source:
         return shared
     lines = ["from typing import TYPE_CHECKING"]
     if needs("SupportsIndex"):
         lines[0] += ", SupportsIndex"
+    if needs("-> Self:") or needs("[Self]"):
+        lines[0] += ", Self"
     if needs("Sequence["):
         lines.insert(0, "from collections.abc import Sequence")
     if converters:

@@ -1,7 +1,7 @@
 """New tensors that the server fills: constants, ranges, the identity, random numbers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex, TypeVar
 
 import numpy.typing as npt
 
@@ -16,6 +16,8 @@ from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
+
+V = TypeVar("V", bound="Tensor")
 
 _INPUT = ("self",)
 
@@ -145,53 +147,53 @@ def eye(
 
 
 def zeros_like(
-    input: "Tensor",
+    input: V,
     *,
     dtype: "Dtype | npt.DTypeLike | None" = None,
     requires_grad: bool = False,
-) -> "Tensor":
+) -> V:
     """Zeros of the shape and dtype of `input`."""
     return _like("zeros_like", input, [], dtype, requires_grad)
 
 
 def ones_like(
-    input: "Tensor",
+    input: V,
     *,
     dtype: "Dtype | npt.DTypeLike | None" = None,
     requires_grad: bool = False,
-) -> "Tensor":
+) -> V:
     """Ones of the shape and dtype of `input`."""
     return _like("ones_like", input, [], dtype, requires_grad)
 
 
 def full_like(
-    input: "Tensor",
+    input: V,
     fill_value: Number,
     *,
     dtype: "Dtype | npt.DTypeLike | None" = None,
     requires_grad: bool = False,
-) -> "Tensor":
+) -> V:
     """A tensor of the shape and dtype of `input`, all elements `fill_value`."""
     value = arguments.to_number("full_like", "fill_value", fill_value)
     return _like("full_like", input, [("fill_value", value)], dtype, requires_grad)
 
 
 def rand_like(
-    input: "Tensor",
+    input: V,
     *,
     dtype: "Dtype | npt.DTypeLike | None" = None,
     requires_grad: bool = False,
-) -> "Tensor":
+) -> V:
     """Random numbers, uniform in [0, 1), of the shape and dtype of `input`."""
     return _like("rand_like", input, [], dtype, requires_grad)
 
 
 def randn_like(
-    input: "Tensor",
+    input: V,
     *,
     dtype: "Dtype | npt.DTypeLike | None" = None,
     requires_grad: bool = False,
-) -> "Tensor":
+) -> V:
     """Random numbers, standard normal, of the shape and dtype of `input`."""
     return _like("randn_like", input, [], dtype, requires_grad)
 
@@ -233,11 +235,11 @@ def _made(
 
 def _like(
     name: str,
-    like: object,
+    like: V,
     attributes: list[Attribute],
     dtype: "Dtype | npt.DTypeLike | None",
     requires_grad: bool,
-) -> "Tensor":
+) -> V:
     if not isinstance(like, _tensors.Tensor):
         raise arguments.wrong_type(name, "input", "a tensor", like)
     if dtype is not None:

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from gradwire import reading
 from gradwire import tensors as _tensors
 from gradwire.arguments import number_or_none, wrong_type
 from gradwire.errors import OutOfRangeError
-from gradwire.record import TensorList, record, record_in_place
+from gradwire.record import AnyTensor, TensorList, record, record_in_place
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _Place:
     indices: "tuple[Tensor | None, ...]"
 
 
-def get(tensor: object, index: object) -> "Tensor":
+def get(tensor: AnyTensor, index: object) -> AnyTensor:
     """The elements that an index names.
 
     Raises:
@@ -45,15 +45,15 @@ def get(tensor: object, index: object) -> "Tensor":
     """
     assert isinstance(tensor, _tensors.Tensor)
     if isinstance(index, slice):
-        return _slice(tensor, 0, index)
+        return cast("AnyTensor", _slice(tensor, 0, index))
     place = _find(tensor, index)
     if place.indices:
-        return record("index", _SELF, (place.view,), (_indices("index", place),))
+        return cast("AnyTensor", record("index", _SELF, (place.view,), (_indices("index", place),)))
     if place.view is tensor:
         # A new tensor of the same elements, so that `y = x[...]` is not `x`.
         shape = tuple(reading.type_of(tensor).shape)
-        return record("view", _SELF, (tensor,), (("size", shape),))
-    return place.view
+        return cast("AnyTensor", record("view", _SELF, (tensor,), (("size", shape),)))
+    return cast("AnyTensor", place.view)
 
 
 def set_(tensor: object, index: object, value: object) -> None:

@@ -1,14 +1,14 @@
 """Operators whose overloads return different things, or as many tensors as a shape says."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, SupportsIndex, cast, overload
 
 from gradwire import arguments, reading, several
 from gradwire import tensors as _tensors
 from gradwire.errors import refused
 from gradwire.operators import functions
 from gradwire.operators.methods import Methods
-from gradwire.record import record, record_many
+from gradwire.record import AnyTensor, record, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 _SELF = ("self",)
 
 
-class Chosen(NamedTuple):
+class Chosen(NamedTuple, Generic[AnyTensor]):
     """Values chosen along a dimension, and where they stand."""
 
-    values: "Tensor"
-    indices: "Tensor"
+    values: AnyTensor
+    indices: AnyTensor
 
 
 @overload
-def max(input: "Tensor") -> "Tensor": ...
+def max(input: AnyTensor) -> AnyTensor: ...
 @overload
-def max(input: "Tensor", dim: "Tensor") -> "Tensor": ...
+def max(input: AnyTensor, dim: "Tensor") -> AnyTensor: ...
 @overload
-def max(input: "Tensor", dim: int, keepdim: bool = False) -> Chosen: ...
+def max(input: AnyTensor, dim: int, keepdim: bool = False) -> "Chosen[AnyTensor]": ...
 @overload
-def max(input: "Tensor", *, other: "Tensor") -> "Tensor": ...
+def max(input: AnyTensor, *, other: "Tensor") -> AnyTensor: ...
 def max(
-    input: "Tensor",
+    input: AnyTensor,
     dim: "int | Tensor | None" = None,
     keepdim: bool = False,
     *,
     other: "Tensor | None" = None,
-) -> "Tensor | Chosen":
+) -> "AnyTensor | Chosen[AnyTensor]":
     """The largest element; `max(x, dim)` along a dimension; `max(x, y)` element by element."""
     if isinstance(dim, _tensors.Tensor):
         return functions.maximum(input, dim)
@@ -48,20 +48,20 @@ def max(
 
 
 @overload
-def min(input: "Tensor") -> "Tensor": ...
+def min(input: AnyTensor) -> AnyTensor: ...
 @overload
-def min(input: "Tensor", dim: "Tensor") -> "Tensor": ...
+def min(input: AnyTensor, dim: "Tensor") -> AnyTensor: ...
 @overload
-def min(input: "Tensor", dim: int, keepdim: bool = False) -> Chosen: ...
+def min(input: AnyTensor, dim: int, keepdim: bool = False) -> "Chosen[AnyTensor]": ...
 @overload
-def min(input: "Tensor", *, other: "Tensor") -> "Tensor": ...
+def min(input: AnyTensor, *, other: "Tensor") -> AnyTensor: ...
 def min(
-    input: "Tensor",
+    input: AnyTensor,
     dim: "int | Tensor | None" = None,
     keepdim: bool = False,
     *,
     other: "Tensor | None" = None,
-) -> "Tensor | Chosen":
+) -> "AnyTensor | Chosen[AnyTensor]":
     """The smallest element; `min(x, dim)` along a dimension; `min(x, y)` element by element."""
     if isinstance(dim, _tensors.Tensor):
         return functions.minimum(input, dim)
@@ -71,24 +71,30 @@ def min(
 
 
 @overload
-def median(input: "Tensor") -> "Tensor": ...
+def median(input: AnyTensor) -> AnyTensor: ...
 @overload
-def median(input: "Tensor", dim: int, keepdim: bool = False) -> Chosen: ...
-def median(input: "Tensor", dim: int | None = None, keepdim: bool = False) -> "Tensor | Chosen":
+def median(input: AnyTensor, dim: int, keepdim: bool = False) -> "Chosen[AnyTensor]": ...
+def median(
+    input: AnyTensor, dim: int | None = None, keepdim: bool = False
+) -> "AnyTensor | Chosen[AnyTensor]":
     """The median, of an even number of elements the lower one; with `dim`, along a dimension."""
     return _chosen("median", input, dim, keepdim)
 
 
 @overload
-def nanmedian(input: "Tensor") -> "Tensor": ...
+def nanmedian(input: AnyTensor) -> AnyTensor: ...
 @overload
-def nanmedian(input: "Tensor", dim: int, keepdim: bool = False) -> Chosen: ...
-def nanmedian(input: "Tensor", dim: int | None = None, keepdim: bool = False) -> "Tensor | Chosen":
+def nanmedian(input: AnyTensor, dim: int, keepdim: bool = False) -> "Chosen[AnyTensor]": ...
+def nanmedian(
+    input: AnyTensor, dim: int | None = None, keepdim: bool = False
+) -> "AnyTensor | Chosen[AnyTensor]":
     """The median of what is not NaN, as `median`."""
     return _chosen("nanmedian", input, dim, keepdim)
 
 
-def _chosen(name: str, input: object, dim: object, keepdim: bool) -> "Tensor | Chosen":
+def _chosen(
+    name: str, input: AnyTensor, dim: object, keepdim: bool
+) -> "AnyTensor | Chosen[AnyTensor]":
     if dim is None:
         return record(name, _SELF, (input,))
     attributes: list[Attribute] = [("dim", arguments.to_int(name, "dim", dim))]
@@ -98,37 +104,37 @@ def _chosen(name: str, input: object, dim: object, keepdim: bool) -> "Tensor | C
 
 
 def var(
-    input: "Tensor",
+    input: AnyTensor,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
     *,
     correction: float | None = None,
-) -> "Tensor":
+) -> AnyTensor:
     """The variance: divided by the count minus `correction`, which is 1, or 0 if not `unbiased`."""
     return _spread("var", input, dim, unbiased, keepdim, correction)
 
 
 def std(
-    input: "Tensor",
+    input: AnyTensor,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
     *,
     correction: float | None = None,
-) -> "Tensor":
+) -> AnyTensor:
     """The standard deviation: the square root of `var`."""
     return _spread("std", input, dim, unbiased, keepdim, correction)
 
 
 def _spread(
     name: str,
-    input: object,
+    input: AnyTensor,
     dim: object,
     unbiased: bool | None,
     keepdim: bool,
     correction: float | None,
-) -> "Tensor":
+) -> AnyTensor:
     if unbiased is not None and correction is not None:
         raise refused(
             "BAD_ATTRIBUTE", f"{name}() takes either 'unbiased' or 'correction', not both"
@@ -149,8 +155,8 @@ def _spread(
 
 
 def split(
-    tensor: "Tensor", split_size_or_sections: int | Sequence[int], dim: int = 0
-) -> "tuple[Tensor, ...]":
+    tensor: AnyTensor, split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> tuple[AnyTensor, ...]:
     """Parts along a dimension, as views: of one size (the last may be smaller), or of these sizes.
 
     Takes a round trip where one size is given and the tensor's shape is not known yet.
@@ -159,8 +165,8 @@ def split(
 
 
 def _split(
-    tensor: object, split_size_or_sections: int | Sequence[int], dim: int
-) -> "tuple[Tensor, ...]":
+    tensor: AnyTensor, split_size_or_sections: int | Sequence[int], dim: int
+) -> tuple[AnyTensor, ...]:
     if isinstance(split_size_or_sections, int):
         size = _size_along("split", tensor, dim)
         if split_size_or_sections <= 0:
@@ -178,7 +184,7 @@ def _split(
     return record_many(name, _SELF, (tensor,), attributes, count)
 
 
-def chunk(input: "Tensor", chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
+def chunk(input: AnyTensor, chunks: int, dim: int = 0) -> tuple[AnyTensor, ...]:
     """At most `chunks` parts of equal size along a dimension, as views; the last may be smaller.
 
     Takes a round trip where the tensor's shape is not known yet.
@@ -186,7 +192,7 @@ def chunk(input: "Tensor", chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
     return _chunk(input, chunks, dim)
 
 
-def _chunk(input: object, chunks: int, dim: int) -> "tuple[Tensor, ...]":
+def _chunk(input: AnyTensor, chunks: int, dim: int) -> tuple[AnyTensor, ...]:
     if chunks <= 0:
         raise refused("BAD_VALUE", f"chunk(): there must be at least one chunk, not {chunks}")
     size = _size_along("chunk", input, dim)
@@ -198,7 +204,7 @@ def _chunk(input: object, chunks: int, dim: int) -> "tuple[Tensor, ...]":
     return record_many("chunk", _SELF, (input,), attributes, count)
 
 
-def unbind(input: "Tensor", dim: int = 0) -> "tuple[Tensor, ...]":
+def unbind(input: AnyTensor, dim: int = 0) -> tuple[AnyTensor, ...]:
     """The slices along a dimension, as views without it.
 
     Takes a round trip where the tensor's shape is not known yet.
@@ -206,7 +212,7 @@ def unbind(input: "Tensor", dim: int = 0) -> "tuple[Tensor, ...]":
     return _unbind(input, dim)
 
 
-def _unbind(input: object, dim: int) -> "tuple[Tensor, ...]":
+def _unbind(input: AnyTensor, dim: int) -> tuple[AnyTensor, ...]:
     attributes: list[Attribute] = [("dim", dim)] if dim != 0 else []
     return record_many("unbind", _SELF, (input,), attributes, _size_along("unbind", input, dim))
 
@@ -231,42 +237,46 @@ class Overloads(Methods):
     __slots__ = ()
 
     @overload
-    def max(self) -> "Tensor": ...
+    def max(self) -> Self: ...
     @overload
-    def max(self, dim: "Tensor") -> "Tensor": ...
+    def max(self, dim: "Tensor") -> Self: ...
     @overload
-    def max(self, dim: int, keepdim: bool = False) -> Chosen: ...
-    def max(self, dim: "int | Tensor | None" = None, keepdim: bool = False) -> "Tensor | Chosen":
+    def max(self, dim: int, keepdim: bool = False) -> "Chosen[Self]": ...
+    def max(
+        self, dim: "int | Tensor | None" = None, keepdim: bool = False
+    ) -> "Self | Chosen[Self]":
         """The largest element; along a dimension; or element by element with another tensor."""
         if isinstance(dim, _tensors.Tensor):
             return record("maximum", ("self", "other"), (self, dim))
         return _chosen("max", self, dim, keepdim)
 
     @overload
-    def min(self) -> "Tensor": ...
+    def min(self) -> Self: ...
     @overload
-    def min(self, dim: "Tensor") -> "Tensor": ...
+    def min(self, dim: "Tensor") -> Self: ...
     @overload
-    def min(self, dim: int, keepdim: bool = False) -> Chosen: ...
-    def min(self, dim: "int | Tensor | None" = None, keepdim: bool = False) -> "Tensor | Chosen":
+    def min(self, dim: int, keepdim: bool = False) -> "Chosen[Self]": ...
+    def min(
+        self, dim: "int | Tensor | None" = None, keepdim: bool = False
+    ) -> "Self | Chosen[Self]":
         """The smallest element; along a dimension; or element by element with another tensor."""
         if isinstance(dim, _tensors.Tensor):
             return record("minimum", ("self", "other"), (self, dim))
         return _chosen("min", self, dim, keepdim)
 
     @overload
-    def median(self) -> "Tensor": ...
+    def median(self) -> Self: ...
     @overload
-    def median(self, dim: int, keepdim: bool = False) -> Chosen: ...
-    def median(self, dim: int | None = None, keepdim: bool = False) -> "Tensor | Chosen":
+    def median(self, dim: int, keepdim: bool = False) -> "Chosen[Self]": ...
+    def median(self, dim: int | None = None, keepdim: bool = False) -> "Self | Chosen[Self]":
         """The median, as `gradwire.median`."""
         return _chosen("median", self, dim, keepdim)
 
     @overload
-    def nanmedian(self) -> "Tensor": ...
+    def nanmedian(self) -> Self: ...
     @overload
-    def nanmedian(self, dim: int, keepdim: bool = False) -> Chosen: ...
-    def nanmedian(self, dim: int | None = None, keepdim: bool = False) -> "Tensor | Chosen":
+    def nanmedian(self, dim: int, keepdim: bool = False) -> "Chosen[Self]": ...
+    def nanmedian(self, dim: int | None = None, keepdim: bool = False) -> "Self | Chosen[Self]":
         """The median of what is not NaN, as `gradwire.nanmedian`."""
         return _chosen("nanmedian", self, dim, keepdim)
 
@@ -277,7 +287,7 @@ class Overloads(Methods):
         keepdim: bool = False,
         *,
         correction: float | None = None,
-    ) -> "Tensor":
+    ) -> Self:
         """The variance, as `gradwire.var`."""
         return _spread("var", self, dim, unbiased, keepdim, correction)
 
@@ -288,23 +298,25 @@ class Overloads(Methods):
         keepdim: bool = False,
         *,
         correction: float | None = None,
-    ) -> "Tensor":
+    ) -> Self:
         """The standard deviation, as `gradwire.std`."""
         return _spread("std", self, dim, unbiased, keepdim, correction)
 
-    def where(self, condition: "Tensor", other: "Tensor | arguments.Number") -> "Tensor":
+    def where(self, condition: "Tensor", other: "Tensor | arguments.Number") -> Self:
         """This tensor's elements where the condition holds, else the other's."""
-        return record("where", ("condition", "self", "other"), (condition, self, other))
+        return cast(
+            "Self", record("where", ("condition", "self", "other"), (condition, self, other))
+        )
 
-    def split(self, split_size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...]":
+    def split(self, split_size: int | Sequence[int], dim: int = 0) -> "tuple[Self, ...]":
         """Parts along a dimension, as `gradwire.split`."""
         return _split(self, split_size, dim)
 
-    def chunk(self, chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
+    def chunk(self, chunks: int, dim: int = 0) -> "tuple[Self, ...]":
         """At most `chunks` parts of equal size along a dimension, as `gradwire.chunk`."""
         return _chunk(self, chunks, dim)
 
-    def unbind(self, dim: int = 0) -> "tuple[Tensor, ...]":
+    def unbind(self, dim: int = 0) -> "tuple[Self, ...]":
         """The slices along a dimension, as `gradwire.unbind`."""
         return _unbind(self, dim)
 

@@ -1,7 +1,7 @@
 """From a call in the user's program to a recorded step: what every operator goes through."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
 
@@ -17,7 +17,28 @@ from gradwire.recorder import Attribute, Handles
 
 if TYPE_CHECKING:
     from gradwire.core import SessionCore
+    from gradwire.operators.methods import Methods
     from gradwire.tensors import Tensor
+
+AnyTensor = TypeVar("AnyTensor", bound="Methods")
+"""A class of tensors. What an operator makes of a tensor lives in the same session, so it is of the
+same class."""
+
+
+@overload
+def record(  # type: ignore[overload-overlap] # the first tells more of tensors
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[AnyTensor, *tuple[object, ...]],
+    attributes: Sequence[Attribute] = (),
+) -> AnyTensor: ...
+@overload
+def record(
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[object, ...],
+    attributes: Sequence[Attribute] = (),
+) -> "Tensor": ...
 
 
 def record(
@@ -25,7 +46,7 @@ def record(
     names: tuple[str, ...],
     tensors: tuple[object, ...],
     attributes: Sequence[Attribute] = (),
-) -> "Tensor":
+) -> Any:
     """Record an operator with one result.
 
     Args:
@@ -43,25 +64,55 @@ def record(
     return session.tensor_type(handle, session)
 
 
+@overload
+def record_many(  # type: ignore[overload-overlap] # the first tells more of tensors
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[AnyTensor, *tuple[object, ...]],
+    attributes: Sequence[Attribute],
+    outputs: int,
+) -> tuple[AnyTensor, ...]: ...
+@overload
 def record_many(
     name: str,
     names: tuple[str, ...],
     tensors: tuple[object, ...],
     attributes: Sequence[Attribute],
     outputs: int,
-) -> "tuple[Tensor, ...]":
+) -> "tuple[Tensor, ...]": ...
+def record_many(
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[object, ...],
+    attributes: Sequence[Attribute],
+    outputs: int,
+) -> Any:
     """Record an operator with several results; as `record`."""
     session, inputs, bound = _bind(name, names, tensors, attributes)
     first = session.op(name, inputs, bound, outputs, grad_mode())
     return tuple(session.tensor_type(first + nr, session) for nr in range(outputs))
 
 
+@overload
+def record_in_place(  # type: ignore[overload-overlap] # the first tells more of tensors
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[AnyTensor, *tuple[object, ...]],
+    attributes: Sequence[Attribute] = (),
+) -> AnyTensor: ...
+@overload
 def record_in_place(
     name: str,
     names: tuple[str, ...],
     tensors: tuple[object, ...],
     attributes: Sequence[Attribute] = (),
-) -> "Tensor":
+) -> "Tensor": ...
+def record_in_place(
+    name: str,
+    names: tuple[str, ...],
+    tensors: tuple[object, ...],
+    attributes: Sequence[Attribute] = (),
+) -> Any:
     """Record an operator that changes its first tensor, and give that back; as `record`."""
     session, inputs, bound = _bind(name, names, tensors, attributes)
     target = tensors[0]
@@ -165,14 +216,14 @@ _OTHER = ("self", "other")
 
 def binary(
     name: str,
-    left: object,
+    left: AnyTensor,
     right: object,
     *,
     swap: bool = False,
     numbers: bool = True,
     names: tuple[str, str] = _OTHER,
     attributes: tuple[Attribute, ...] = (),
-) -> "Tensor":
+) -> AnyTensor:
     """Record a Python operator; NotImplemented where `right` is no operand for it.
 
     Args:
@@ -194,9 +245,11 @@ def binary(
             together = joined((left, right))
             if together is None:
                 raise _two_sessions(name, session, right._session)
+            left, right = cast("tuple[AnyTensor, object]", tuple(together))
             return binary(
                 name,
-                *together,
+                left,
+                right,
                 swap=swap,
                 numbers=numbers,
                 names=names,
@@ -207,26 +260,26 @@ def binary(
     else:
         number = arguments.number_or_none(right) if numbers else None
         if number is None:
-            return cast("Tensor", NotImplemented)
+            return cast("AnyTensor", NotImplemented)
         inputs = (0, left._handle) if swap else (left._handle,)
         attributes = (*attributes, (names[not swap], number))
     handle = session.op(name, inputs, attributes, 1, grad_mode())
-    return session.tensor_type(handle, session)
+    return session.tensor_type(handle, session)  # type: ignore[return-value] # of left's session
 
 
 def binary_in_place(
-    name: str, target: object, other: object, *, names: tuple[str, str] = _OTHER
-) -> "Tensor":
+    name: str, target: AnyTensor, other: object, *, names: tuple[str, str] = _OTHER
+) -> AnyTensor:
     """Record an augmented assignment; NotImplemented where `other` is no operand for it."""
     assert isinstance(target, _tensors.Tensor)
     if isinstance(other, np.ndarray):
         other = target._session.tensor(other)
     elif not isinstance(other, _tensors.Tensor) and arguments.number_or_none(other) is None:
-        return cast("Tensor", NotImplemented)
+        return cast("AnyTensor", NotImplemented)
     return record_in_place(name, names, (target, other))
 
 
-def convert(tensor: object, wanted: "dtype | None") -> "Tensor":
+def convert(tensor: AnyTensor, wanted: "dtype | None") -> AnyTensor:
     """Record a conversion to another dtype, unless the tensor is known to have it already."""
     assert isinstance(tensor, _tensors.Tensor)
     known = tensor._known

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import numpy.typing as npt
 
@@ -219,7 +219,7 @@ class Tensor(Operators):
             raise TypeError("len() of a 0-d tensor")
         return shape[0]
 
-    def __iter__(self) -> Iterator["Tensor"]:
+    def __iter__(self) -> Iterator[Self]:
         if not self.shape:
             raise TypeError("iteration over a 0-d tensor")
         return iter(self.unbind(0))
@@ -266,7 +266,7 @@ class Tensor(Operators):
             raise AutogradError(f"requires_grad must be a bool, not {type(value).__name__}")
         self._set_requires_grad(value, leaf_only=True)
 
-    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set whether gradients are recorded through this leaf.
 
         Raises:
@@ -333,7 +333,7 @@ class Tensor(Operators):
         return reading.info_of(self).is_view
 
     @property
-    def _base(self) -> "Tensor | None":
+    def _base(self) -> "Self | None":
         """The tensor that it is a view of; None if it is no view."""
         return views.base_of(self)
 
@@ -427,23 +427,23 @@ class Tensor(Operators):
         )
 
     @property
-    def T(self) -> "Tensor":
+    def T(self) -> Self:
         """The tensor with its dimensions in reverse order."""
         dims = tuple(range(len(self.shape)))[::-1]
         return self.permute(dims)
 
     @property
-    def mT(self) -> "Tensor":
+    def mT(self) -> Self:
         """Each matrix in the last two dimensions transposed."""
         return self.transpose(-2, -1)
 
     @property
-    def real(self) -> "Tensor":
+    def real(self) -> Self:
         """The real part; of a real tensor, itself."""
         return functions.real(self)
 
     @property
-    def imag(self) -> "Tensor":
+    def imag(self) -> Self:
         """The imaginary part.
 
         Raises:
@@ -452,7 +452,7 @@ class Tensor(Operators):
         return functions.imag(self)
 
     @property
-    def data(self) -> "Tensor":
+    def data(self) -> Self:
         """The values outside of the graph. Changing them is not counted. Can be set."""
         return views.data_of(self)
 

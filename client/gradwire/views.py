@@ -1,26 +1,28 @@
 """Views from the user's side: what a tensor is a view of, and its storage outside of the graph."""
 
 import gc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from gradwire import reading
 from gradwire import tensors as _tensors
 from gradwire.arguments import wrong_type
-from gradwire.record import record, record_in_place
+from gradwire.record import AnyTensor, record, record_in_place
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
+V = TypeVar("V", bound="Tensor")
+
 _SELF = ("self",)
 
 
-def base_of(tensor: "Tensor") -> "Tensor | None":
+def base_of(tensor: V) -> V | None:
     """The tensor that this one is a view of; None if it is no view. A round trip at first."""
     return tensor._session.finish(read_base(tensor))
 
 
-async def read_base(tensor: "Tensor") -> "Tensor | None":
+async def read_base(tensor: V) -> V | None:
     """As `base_of`, to be awaited."""
     session = tensor._session
     known = reading.known(tensor)
@@ -30,7 +32,7 @@ async def read_base(tensor: "Tensor") -> "Tensor | None":
         handle = 0 if answer.info is None else answer.info.base
         base = _named(tensor, handle)
         known.base = record("_base", _SELF, (tensor,)) if base is None else base
-    return known.base
+    return cast("V | None", known.base)
 
 
 def _named(tensor: "Tensor", handle: int) -> "Tensor | None":
@@ -44,7 +46,7 @@ def _named(tensor: "Tensor", handle: int) -> "Tensor | None":
     return None
 
 
-def data_of(tensor: "Tensor") -> "Tensor":
+def data_of(tensor: AnyTensor) -> AnyTensor:
     """The same storage outside of the graph, with a version counter of its own."""
     return record("data", _SELF, (tensor,))
 

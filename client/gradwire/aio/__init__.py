@@ -16,6 +16,20 @@ gives an answer of the server has a twin here.
 from gradwire.aio import optim
 from gradwire.aio.compiling import compile
 from gradwire.aio.connecting import Connecting, connect
+from gradwire.aio.creation import (
+    arange,
+    as_tensor,
+    eye,
+    from_numpy,
+    full,
+    linspace,
+    ones,
+    rand,
+    randint,
+    randn,
+    tensor,
+    zeros,
+)
 from gradwire.aio.inspection import allclose, equal, fetch, graph
 from gradwire.aio.profiling import profile
 from gradwire.aio.session import Session
@@ -26,11 +40,23 @@ __all__ = [
     "Session",
     "Tensor",
     "allclose",
+    "arange",
+    "as_tensor",
     "compile",
     "connect",
     "equal",
+    "eye",
     "fetch",
+    "from_numpy",
+    "full",
     "graph",
+    "linspace",
+    "ones",
     "optim",
     "profile",
+    "rand",
+    "randint",
+    "randn",
+    "tensor",
+    "zeros",
 ]

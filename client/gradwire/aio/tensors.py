@@ -3,7 +3,7 @@
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from gradwire import grads, printing, reading, tensors
+from gradwire import grads, printing, reading, tensors, views
 from gradwire.codec import Array
 from gradwire.tensors import Size
 
@@ -74,18 +74,22 @@ class Tensor(tensors.Tensor):
             await reading.read_info(self)
         return self.shape
 
-    def get_grad(self) -> "Coroutine[Any, Any, Tensor | None]":
+    def get_grad(self) -> "Coroutine[Any, Any, Self | None]":
         """The gradient that backward passes accumulated here; None before the first.
 
         The same object each time, whose value grows with each backward.
         """
         return self.session.own(self._get_grad())
 
-    async def _get_grad(self) -> "Tensor | None":
+    async def _get_grad(self) -> "Self | None":
         grad = await grads.read_grad(self)
         if grad is None:
             grads.warn_unless_filled(self, stacklevel=4)
-        return cast("Tensor | None", grad)
+        return cast("Self | None", grad)
+
+    def get_base(self) -> "Coroutine[Any, Any, Self | None]":
+        """The tensor that this one is a view of; None if it is no view."""
+        return self.session.own(views.read_base(self))
 
     def refresh(self) -> Coroutine[Any, Any, Self]:
         """Learn what is not known here, in one round trip at most; the tensor itself.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from gradwire.arguments import to_dtype, to_float, to_int, to_ints, to_str
 from gradwire.dtypes import DtypeLike
-from gradwire.record import record
+from gradwire.record import AnyTensor, record
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ __all__ = [
 ]
 
 
-def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+def fft(
+    input: AnyTensor, n: int | None = None, dim: int = -1, norm: str | None = None
+) -> AnyTensor:
     """Run the operator `fft.fft`.
 
     Schema: fft.fft(Tensor self, int? n=None, int dim=-1, str? norm=None) -> Tensor
@@ -58,11 +60,11 @@ def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = N
 
 
 def fft2(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] = (-2, -1),
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.fft2`.
 
     Schema: fft.fft2(Tensor self, int[]? s=None, int[] dim=[-2, -1], str? norm=None) -> Tensor
@@ -91,11 +93,11 @@ def fftfreq(n: int, d: float = 1.0, *, dtype: DtypeLike | None = None) -> Tensor
 
 
 def fftn(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.fftn`.
 
     Schema: fft.fftn(Tensor self, int[]? s=None, int[]? dim=None, str? norm=None) -> Tensor
@@ -110,7 +112,9 @@ def fftn(
     return record("fft.fftn", ("self",), (input,), attributes)
 
 
-def fftshift(input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None) -> Tensor:
+def fftshift(
+    input: AnyTensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None
+) -> AnyTensor:
     """Run the operator `fft.fftshift`.
 
     Schema: fft.fftshift(Tensor self, int[]? dim=None) -> Tensor
@@ -121,7 +125,9 @@ def fftshift(input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] | None 
     return record("fft.fftshift", ("self",), (input,), attributes)
 
 
-def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+def hfft(
+    input: AnyTensor, n: int | None = None, dim: int = -1, norm: str | None = None
+) -> AnyTensor:
     """Run the operator `fft.hfft`.
 
     Schema: fft.hfft(Tensor self, int? n=None, int dim=-1, str? norm=None) -> Tensor
@@ -137,11 +143,11 @@ def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
 
 
 def hfft2(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] = (-2, -1),
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.hfft2`.
 
     Schema: fft.hfft2(Tensor self, int[]? s=None, int[] dim=[-2, -1], str? norm=None) ->
@@ -158,11 +164,11 @@ def hfft2(
 
 
 def hfftn(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.hfftn`.
 
     Schema: fft.hfftn(Tensor self, int[]? s=None, int[]? dim=None, str? norm=None) -> Tensor
@@ -177,7 +183,9 @@ def hfftn(
     return record("fft.hfftn", ("self",), (input,), attributes)
 
 
-def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+def ifft(
+    input: AnyTensor, n: int | None = None, dim: int = -1, norm: str | None = None
+) -> AnyTensor:
     """Run the operator `fft.ifft`.
 
     Schema: fft.ifft(Tensor self, int? n=None, int dim=-1, str? norm=None) -> Tensor
@@ -193,11 +201,11 @@ def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
 
 
 def ifft2(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] = (-2, -1),
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.ifft2`.
 
     Schema: fft.ifft2(Tensor self, int[]? s=None, int[] dim=[-2, -1], str? norm=None) ->
@@ -214,11 +222,11 @@ def ifft2(
 
 
 def ifftn(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.ifftn`.
 
     Schema: fft.ifftn(Tensor self, int[]? s=None, int[]? dim=None, str? norm=None) -> Tensor
@@ -233,7 +241,9 @@ def ifftn(
     return record("fft.ifftn", ("self",), (input,), attributes)
 
 
-def ifftshift(input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None) -> Tensor:
+def ifftshift(
+    input: AnyTensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None
+) -> AnyTensor:
     """Run the operator `fft.ifftshift`.
 
     Schema: fft.ifftshift(Tensor self, int[]? dim=None) -> Tensor
@@ -244,7 +254,9 @@ def ifftshift(input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] | None
     return record("fft.ifftshift", ("self",), (input,), attributes)
 
 
-def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+def ihfft(
+    input: AnyTensor, n: int | None = None, dim: int = -1, norm: str | None = None
+) -> AnyTensor:
     """Run the operator `fft.ihfft`.
 
     Schema: fft.ihfft(Tensor self, int? n=None, int dim=-1, str? norm=None) -> Tensor
@@ -260,11 +272,11 @@ def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
 
 
 def ihfft2(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] = (-2, -1),
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.ihfft2`.
 
     Schema: fft.ihfft2(Tensor self, int[]? s=None, int[] dim=[-2, -1], str? norm=None) ->
@@ -281,11 +293,11 @@ def ihfft2(
 
 
 def ihfftn(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.ihfftn`.
 
     Schema: fft.ihfftn(Tensor self, int[]? s=None, int[]? dim=None, str? norm=None) -> Tensor
@@ -300,7 +312,9 @@ def ihfftn(
     return record("fft.ihfftn", ("self",), (input,), attributes)
 
 
-def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+def irfft(
+    input: AnyTensor, n: int | None = None, dim: int = -1, norm: str | None = None
+) -> AnyTensor:
     """Run the operator `fft.irfft`.
 
     Schema: fft.irfft(Tensor self, int? n=None, int dim=-1, str? norm=None) -> Tensor
@@ -316,11 +330,11 @@ def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
 
 
 def irfft2(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] = (-2, -1),
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.irfft2`.
 
     Schema: fft.irfft2(Tensor self, int[]? s=None, int[] dim=[-2, -1], str? norm=None) ->
@@ -337,11 +351,11 @@ def irfft2(
 
 
 def irfftn(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.irfftn`.
 
     Schema: fft.irfftn(Tensor self, int[]? s=None, int[]? dim=None, str? norm=None) -> Tensor
@@ -356,7 +370,9 @@ def irfftn(
     return record("fft.irfftn", ("self",), (input,), attributes)
 
 
-def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+def rfft(
+    input: AnyTensor, n: int | None = None, dim: int = -1, norm: str | None = None
+) -> AnyTensor:
     """Run the operator `fft.rfft`.
 
     Schema: fft.rfft(Tensor self, int? n=None, int dim=-1, str? norm=None) -> Tensor
@@ -372,11 +388,11 @@ def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
 
 
 def rfft2(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] = (-2, -1),
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.rfft2`.
 
     Schema: fft.rfft2(Tensor self, int[]? s=None, int[] dim=[-2, -1], str? norm=None) ->
@@ -406,11 +422,11 @@ def rfftfreq(n: int, d: float = 1.0, *, dtype: DtypeLike | None = None) -> Tenso
 
 
 def rfftn(
-    input: Tensor,
+    input: AnyTensor,
     s: SupportsIndex | Sequence[SupportsIndex] | None = None,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     norm: str | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `fft.rfftn`.
 
     Schema: fft.rfftn(Tensor self, int[]? s=None, int[]? dim=None, str? norm=None) -> Tensor

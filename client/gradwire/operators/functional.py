@@ -24,7 +24,7 @@ from gradwire.operators.functions import (
     tanh,
 )
 from gradwire.operators.results import MaxPool2dWithIndices, MaxPool3dWithIndices
-from gradwire.record import record, record_in_place, record_many
+from gradwire.record import AnyTensor, record, record_in_place, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ __all__ = [
 
 
 def alpha_dropout(
-    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
-) -> Tensor:
+    input: AnyTensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> AnyTensor:
     """Run the operator `alpha_dropout`.
 
     Schema: alpha_dropout(Tensor input, float p=0.5, bool training=False) -> Tensor
@@ -90,14 +90,14 @@ def alpha_dropout(
 
 
 def avg_pool2d(
-    input: Tensor,
+    input: AnyTensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
     stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
     padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0),
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `avg_pool2d`.
 
     Schema: avg_pool2d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=[0,
@@ -125,14 +125,14 @@ def avg_pool2d(
 
 
 def avg_pool3d(
-    input: Tensor,
+    input: AnyTensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
     stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
     padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0, 0),
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `avg_pool3d`.
 
     Schema: avg_pool3d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=[0,
@@ -160,7 +160,7 @@ def avg_pool3d(
 
 
 def batch_norm(
-    input: Tensor,
+    input: AnyTensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -168,7 +168,7 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-05,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `batch_norm`.
 
     Schema: batch_norm(Tensor input, Tensor? running_mean, Tensor? running_var, Tensor?
@@ -191,13 +191,13 @@ def batch_norm(
 
 
 def cross_entropy(
-    input: Tensor,
+    input: AnyTensor,
     target: Tensor,
     weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `cross_entropy`.
 
     Schema: cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int
@@ -217,7 +217,9 @@ def cross_entropy(
     )
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def dropout(
+    input: AnyTensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> AnyTensor:
     """Run the operator `dropout`.
 
     Schema: dropout(Tensor input, float p=0.5, bool training=True) -> Tensor
@@ -233,8 +235,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
 
 def dropout1d(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
+    input: AnyTensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> AnyTensor:
     """Run the operator `dropout1d`.
 
     Schema: dropout1d(Tensor input, float p=0.5, bool training=True) -> Tensor
@@ -250,8 +252,8 @@ def dropout1d(
 
 
 def dropout2d(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
+    input: AnyTensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> AnyTensor:
     """Run the operator `dropout2d`.
 
     Schema: dropout2d(Tensor input, float p=0.5, bool training=True) -> Tensor
@@ -267,8 +269,8 @@ def dropout2d(
 
 
 def dropout3d(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
+    input: AnyTensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> AnyTensor:
     """Run the operator `dropout3d`.
 
     Schema: dropout3d(Tensor input, float p=0.5, bool training=True) -> Tensor
@@ -284,8 +286,8 @@ def dropout3d(
 
 
 def feature_alpha_dropout(
-    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
-) -> Tensor:
+    input: AnyTensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> AnyTensor:
     """Run the operator `feature_alpha_dropout`.
 
     Schema: feature_alpha_dropout(Tensor input, float p=0.5, bool training=False) -> Tensor
@@ -300,7 +302,7 @@ def feature_alpha_dropout(
     return record("feature_alpha_dropout", ("input",), (input,), attributes)
 
 
-def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
+def gelu(input: AnyTensor, *, approximate: str = "none") -> AnyTensor:
     """Run the operator `gelu`.
 
     Schema: gelu(Tensor self, *, str approximate='none') -> Tensor
@@ -312,7 +314,7 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
 
 
 def instance_norm(
-    input: Tensor,
+    input: AnyTensor,
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,
     weight: Tensor | None = None,
@@ -320,7 +322,7 @@ def instance_norm(
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-05,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `instance_norm`.
 
     Schema: instance_norm(Tensor input, Tensor? running_mean=None, Tensor? running_var=None,
@@ -345,12 +347,12 @@ def instance_norm(
 
 
 def layer_norm(
-    input: Tensor,
+    input: AnyTensor,
     normalized_shape: SupportsIndex | Sequence[SupportsIndex],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-05,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `layer_norm`.
 
     Schema: layer_norm(Tensor self, int[] normalized_shape, Tensor? weight=None, Tensor?
@@ -364,7 +366,7 @@ def layer_norm(
     return record("layer_norm", ("self", "weight", "bias"), (input, weight, bias), attributes)
 
 
-def leaky_relu(input: Tensor, negative_slope: Number = 0.01, inplace: bool = False) -> Tensor:
+def leaky_relu(input: AnyTensor, negative_slope: Number = 0.01, inplace: bool = False) -> AnyTensor:
     """Run the operator `leaky_relu`.
 
     Schema: leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor
@@ -379,7 +381,7 @@ def leaky_relu(input: Tensor, negative_slope: Number = 0.01, inplace: bool = Fal
     return record("leaky_relu", ("self",), (input,), attributes)
 
 
-def leaky_relu_(input: Tensor, negative_slope: Number = 0.01) -> Tensor:
+def leaky_relu_(input: AnyTensor, negative_slope: Number = 0.01) -> AnyTensor:
     """Run the operator `leaky_relu_` on this tensor, in place.
 
     Schema: leaky_relu_(Tensor self, Scalar negative_slope=0.01) -> Tensor
@@ -392,7 +394,7 @@ def leaky_relu_(input: Tensor, negative_slope: Number = 0.01) -> Tensor:
     return record_in_place("leaky_relu_", ("self",), (input,), attributes)
 
 
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(input: AnyTensor, weight: Tensor, bias: Tensor | None = None) -> AnyTensor:
     """Run the operator `linear`.
 
     Schema: linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor
@@ -401,8 +403,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def local_response_norm(
-    input: Tensor, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+    input: AnyTensor, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0
+) -> AnyTensor:
     """Run the operator `local_response_norm`.
 
     Schema: local_response_norm(Tensor input, int size, float alpha=0.0001, float beta=0.75,
@@ -419,13 +421,13 @@ def local_response_norm(
 
 
 def max_pool2d_with_indices(
-    input: Tensor,
+    input: AnyTensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
     stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
     padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0),
     dilation: SupportsIndex | Sequence[SupportsIndex] = (1, 1),
     ceil_mode: bool = False,
-) -> MaxPool2dWithIndices:
+) -> MaxPool2dWithIndices[AnyTensor]:
     """Run the operator `max_pool2d_with_indices`.
 
     Schema: max_pool2d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, int[]
@@ -449,13 +451,13 @@ def max_pool2d_with_indices(
 
 
 def max_pool3d_with_indices(
-    input: Tensor,
+    input: AnyTensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
     stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
     padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0, 0),
     dilation: SupportsIndex | Sequence[SupportsIndex] = (1, 1, 1),
     ceil_mode: bool = False,
-) -> MaxPool3dWithIndices:
+) -> MaxPool3dWithIndices[AnyTensor]:
     """Run the operator `max_pool3d_with_indices`.
 
     Schema: max_pool3d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, int[]
@@ -478,7 +480,7 @@ def max_pool3d_with_indices(
     )
 
 
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def mse_loss(input: AnyTensor, target: Tensor, reduction: str = "mean") -> AnyTensor:
     """Run the operator `mse_loss`.
 
     Schema: mse_loss(Tensor self, Tensor target, str reduction='mean') -> Tensor
@@ -490,12 +492,12 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 
 
 def nll_loss(
-    input: Tensor,
+    input: AnyTensor,
     target: Tensor,
     weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `nll_loss`.
 
     Schema: nll_loss(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100,
@@ -510,11 +512,11 @@ def nll_loss(
 
 
 def pad(
-    input: Tensor,
+    input: AnyTensor,
     pad: SupportsIndex | Sequence[SupportsIndex],
     mode: str = "constant",
     value: float | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `pad`.
 
     Schema: pad(Tensor self, int[] pad, str mode='constant', float? value=None) -> Tensor
@@ -527,7 +529,7 @@ def pad(
     return record("pad", ("self",), (input,), attributes)
 
 
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
+def relu(input: AnyTensor, inplace: bool = False) -> AnyTensor:
     """Run the operator `relu`.
 
     Schema: relu(Tensor self) -> Tensor
@@ -538,7 +540,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def scaled_dot_product_attention(
-    query: Tensor,
+    query: AnyTensor,
     key: Tensor,
     value: Tensor,
     attn_mask: Tensor | None = None,
@@ -547,7 +549,7 @@ def scaled_dot_product_attention(
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `scaled_dot_product_attention`.
 
     Schema: scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor?
@@ -577,7 +579,7 @@ def scaled_dot_product_attention(
     )
 
 
-def silu(input: Tensor, inplace: bool = False) -> Tensor:
+def silu(input: AnyTensor, inplace: bool = False) -> AnyTensor:
     """Run the operator `silu`.
 
     Schema: silu(Tensor self) -> Tensor
@@ -587,7 +589,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return record("silu", ("self",), (input,))
 
 
-def softplus(input: Tensor, beta: Number = 1, threshold: Number = 20) -> Tensor:
+def softplus(input: AnyTensor, beta: Number = 1, threshold: Number = 20) -> AnyTensor:
     """Run the operator `softplus`.
 
     Schema: softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor

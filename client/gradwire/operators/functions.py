@@ -31,7 +31,7 @@ from gradwire.operators.results import (
     Svd,
     Topk,
 )
-from gradwire.record import TensorList, record, record_in_place, record_many
+from gradwire.record import AnyTensor, TensorList, record, record_in_place, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ __all__ = [
 ]
 
 
-def abs(input: Tensor) -> Tensor:
+def abs(input: AnyTensor) -> AnyTensor:
     """Run the operator `abs`.
 
     Schema: abs(Tensor self) -> Tensor
@@ -313,7 +313,7 @@ def abs(input: Tensor) -> Tensor:
     return record("abs", ("self",), (input,))
 
 
-def abs_(input: Tensor) -> Tensor:
+def abs_(input: AnyTensor) -> AnyTensor:
     """Run the operator `abs_` on this tensor, in place.
 
     Schema: abs_(Tensor self) -> Tensor
@@ -321,7 +321,7 @@ def abs_(input: Tensor) -> Tensor:
     return record_in_place("abs_", ("self",), (input,))
 
 
-def acos(input: Tensor) -> Tensor:
+def acos(input: AnyTensor) -> AnyTensor:
     """Run the operator `acos`.
 
     Schema: acos(Tensor self) -> Tensor
@@ -329,7 +329,7 @@ def acos(input: Tensor) -> Tensor:
     return record("acos", ("self",), (input,))
 
 
-def acos_(input: Tensor) -> Tensor:
+def acos_(input: AnyTensor) -> AnyTensor:
     """Run the operator `acos_` on this tensor, in place.
 
     Schema: acos_(Tensor self) -> Tensor
@@ -337,7 +337,7 @@ def acos_(input: Tensor) -> Tensor:
     return record_in_place("acos_", ("self",), (input,))
 
 
-def acosh(input: Tensor) -> Tensor:
+def acosh(input: AnyTensor) -> AnyTensor:
     """Run the operator `acosh`.
 
     Schema: acosh(Tensor self) -> Tensor
@@ -345,7 +345,7 @@ def acosh(input: Tensor) -> Tensor:
     return record("acosh", ("self",), (input,))
 
 
-def acosh_(input: Tensor) -> Tensor:
+def acosh_(input: AnyTensor) -> AnyTensor:
     """Run the operator `acosh_` on this tensor, in place.
 
     Schema: acosh_(Tensor self) -> Tensor
@@ -353,7 +353,7 @@ def acosh_(input: Tensor) -> Tensor:
     return record_in_place("acosh_", ("self",), (input,))
 
 
-def add(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
+def add(input: AnyTensor, other: Tensor | Number, *, alpha: Number = 1) -> AnyTensor:
     """Run the operator `add`.
 
     Schema: add(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor
@@ -364,7 +364,7 @@ def add(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
     return record("add", ("self", "other"), (input, other), attributes)
 
 
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+def addcdiv(input: AnyTensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> AnyTensor:
     """Run the operator `addcdiv`.
 
     Schema: addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor
@@ -375,7 +375,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
     return record("addcdiv", ("self", "tensor1", "tensor2"), (input, tensor1, tensor2), attributes)
 
 
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+def addcmul(input: AnyTensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> AnyTensor:
     """Run the operator `addcmul`.
 
     Schema: addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor
@@ -387,8 +387,8 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
 
 
 def addmm(
-    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1
-) -> Tensor:
+    input: AnyTensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1
+) -> AnyTensor:
     """Run the operator `addmm`.
 
     Schema: addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) ->
@@ -403,8 +403,10 @@ def addmm(
 
 
 def all(
-    input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None, keepdim: bool = False
-) -> Tensor:
+    input: AnyTensor,
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    keepdim: bool = False,
+) -> AnyTensor:
     """Run the operator `all`.
 
     Schema: all(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor
@@ -418,8 +420,8 @@ def all(
 
 
 def amax(
-    input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] = (), keepdim: bool = False
-) -> Tensor:
+    input: AnyTensor, dim: SupportsIndex | Sequence[SupportsIndex] = (), keepdim: bool = False
+) -> AnyTensor:
     """Run the operator `amax`.
 
     Schema: amax(Tensor self, int[] dim=[], bool keepdim=False) -> Tensor
@@ -433,8 +435,8 @@ def amax(
 
 
 def amin(
-    input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] = (), keepdim: bool = False
-) -> Tensor:
+    input: AnyTensor, dim: SupportsIndex | Sequence[SupportsIndex] = (), keepdim: bool = False
+) -> AnyTensor:
     """Run the operator `amin`.
 
     Schema: amin(Tensor self, int[] dim=[], bool keepdim=False) -> Tensor
@@ -447,7 +449,7 @@ def amin(
     return record("amin", ("self",), (input,), attributes)
 
 
-def angle(input: Tensor) -> Tensor:
+def angle(input: AnyTensor) -> AnyTensor:
     """Run the operator `angle`.
 
     Schema: angle(Tensor self) -> Tensor
@@ -456,8 +458,10 @@ def angle(input: Tensor) -> Tensor:
 
 
 def any(
-    input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None, keepdim: bool = False
-) -> Tensor:
+    input: AnyTensor,
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    keepdim: bool = False,
+) -> AnyTensor:
     """Run the operator `any`.
 
     Schema: any(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor
@@ -470,7 +474,7 @@ def any(
     return record("any", ("self",), (input,), attributes)
 
 
-def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmax(input: AnyTensor, dim: int | None = None, keepdim: bool = False) -> AnyTensor:
     """Run the operator `argmax`.
 
     Schema: argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor
@@ -483,7 +487,7 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
     return record("argmax", ("self",), (input,), attributes)
 
 
-def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmin(input: AnyTensor, dim: int | None = None, keepdim: bool = False) -> AnyTensor:
     """Run the operator `argmin`.
 
     Schema: argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor
@@ -496,7 +500,9 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
     return record("argmin", ("self",), (input,), attributes)
 
 
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+def argsort(
+    input: AnyTensor, dim: int = -1, descending: bool = False, stable: bool = False
+) -> AnyTensor:
     """Run the operator `argsort`.
 
     Schema: argsort(Tensor self, int dim=-1, bool descending=False, bool stable=False) ->
@@ -512,7 +518,7 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     return record("argsort", ("self",), (input,), attributes)
 
 
-def asin(input: Tensor) -> Tensor:
+def asin(input: AnyTensor) -> AnyTensor:
     """Run the operator `asin`.
 
     Schema: asin(Tensor self) -> Tensor
@@ -520,7 +526,7 @@ def asin(input: Tensor) -> Tensor:
     return record("asin", ("self",), (input,))
 
 
-def asin_(input: Tensor) -> Tensor:
+def asin_(input: AnyTensor) -> AnyTensor:
     """Run the operator `asin_` on this tensor, in place.
 
     Schema: asin_(Tensor self) -> Tensor
@@ -528,7 +534,7 @@ def asin_(input: Tensor) -> Tensor:
     return record_in_place("asin_", ("self",), (input,))
 
 
-def asinh(input: Tensor) -> Tensor:
+def asinh(input: AnyTensor) -> AnyTensor:
     """Run the operator `asinh`.
 
     Schema: asinh(Tensor self) -> Tensor
@@ -536,7 +542,7 @@ def asinh(input: Tensor) -> Tensor:
     return record("asinh", ("self",), (input,))
 
 
-def asinh_(input: Tensor) -> Tensor:
+def asinh_(input: AnyTensor) -> AnyTensor:
     """Run the operator `asinh_` on this tensor, in place.
 
     Schema: asinh_(Tensor self) -> Tensor
@@ -544,7 +550,7 @@ def asinh_(input: Tensor) -> Tensor:
     return record_in_place("asinh_", ("self",), (input,))
 
 
-def atan(input: Tensor) -> Tensor:
+def atan(input: AnyTensor) -> AnyTensor:
     """Run the operator `atan`.
 
     Schema: atan(Tensor self) -> Tensor
@@ -552,7 +558,7 @@ def atan(input: Tensor) -> Tensor:
     return record("atan", ("self",), (input,))
 
 
-def atan2(input: Tensor, other: Tensor | Number) -> Tensor:
+def atan2(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `atan2`.
 
     Schema: atan2(Tensor self, Tensor other) -> Tensor
@@ -560,7 +566,7 @@ def atan2(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("atan2", ("self", "other"), (input, other))
 
 
-def atan_(input: Tensor) -> Tensor:
+def atan_(input: AnyTensor) -> AnyTensor:
     """Run the operator `atan_` on this tensor, in place.
 
     Schema: atan_(Tensor self) -> Tensor
@@ -568,7 +574,7 @@ def atan_(input: Tensor) -> Tensor:
     return record_in_place("atan_", ("self",), (input,))
 
 
-def atanh(input: Tensor) -> Tensor:
+def atanh(input: AnyTensor) -> AnyTensor:
     """Run the operator `atanh`.
 
     Schema: atanh(Tensor self) -> Tensor
@@ -576,7 +582,7 @@ def atanh(input: Tensor) -> Tensor:
     return record("atanh", ("self",), (input,))
 
 
-def atanh_(input: Tensor) -> Tensor:
+def atanh_(input: AnyTensor) -> AnyTensor:
     """Run the operator `atanh_` on this tensor, in place.
 
     Schema: atanh_(Tensor self) -> Tensor
@@ -584,7 +590,7 @@ def atanh_(input: Tensor) -> Tensor:
     return record_in_place("atanh_", ("self",), (input,))
 
 
-def atleast_1d(input: Tensor) -> Tensor:
+def atleast_1d(input: AnyTensor) -> AnyTensor:
     """Run the operator `atleast_1d`.
 
     Schema: atleast_1d(Tensor self) -> Tensor
@@ -592,7 +598,7 @@ def atleast_1d(input: Tensor) -> Tensor:
     return record("atleast_1d", ("self",), (input,))
 
 
-def atleast_2d(input: Tensor) -> Tensor:
+def atleast_2d(input: AnyTensor) -> AnyTensor:
     """Run the operator `atleast_2d`.
 
     Schema: atleast_2d(Tensor self) -> Tensor
@@ -600,7 +606,7 @@ def atleast_2d(input: Tensor) -> Tensor:
     return record("atleast_2d", ("self",), (input,))
 
 
-def atleast_3d(input: Tensor) -> Tensor:
+def atleast_3d(input: AnyTensor) -> AnyTensor:
     """Run the operator `atleast_3d`.
 
     Schema: atleast_3d(Tensor self) -> Tensor
@@ -609,13 +615,13 @@ def atleast_3d(input: Tensor) -> Tensor:
 
 
 def avg_pool1d(
-    input: Tensor,
+    input: AnyTensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
     stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
     padding: SupportsIndex | Sequence[SupportsIndex] = (0,),
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `avg_pool1d`.
 
     Schema: avg_pool1d(Tensor self, int[] kernel_size, int[]? stride=None, int[] padding=[0],
@@ -638,8 +644,8 @@ def avg_pool1d(
 
 
 def baddbmm(
-    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
-) -> Tensor:
+    input: AnyTensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
+) -> AnyTensor:
     """Run the operator `baddbmm`.
 
     Schema: baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar
@@ -653,7 +659,7 @@ def baddbmm(
     return record("baddbmm", ("self", "batch1", "batch2"), (input, batch1, batch2), attributes)
 
 
-def bitwise_and(input: Tensor, other: Tensor | Number) -> Tensor:
+def bitwise_and(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `bitwise_and`.
 
     Schema: bitwise_and(Tensor self, Tensor other) -> Tensor
@@ -661,7 +667,7 @@ def bitwise_and(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("bitwise_and", ("self", "other"), (input, other))
 
 
-def bitwise_not(input: Tensor) -> Tensor:
+def bitwise_not(input: AnyTensor) -> AnyTensor:
     """Run the operator `bitwise_not`.
 
     Schema: bitwise_not(Tensor self) -> Tensor
@@ -669,7 +675,7 @@ def bitwise_not(input: Tensor) -> Tensor:
     return record("bitwise_not", ("self",), (input,))
 
 
-def bitwise_or(input: Tensor, other: Tensor | Number) -> Tensor:
+def bitwise_or(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `bitwise_or`.
 
     Schema: bitwise_or(Tensor self, Tensor other) -> Tensor
@@ -677,7 +683,7 @@ def bitwise_or(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("bitwise_or", ("self", "other"), (input, other))
 
 
-def bitwise_xor(input: Tensor, other: Tensor | Number) -> Tensor:
+def bitwise_xor(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `bitwise_xor`.
 
     Schema: bitwise_xor(Tensor self, Tensor other) -> Tensor
@@ -694,7 +700,7 @@ def block_diag(tensors: Sequence[Tensor]) -> Tensor:
     return record("block_diag", (), (), attributes)
 
 
-def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+def bmm(input: AnyTensor, mat2: Tensor) -> AnyTensor:
     """Run the operator `bmm`.
 
     Schema: bmm(Tensor self, Tensor mat2) -> Tensor
@@ -702,7 +708,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return record("bmm", ("self", "mat2"), (input, mat2))
 
 
-def broadcast_to(input: Tensor, size: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+def broadcast_to(input: AnyTensor, size: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:
     """Run the operator `broadcast_to`.
 
     Schema: broadcast_to(Tensor self, int[] size) -> Tensor
@@ -731,7 +737,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return record("cat", (), (), attributes)
 
 
-def ceil(input: Tensor) -> Tensor:
+def ceil(input: AnyTensor) -> AnyTensor:
     """Run the operator `ceil`.
 
     Schema: ceil(Tensor self) -> Tensor
@@ -739,7 +745,7 @@ def ceil(input: Tensor) -> Tensor:
     return record("ceil", ("self",), (input,))
 
 
-def ceil_(input: Tensor) -> Tensor:
+def ceil_(input: AnyTensor) -> AnyTensor:
     """Run the operator `ceil_` on this tensor, in place.
 
     Schema: ceil_(Tensor self) -> Tensor
@@ -747,7 +753,7 @@ def ceil_(input: Tensor) -> Tensor:
     return record_in_place("ceil_", ("self",), (input,))
 
 
-def cholesky(input: Tensor, upper: bool = False) -> Tensor:
+def cholesky(input: AnyTensor, upper: bool = False) -> AnyTensor:
     """Run the operator `cholesky`.
 
     Schema: cholesky(Tensor self, bool upper=False) -> Tensor
@@ -758,7 +764,7 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     return record("cholesky", ("self",), (input,), attributes)
 
 
-def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
+def cholesky_inverse(input: AnyTensor, upper: bool = False) -> AnyTensor:
     """Run the operator `cholesky_inverse`.
 
     Schema: cholesky_inverse(Tensor self, bool upper=False) -> Tensor
@@ -769,7 +775,7 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     return record("cholesky_inverse", ("self",), (input,), attributes)
 
 
-def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
+def cholesky_solve(input: AnyTensor, input2: Tensor, upper: bool = False) -> AnyTensor:
     """Run the operator `cholesky_solve`.
 
     Schema: cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor
@@ -781,8 +787,8 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
 
 
 def clamp(
-    input: Tensor, min: Tensor | Number | None = None, max: Tensor | Number | None = None
-) -> Tensor:
+    input: AnyTensor, min: Tensor | Number | None = None, max: Tensor | Number | None = None
+) -> AnyTensor:
     """Run the operator `clamp`.
 
     Schema: clamp(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor
@@ -791,8 +797,8 @@ def clamp(
 
 
 def clamp_(
-    input: Tensor, min: Tensor | Number | None = None, max: Tensor | Number | None = None
-) -> Tensor:
+    input: AnyTensor, min: Tensor | Number | None = None, max: Tensor | Number | None = None
+) -> AnyTensor:
     """Run the operator `clamp_` on this tensor, in place.
 
     Schema: clamp_(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor
@@ -800,7 +806,7 @@ def clamp_(
     return record_in_place("clamp_", ("self", "min", "max"), (input, min, max))
 
 
-def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
+def clamp_max(input: AnyTensor, max: Tensor | Number) -> AnyTensor:
     """Run the operator `clamp_max`.
 
     Schema: clamp_max(Tensor self, Tensor max) -> Tensor
@@ -808,7 +814,7 @@ def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
     return record("clamp_max", ("self", "max"), (input, max))
 
 
-def clamp_max_(input: Tensor, max: Tensor | Number) -> Tensor:
+def clamp_max_(input: AnyTensor, max: Tensor | Number) -> AnyTensor:
     """Run the operator `clamp_max_` on this tensor, in place.
 
     Schema: clamp_max_(Tensor self, Tensor max) -> Tensor
@@ -816,7 +822,7 @@ def clamp_max_(input: Tensor, max: Tensor | Number) -> Tensor:
     return record_in_place("clamp_max_", ("self", "max"), (input, max))
 
 
-def clamp_min(input: Tensor, min: Tensor | Number) -> Tensor:
+def clamp_min(input: AnyTensor, min: Tensor | Number) -> AnyTensor:
     """Run the operator `clamp_min`.
 
     Schema: clamp_min(Tensor self, Tensor min) -> Tensor
@@ -824,7 +830,7 @@ def clamp_min(input: Tensor, min: Tensor | Number) -> Tensor:
     return record("clamp_min", ("self", "min"), (input, min))
 
 
-def clamp_min_(input: Tensor, min: Tensor | Number) -> Tensor:
+def clamp_min_(input: AnyTensor, min: Tensor | Number) -> AnyTensor:
     """Run the operator `clamp_min_` on this tensor, in place.
 
     Schema: clamp_min_(Tensor self, Tensor min) -> Tensor
@@ -832,7 +838,7 @@ def clamp_min_(input: Tensor, min: Tensor | Number) -> Tensor:
     return record_in_place("clamp_min_", ("self", "min"), (input, min))
 
 
-def clone(input: Tensor) -> Tensor:
+def clone(input: AnyTensor) -> AnyTensor:
     """Run the operator `clone`.
 
     Schema: clone(Tensor self) -> Tensor
@@ -849,7 +855,7 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     return record("column_stack", (), (), attributes)
 
 
-def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+def combinations(input: AnyTensor, r: int = 2, with_replacement: bool = False) -> AnyTensor:
     """Run the operator `combinations`.
 
     Schema: combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor
@@ -864,7 +870,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     return record("combinations", ("self",), (input,), attributes)
 
 
-def complex(real: Tensor, imag: Tensor) -> Tensor:
+def complex(real: AnyTensor, imag: Tensor) -> AnyTensor:
     """Run the operator `complex`.
 
     Schema: complex(Tensor real, Tensor imag) -> Tensor
@@ -872,7 +878,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     return record("complex", ("real", "imag"), (real, imag))
 
 
-def conj(input: Tensor) -> Tensor:
+def conj(input: AnyTensor) -> AnyTensor:
     """Run the operator `conj`.
 
     Schema: conj(Tensor self) -> Tensor
@@ -881,8 +887,8 @@ def conj(input: Tensor) -> Tensor:
 
 
 def constant_pad_nd(
-    input: Tensor, pad: SupportsIndex | Sequence[SupportsIndex], value: Number = 0
-) -> Tensor:
+    input: AnyTensor, pad: SupportsIndex | Sequence[SupportsIndex], value: Number = 0
+) -> AnyTensor:
     """Run the operator `constant_pad_nd`.
 
     Schema: constant_pad_nd(Tensor self, int[] pad, Scalar value=0) -> Tensor
@@ -894,7 +900,7 @@ def constant_pad_nd(
 
 
 def conv_transpose1d(
-    input: Tensor,
+    input: AnyTensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: SupportsIndex | Sequence[SupportsIndex] = (1,),
@@ -902,7 +908,7 @@ def conv_transpose1d(
     output_padding: SupportsIndex | Sequence[SupportsIndex] = (0,),
     groups: int = 1,
     dilation: SupportsIndex | Sequence[SupportsIndex] = (1,),
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `conv_transpose1d`.
 
     Schema: conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=[1],
@@ -928,7 +934,7 @@ def conv_transpose1d(
 
 
 def conv_transpose2d(
-    input: Tensor,
+    input: AnyTensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: SupportsIndex | Sequence[SupportsIndex] = (1, 1),
@@ -936,7 +942,7 @@ def conv_transpose2d(
     output_padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0),
     groups: int = 1,
     dilation: SupportsIndex | Sequence[SupportsIndex] = (1, 1),
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `conv_transpose2d`.
 
     Schema: conv_transpose2d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=[1,
@@ -962,7 +968,7 @@ def conv_transpose2d(
 
 
 def conv_transpose3d(
-    input: Tensor,
+    input: AnyTensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: SupportsIndex | Sequence[SupportsIndex] = (1, 1, 1),
@@ -970,7 +976,7 @@ def conv_transpose3d(
     output_padding: SupportsIndex | Sequence[SupportsIndex] = (0, 0, 0),
     groups: int = 1,
     dilation: SupportsIndex | Sequence[SupportsIndex] = (1, 1, 1),
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `conv_transpose3d`.
 
     Schema: conv_transpose3d(Tensor input, Tensor weight, Tensor? bias=None, int[] stride=[1,
@@ -996,7 +1002,7 @@ def conv_transpose3d(
 
 
 def convolution(
-    input: Tensor,
+    input: AnyTensor,
     weight: Tensor,
     bias: Tensor | None,
     stride: SupportsIndex | Sequence[SupportsIndex],
@@ -1005,7 +1011,7 @@ def convolution(
     transposed: bool,
     output_padding: SupportsIndex | Sequence[SupportsIndex],
     groups: int,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `convolution`.
 
     Schema: convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[]
@@ -1022,7 +1028,7 @@ def convolution(
     return record("convolution", ("input", "weight", "bias"), (input, weight, bias), attributes)
 
 
-def copysign(input: Tensor, other: Tensor | Number) -> Tensor:
+def copysign(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `copysign`.
 
     Schema: copysign(Tensor self, Tensor other) -> Tensor
@@ -1030,7 +1036,7 @@ def copysign(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("copysign", ("self", "other"), (input, other))
 
 
-def cos(input: Tensor) -> Tensor:
+def cos(input: AnyTensor) -> AnyTensor:
     """Run the operator `cos`.
 
     Schema: cos(Tensor self) -> Tensor
@@ -1038,7 +1044,7 @@ def cos(input: Tensor) -> Tensor:
     return record("cos", ("self",), (input,))
 
 
-def cos_(input: Tensor) -> Tensor:
+def cos_(input: AnyTensor) -> AnyTensor:
     """Run the operator `cos_` on this tensor, in place.
 
     Schema: cos_(Tensor self) -> Tensor
@@ -1046,7 +1052,7 @@ def cos_(input: Tensor) -> Tensor:
     return record_in_place("cos_", ("self",), (input,))
 
 
-def cosh(input: Tensor) -> Tensor:
+def cosh(input: AnyTensor) -> AnyTensor:
     """Run the operator `cosh`.
 
     Schema: cosh(Tensor self) -> Tensor
@@ -1054,7 +1060,7 @@ def cosh(input: Tensor) -> Tensor:
     return record("cosh", ("self",), (input,))
 
 
-def cosh_(input: Tensor) -> Tensor:
+def cosh_(input: AnyTensor) -> AnyTensor:
     """Run the operator `cosh_` on this tensor, in place.
 
     Schema: cosh_(Tensor self) -> Tensor
@@ -1062,7 +1068,7 @@ def cosh_(input: Tensor) -> Tensor:
     return record_in_place("cosh_", ("self",), (input,))
 
 
-def cummax(input: Tensor, dim: int) -> Cummax:
+def cummax(input: AnyTensor, dim: int) -> Cummax[AnyTensor]:
     """Run the operator `cummax`.
 
     Schema: cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)
@@ -1071,7 +1077,7 @@ def cummax(input: Tensor, dim: int) -> Cummax:
     return Cummax(*record_many("cummax", ("self",), (input,), attributes, 2))
 
 
-def cummin(input: Tensor, dim: int) -> Cummin:
+def cummin(input: AnyTensor, dim: int) -> Cummin[AnyTensor]:
     """Run the operator `cummin`.
 
     Schema: cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)
@@ -1080,7 +1086,7 @@ def cummin(input: Tensor, dim: int) -> Cummin:
     return Cummin(*record_many("cummin", ("self",), (input,), attributes, 2))
 
 
-def cumprod(input: Tensor, dim: int, *, dtype: DtypeLike | None = None) -> Tensor:
+def cumprod(input: AnyTensor, dim: int, *, dtype: DtypeLike | None = None) -> AnyTensor:
     """Run the operator `cumprod`.
 
     Schema: cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor
@@ -1091,7 +1097,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: DtypeLike | None = None) -> Tenso
     return record("cumprod", ("self",), (input,), attributes)
 
 
-def cumsum(input: Tensor, dim: int, *, dtype: DtypeLike | None = None) -> Tensor:
+def cumsum(input: AnyTensor, dim: int, *, dtype: DtypeLike | None = None) -> AnyTensor:
     """Run the operator `cumsum`.
 
     Schema: cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor
@@ -1102,7 +1108,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: DtypeLike | None = None) -> Tensor
     return record("cumsum", ("self",), (input,), attributes)
 
 
-def deg2rad(input: Tensor) -> Tensor:
+def deg2rad(input: AnyTensor) -> AnyTensor:
     """Run the operator `deg2rad`.
 
     Schema: deg2rad(Tensor self) -> Tensor
@@ -1110,7 +1116,7 @@ def deg2rad(input: Tensor) -> Tensor:
     return record("deg2rad", ("self",), (input,))
 
 
-def deg2rad_(input: Tensor) -> Tensor:
+def deg2rad_(input: AnyTensor) -> AnyTensor:
     """Run the operator `deg2rad_` on this tensor, in place.
 
     Schema: deg2rad_(Tensor self) -> Tensor
@@ -1118,7 +1124,7 @@ def deg2rad_(input: Tensor) -> Tensor:
     return record_in_place("deg2rad_", ("self",), (input,))
 
 
-def det(input: Tensor) -> Tensor:
+def det(input: AnyTensor) -> AnyTensor:
     """Run the operator `det`.
 
     Schema: det(Tensor self) -> Tensor
@@ -1126,7 +1132,7 @@ def det(input: Tensor) -> Tensor:
     return record("det", ("self",), (input,))
 
 
-def detach(input: Tensor) -> Tensor:
+def detach(input: AnyTensor) -> AnyTensor:
     """Run the operator `detach`.
 
     Schema: detach(Tensor self) -> Tensor
@@ -1134,7 +1140,7 @@ def detach(input: Tensor) -> Tensor:
     return record("detach", ("self",), (input,))
 
 
-def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+def diag(input: AnyTensor, diagonal: int = 0) -> AnyTensor:
     """Run the operator `diag`.
 
     Schema: diag(Tensor self, int diagonal=0) -> Tensor
@@ -1145,7 +1151,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     return record("diag", ("self",), (input,), attributes)
 
 
-def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+def diag_embed(input: AnyTensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> AnyTensor:
     """Run the operator `diag_embed`.
 
     Schema: diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor
@@ -1160,7 +1166,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     return record("diag_embed", ("self",), (input,), attributes)
 
 
-def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+def diagflat(input: AnyTensor, offset: int = 0) -> AnyTensor:
     """Run the operator `diagflat`.
 
     Schema: diagflat(Tensor self, int offset=0) -> Tensor
@@ -1171,7 +1177,7 @@ def diagflat(input: Tensor, offset: int = 0) -> Tensor:
     return record("diagflat", ("self",), (input,), attributes)
 
 
-def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+def diagonal(input: AnyTensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> AnyTensor:
     """Run the operator `diagonal`.
 
     Schema: diagonal(Tensor self, int offset=0, int dim1=0, int dim2=1) -> Tensor
@@ -1187,12 +1193,12 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 
 
 def diff(
-    input: Tensor,
+    input: AnyTensor,
     n: int = 1,
     dim: int = -1,
     prepend: Tensor | None = None,
     append: Tensor | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `diff`.
 
     Schema: diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None)
@@ -1206,7 +1212,7 @@ def diff(
     return record("diff", ("self", "prepend", "append"), (input, prepend, append), attributes)
 
 
-def digamma(input: Tensor) -> Tensor:
+def digamma(input: AnyTensor) -> AnyTensor:
     """Run the operator `digamma`.
 
     Schema: digamma(Tensor self) -> Tensor
@@ -1214,7 +1220,7 @@ def digamma(input: Tensor) -> Tensor:
     return record("digamma", ("self",), (input,))
 
 
-def div(input: Tensor, other: Tensor | Number, *, rounding_mode: str | None = None) -> Tensor:
+def div(input: AnyTensor, other: Tensor | Number, *, rounding_mode: str | None = None) -> AnyTensor:
     """Run the operator `div`.
 
     Schema: div(Tensor self, Tensor other, *, str? rounding_mode=None) -> Tensor
@@ -1225,7 +1231,7 @@ def div(input: Tensor, other: Tensor | Number, *, rounding_mode: str | None = No
     return record("div", ("self", "other"), (input, other), attributes)
 
 
-def dot(input: Tensor, tensor: Tensor) -> Tensor:
+def dot(input: AnyTensor, tensor: Tensor) -> AnyTensor:
     """Run the operator `dot`.
 
     Schema: dot(Tensor self, Tensor tensor) -> Tensor
@@ -1242,7 +1248,7 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
     return record("dstack", (), (), attributes)
 
 
-def eq(input: Tensor, other: Tensor | Number) -> Tensor:
+def eq(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `eq`.
 
     Schema: eq(Tensor self, Tensor other) -> Tensor
@@ -1250,7 +1256,7 @@ def eq(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("eq", ("self", "other"), (input, other))
 
 
-def erf(input: Tensor) -> Tensor:
+def erf(input: AnyTensor) -> AnyTensor:
     """Run the operator `erf`.
 
     Schema: erf(Tensor self) -> Tensor
@@ -1258,7 +1264,7 @@ def erf(input: Tensor) -> Tensor:
     return record("erf", ("self",), (input,))
 
 
-def erf_(input: Tensor) -> Tensor:
+def erf_(input: AnyTensor) -> AnyTensor:
     """Run the operator `erf_` on this tensor, in place.
 
     Schema: erf_(Tensor self) -> Tensor
@@ -1266,7 +1272,7 @@ def erf_(input: Tensor) -> Tensor:
     return record_in_place("erf_", ("self",), (input,))
 
 
-def erfc(input: Tensor) -> Tensor:
+def erfc(input: AnyTensor) -> AnyTensor:
     """Run the operator `erfc`.
 
     Schema: erfc(Tensor self) -> Tensor
@@ -1274,7 +1280,7 @@ def erfc(input: Tensor) -> Tensor:
     return record("erfc", ("self",), (input,))
 
 
-def erfc_(input: Tensor) -> Tensor:
+def erfc_(input: AnyTensor) -> AnyTensor:
     """Run the operator `erfc_` on this tensor, in place.
 
     Schema: erfc_(Tensor self) -> Tensor
@@ -1282,7 +1288,7 @@ def erfc_(input: Tensor) -> Tensor:
     return record_in_place("erfc_", ("self",), (input,))
 
 
-def erfinv(input: Tensor) -> Tensor:
+def erfinv(input: AnyTensor) -> AnyTensor:
     """Run the operator `erfinv`.
 
     Schema: erfinv(Tensor self) -> Tensor
@@ -1290,7 +1296,7 @@ def erfinv(input: Tensor) -> Tensor:
     return record("erfinv", ("self",), (input,))
 
 
-def exp(input: Tensor) -> Tensor:
+def exp(input: AnyTensor) -> AnyTensor:
     """Run the operator `exp`.
 
     Schema: exp(Tensor self) -> Tensor
@@ -1298,7 +1304,7 @@ def exp(input: Tensor) -> Tensor:
     return record("exp", ("self",), (input,))
 
 
-def exp2(input: Tensor) -> Tensor:
+def exp2(input: AnyTensor) -> AnyTensor:
     """Run the operator `exp2`.
 
     Schema: exp2(Tensor self) -> Tensor
@@ -1306,7 +1312,7 @@ def exp2(input: Tensor) -> Tensor:
     return record("exp2", ("self",), (input,))
 
 
-def exp2_(input: Tensor) -> Tensor:
+def exp2_(input: AnyTensor) -> AnyTensor:
     """Run the operator `exp2_` on this tensor, in place.
 
     Schema: exp2_(Tensor self) -> Tensor
@@ -1314,7 +1320,7 @@ def exp2_(input: Tensor) -> Tensor:
     return record_in_place("exp2_", ("self",), (input,))
 
 
-def exp_(input: Tensor) -> Tensor:
+def exp_(input: AnyTensor) -> AnyTensor:
     """Run the operator `exp_` on this tensor, in place.
 
     Schema: exp_(Tensor self) -> Tensor
@@ -1322,7 +1328,7 @@ def exp_(input: Tensor) -> Tensor:
     return record_in_place("exp_", ("self",), (input,))
 
 
-def expm1(input: Tensor) -> Tensor:
+def expm1(input: AnyTensor) -> AnyTensor:
     """Run the operator `expm1`.
 
     Schema: expm1(Tensor self) -> Tensor
@@ -1330,7 +1336,7 @@ def expm1(input: Tensor) -> Tensor:
     return record("expm1", ("self",), (input,))
 
 
-def expm1_(input: Tensor) -> Tensor:
+def expm1_(input: AnyTensor) -> AnyTensor:
     """Run the operator `expm1_` on this tensor, in place.
 
     Schema: expm1_(Tensor self) -> Tensor
@@ -1338,7 +1344,7 @@ def expm1_(input: Tensor) -> Tensor:
     return record_in_place("expm1_", ("self",), (input,))
 
 
-def fill_(input: Tensor, value: Tensor | Number) -> Tensor:
+def fill_(input: AnyTensor, value: Tensor | Number) -> AnyTensor:
     """Run the operator `fill_` on this tensor, in place.
 
     Schema: fill_(Tensor self, Tensor value) -> Tensor
@@ -1346,7 +1352,7 @@ def fill_(input: Tensor, value: Tensor | Number) -> Tensor:
     return record_in_place("fill_", ("self", "value"), (input, value))
 
 
-def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+def flatten(input: AnyTensor, start_dim: int = 0, end_dim: int = -1) -> AnyTensor:
     """Run the operator `flatten`.
 
     Schema: flatten(Tensor self, int start_dim=0, int end_dim=-1) -> Tensor
@@ -1359,7 +1365,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return record("flatten", ("self",), (input,), attributes)
 
 
-def flip(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+def flip(input: AnyTensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:
     """Run the operator `flip`.
 
     Schema: flip(Tensor self, int[] dims) -> Tensor
@@ -1368,7 +1374,7 @@ def flip(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor
     return record("flip", ("self",), (input,), attributes)
 
 
-def fliplr(input: Tensor) -> Tensor:
+def fliplr(input: AnyTensor) -> AnyTensor:
     """Run the operator `fliplr`.
 
     Schema: fliplr(Tensor self) -> Tensor
@@ -1376,7 +1382,7 @@ def fliplr(input: Tensor) -> Tensor:
     return record("fliplr", ("self",), (input,))
 
 
-def flipud(input: Tensor) -> Tensor:
+def flipud(input: AnyTensor) -> AnyTensor:
     """Run the operator `flipud`.
 
     Schema: flipud(Tensor self) -> Tensor
@@ -1384,7 +1390,7 @@ def flipud(input: Tensor) -> Tensor:
     return record("flipud", ("self",), (input,))
 
 
-def floor(input: Tensor) -> Tensor:
+def floor(input: AnyTensor) -> AnyTensor:
     """Run the operator `floor`.
 
     Schema: floor(Tensor self) -> Tensor
@@ -1392,7 +1398,7 @@ def floor(input: Tensor) -> Tensor:
     return record("floor", ("self",), (input,))
 
 
-def floor_(input: Tensor) -> Tensor:
+def floor_(input: AnyTensor) -> AnyTensor:
     """Run the operator `floor_` on this tensor, in place.
 
     Schema: floor_(Tensor self) -> Tensor
@@ -1400,7 +1406,7 @@ def floor_(input: Tensor) -> Tensor:
     return record_in_place("floor_", ("self",), (input,))
 
 
-def floor_divide(input: Tensor, other: Tensor | Number) -> Tensor:
+def floor_divide(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `floor_divide`.
 
     Schema: floor_divide(Tensor self, Tensor other) -> Tensor
@@ -1408,7 +1414,7 @@ def floor_divide(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("floor_divide", ("self", "other"), (input, other))
 
 
-def fmax(input: Tensor, other: Tensor | Number) -> Tensor:
+def fmax(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `fmax`.
 
     Schema: fmax(Tensor self, Tensor other) -> Tensor
@@ -1416,7 +1422,7 @@ def fmax(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("fmax", ("self", "other"), (input, other))
 
 
-def fmin(input: Tensor, other: Tensor | Number) -> Tensor:
+def fmin(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `fmin`.
 
     Schema: fmin(Tensor self, Tensor other) -> Tensor
@@ -1424,7 +1430,7 @@ def fmin(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("fmin", ("self", "other"), (input, other))
 
 
-def fmod(input: Tensor, other: Tensor | Number) -> Tensor:
+def fmod(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `fmod`.
 
     Schema: fmod(Tensor self, Tensor other) -> Tensor
@@ -1432,7 +1438,7 @@ def fmod(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("fmod", ("self", "other"), (input, other))
 
 
-def frac(input: Tensor) -> Tensor:
+def frac(input: AnyTensor) -> AnyTensor:
     """Run the operator `frac`.
 
     Schema: frac(Tensor self) -> Tensor
@@ -1440,7 +1446,7 @@ def frac(input: Tensor) -> Tensor:
     return record("frac", ("self",), (input,))
 
 
-def frac_(input: Tensor) -> Tensor:
+def frac_(input: AnyTensor) -> AnyTensor:
     """Run the operator `frac_` on this tensor, in place.
 
     Schema: frac_(Tensor self) -> Tensor
@@ -1448,7 +1454,7 @@ def frac_(input: Tensor) -> Tensor:
     return record_in_place("frac_", ("self",), (input,))
 
 
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def gather(input: AnyTensor, dim: int, index: Tensor) -> AnyTensor:
     """Run the operator `gather`.
 
     Schema: gather(Tensor self, int dim, Tensor index) -> Tensor
@@ -1457,7 +1463,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return record("gather", ("self", "index"), (input, index), attributes)
 
 
-def ge(input: Tensor, other: Tensor | Number) -> Tensor:
+def ge(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `ge`.
 
     Schema: ge(Tensor self, Tensor other) -> Tensor
@@ -1466,12 +1472,12 @@ def ge(input: Tensor, other: Tensor | Number) -> Tensor:
 
 
 def group_norm(
-    input: Tensor,
+    input: AnyTensor,
     num_groups: int,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-05,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `group_norm`.
 
     Schema: group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None,
@@ -1483,7 +1489,7 @@ def group_norm(
     return record("group_norm", ("input", "weight", "bias"), (input, weight, bias), attributes)
 
 
-def gt(input: Tensor, other: Tensor | Number) -> Tensor:
+def gt(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `gt`.
 
     Schema: gt(Tensor self, Tensor other) -> Tensor
@@ -1491,7 +1497,7 @@ def gt(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("gt", ("self", "other"), (input, other))
 
 
-def heaviside(input: Tensor, values: Tensor | Number) -> Tensor:
+def heaviside(input: AnyTensor, values: Tensor | Number) -> AnyTensor:
     """Run the operator `heaviside`.
 
     Schema: heaviside(Tensor self, Tensor values) -> Tensor
@@ -1508,7 +1514,7 @@ def hstack(tensors: Sequence[Tensor]) -> Tensor:
     return record("hstack", (), (), attributes)
 
 
-def hypot(input: Tensor, other: Tensor | Number) -> Tensor:
+def hypot(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `hypot`.
 
     Schema: hypot(Tensor self, Tensor other) -> Tensor
@@ -1516,7 +1522,7 @@ def hypot(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("hypot", ("self", "other"), (input, other))
 
 
-def i0(input: Tensor) -> Tensor:
+def i0(input: AnyTensor) -> AnyTensor:
     """Run the operator `i0`.
 
     Schema: i0(Tensor self) -> Tensor
@@ -1524,7 +1530,7 @@ def i0(input: Tensor) -> Tensor:
     return record("i0", ("self",), (input,))
 
 
-def i0_(input: Tensor) -> Tensor:
+def i0_(input: AnyTensor) -> AnyTensor:
     """Run the operator `i0_` on this tensor, in place.
 
     Schema: i0_(Tensor self) -> Tensor
@@ -1532,7 +1538,7 @@ def i0_(input: Tensor) -> Tensor:
     return record_in_place("i0_", ("self",), (input,))
 
 
-def imag(input: Tensor) -> Tensor:
+def imag(input: AnyTensor) -> AnyTensor:
     """Run the operator `imag`.
 
     Schema: imag(Tensor self) -> Tensor
@@ -1541,8 +1547,8 @@ def imag(input: Tensor) -> Tensor:
 
 
 def index_add(
-    input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1
-) -> Tensor:
+    input: AnyTensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1
+) -> AnyTensor:
     """Run the operator `index_add`.
 
     Schema: index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) ->
@@ -1554,7 +1560,7 @@ def index_add(
     return record("index_add", ("self", "index", "source"), (input, index, source), attributes)
 
 
-def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+def index_copy(input: AnyTensor, dim: int, index: Tensor, source: Tensor) -> AnyTensor:
     """Run the operator `index_copy`.
 
     Schema: index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor
@@ -1563,7 +1569,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     return record("index_copy", ("self", "index", "source"), (input, index, source), attributes)
 
 
-def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
+def index_fill(input: AnyTensor, dim: int, index: Tensor, value: Tensor | Number) -> AnyTensor:
     """Run the operator `index_fill`.
 
     Schema: index_fill(Tensor self, int dim, Tensor index, Tensor value) -> Tensor
@@ -1573,11 +1579,11 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor | Number) -
 
 
 def index_put(
-    input: Tensor,
+    input: AnyTensor,
     indices: Sequence[Tensor | None],
     values: Tensor | Number,
     accumulate: bool = False,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `index_put`.
 
     Schema: index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) ->
@@ -1590,11 +1596,11 @@ def index_put(
 
 
 def index_put_(
-    input: Tensor,
+    input: AnyTensor,
     indices: Sequence[Tensor | None],
     values: Tensor | Number,
     accumulate: bool = False,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `index_put_` on this tensor, in place.
 
     Schema: index_put_(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False)
@@ -1607,14 +1613,14 @@ def index_put_(
 
 
 def index_reduce(
-    input: Tensor,
+    input: AnyTensor,
     dim: int,
     index: Tensor,
     source: Tensor,
     reduce: str,
     *,
     include_self: bool = True,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `index_reduce`.
 
     Schema: index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *,
@@ -1629,7 +1635,7 @@ def index_reduce(
     return record("index_reduce", ("self", "index", "source"), (input, index, source), attributes)
 
 
-def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def index_select(input: AnyTensor, dim: int, index: Tensor) -> AnyTensor:
     """Run the operator `index_select`.
 
     Schema: index_select(Tensor self, int dim, Tensor index) -> Tensor
@@ -1638,7 +1644,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return record("index_select", ("self", "index"), (input, index), attributes)
 
 
-def inverse(input: Tensor) -> Tensor:
+def inverse(input: AnyTensor) -> AnyTensor:
     """Run the operator `inverse`.
 
     Schema: inverse(Tensor self) -> Tensor
@@ -1646,7 +1652,7 @@ def inverse(input: Tensor) -> Tensor:
     return record("inverse", ("self",), (input,))
 
 
-def isfinite(input: Tensor) -> Tensor:
+def isfinite(input: AnyTensor) -> AnyTensor:
     """Run the operator `isfinite`.
 
     Schema: isfinite(Tensor self) -> Tensor
@@ -1654,7 +1660,7 @@ def isfinite(input: Tensor) -> Tensor:
     return record("isfinite", ("self",), (input,))
 
 
-def isinf(input: Tensor) -> Tensor:
+def isinf(input: AnyTensor) -> AnyTensor:
     """Run the operator `isinf`.
 
     Schema: isinf(Tensor self) -> Tensor
@@ -1662,7 +1668,7 @@ def isinf(input: Tensor) -> Tensor:
     return record("isinf", ("self",), (input,))
 
 
-def isnan(input: Tensor) -> Tensor:
+def isnan(input: AnyTensor) -> AnyTensor:
     """Run the operator `isnan`.
 
     Schema: isnan(Tensor self) -> Tensor
@@ -1670,7 +1676,7 @@ def isnan(input: Tensor) -> Tensor:
     return record("isnan", ("self",), (input,))
 
 
-def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Kthvalue:
+def kthvalue(input: AnyTensor, k: int, dim: int = -1, keepdim: bool = False) -> Kthvalue[AnyTensor]:
     """Run the operator `kthvalue`.
 
     Schema: kthvalue(Tensor self, int k, int dim=-1, bool keepdim=False) -> (Tensor values,
@@ -1684,7 +1690,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Kth
     return Kthvalue(*record_many("kthvalue", ("self",), (input,), attributes, 2))
 
 
-def ldexp(input: Tensor, other: Tensor | Number) -> Tensor:
+def ldexp(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `ldexp`.
 
     Schema: ldexp(Tensor self, Tensor other) -> Tensor
@@ -1692,7 +1698,7 @@ def ldexp(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("ldexp", ("self", "other"), (input, other))
 
 
-def ldexp_(input: Tensor, other: Tensor | Number) -> Tensor:
+def ldexp_(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `ldexp_` on this tensor, in place.
 
     Schema: ldexp_(Tensor self, Tensor other) -> Tensor
@@ -1700,7 +1706,7 @@ def ldexp_(input: Tensor, other: Tensor | Number) -> Tensor:
     return record_in_place("ldexp_", ("self", "other"), (input, other))
 
 
-def le(input: Tensor, other: Tensor | Number) -> Tensor:
+def le(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `le`.
 
     Schema: le(Tensor self, Tensor other) -> Tensor
@@ -1708,7 +1714,7 @@ def le(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("le", ("self", "other"), (input, other))
 
 
-def lerp(input: Tensor, end: Tensor | Number, weight: Tensor | Number) -> Tensor:
+def lerp(input: AnyTensor, end: Tensor | Number, weight: Tensor | Number) -> AnyTensor:
     """Run the operator `lerp`.
 
     Schema: lerp(Tensor self, Tensor end, Tensor weight) -> Tensor
@@ -1716,7 +1722,7 @@ def lerp(input: Tensor, end: Tensor | Number, weight: Tensor | Number) -> Tensor
     return record("lerp", ("self", "end", "weight"), (input, end, weight))
 
 
-def lgamma(input: Tensor) -> Tensor:
+def lgamma(input: AnyTensor) -> AnyTensor:
     """Run the operator `lgamma`.
 
     Schema: lgamma(Tensor self) -> Tensor
@@ -1724,7 +1730,7 @@ def lgamma(input: Tensor) -> Tensor:
     return record("lgamma", ("self",), (input,))
 
 
-def log(input: Tensor) -> Tensor:
+def log(input: AnyTensor) -> AnyTensor:
     """Run the operator `log`.
 
     Schema: log(Tensor self) -> Tensor
@@ -1732,7 +1738,7 @@ def log(input: Tensor) -> Tensor:
     return record("log", ("self",), (input,))
 
 
-def log10(input: Tensor) -> Tensor:
+def log10(input: AnyTensor) -> AnyTensor:
     """Run the operator `log10`.
 
     Schema: log10(Tensor self) -> Tensor
@@ -1740,7 +1746,7 @@ def log10(input: Tensor) -> Tensor:
     return record("log10", ("self",), (input,))
 
 
-def log10_(input: Tensor) -> Tensor:
+def log10_(input: AnyTensor) -> AnyTensor:
     """Run the operator `log10_` on this tensor, in place.
 
     Schema: log10_(Tensor self) -> Tensor
@@ -1748,7 +1754,7 @@ def log10_(input: Tensor) -> Tensor:
     return record_in_place("log10_", ("self",), (input,))
 
 
-def log1p(input: Tensor) -> Tensor:
+def log1p(input: AnyTensor) -> AnyTensor:
     """Run the operator `log1p`.
 
     Schema: log1p(Tensor self) -> Tensor
@@ -1756,7 +1762,7 @@ def log1p(input: Tensor) -> Tensor:
     return record("log1p", ("self",), (input,))
 
 
-def log1p_(input: Tensor) -> Tensor:
+def log1p_(input: AnyTensor) -> AnyTensor:
     """Run the operator `log1p_` on this tensor, in place.
 
     Schema: log1p_(Tensor self) -> Tensor
@@ -1764,7 +1770,7 @@ def log1p_(input: Tensor) -> Tensor:
     return record_in_place("log1p_", ("self",), (input,))
 
 
-def log2(input: Tensor) -> Tensor:
+def log2(input: AnyTensor) -> AnyTensor:
     """Run the operator `log2`.
 
     Schema: log2(Tensor self) -> Tensor
@@ -1772,7 +1778,7 @@ def log2(input: Tensor) -> Tensor:
     return record("log2", ("self",), (input,))
 
 
-def log2_(input: Tensor) -> Tensor:
+def log2_(input: AnyTensor) -> AnyTensor:
     """Run the operator `log2_` on this tensor, in place.
 
     Schema: log2_(Tensor self) -> Tensor
@@ -1780,7 +1786,7 @@ def log2_(input: Tensor) -> Tensor:
     return record_in_place("log2_", ("self",), (input,))
 
 
-def log_(input: Tensor) -> Tensor:
+def log_(input: AnyTensor) -> AnyTensor:
     """Run the operator `log_` on this tensor, in place.
 
     Schema: log_(Tensor self) -> Tensor
@@ -1788,7 +1794,7 @@ def log_(input: Tensor) -> Tensor:
     return record_in_place("log_", ("self",), (input,))
 
 
-def log_softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
+def log_softmax(input: AnyTensor, dim: int, dtype: DtypeLike | None = None) -> AnyTensor:
     """Run the operator `log_softmax`.
 
     Schema: log_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor
@@ -1799,7 +1805,7 @@ def log_softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tens
     return record("log_softmax", ("self",), (input,), attributes)
 
 
-def logaddexp(input: Tensor, other: Tensor | Number) -> Tensor:
+def logaddexp(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `logaddexp`.
 
     Schema: logaddexp(Tensor self, Tensor other) -> Tensor
@@ -1807,7 +1813,7 @@ def logaddexp(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("logaddexp", ("self", "other"), (input, other))
 
 
-def logaddexp2(input: Tensor, other: Tensor | Number) -> Tensor:
+def logaddexp2(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `logaddexp2`.
 
     Schema: logaddexp2(Tensor self, Tensor other) -> Tensor
@@ -1815,7 +1821,7 @@ def logaddexp2(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("logaddexp2", ("self", "other"), (input, other))
 
 
-def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+def logcumsumexp(input: AnyTensor, dim: int) -> AnyTensor:
     """Run the operator `logcumsumexp`.
 
     Schema: logcumsumexp(Tensor self, int dim) -> Tensor
@@ -1824,7 +1830,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     return record("logcumsumexp", ("self",), (input,), attributes)
 
 
-def logdet(input: Tensor) -> Tensor:
+def logdet(input: AnyTensor) -> AnyTensor:
     """Run the operator `logdet`.
 
     Schema: logdet(Tensor self) -> Tensor
@@ -1832,7 +1838,7 @@ def logdet(input: Tensor) -> Tensor:
     return record("logdet", ("self",), (input,))
 
 
-def logical_and(input: Tensor, other: Tensor | Number) -> Tensor:
+def logical_and(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `logical_and`.
 
     Schema: logical_and(Tensor self, Tensor other) -> Tensor
@@ -1840,7 +1846,7 @@ def logical_and(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("logical_and", ("self", "other"), (input, other))
 
 
-def logical_not(input: Tensor) -> Tensor:
+def logical_not(input: AnyTensor) -> AnyTensor:
     """Run the operator `logical_not`.
 
     Schema: logical_not(Tensor self) -> Tensor
@@ -1848,7 +1854,7 @@ def logical_not(input: Tensor) -> Tensor:
     return record("logical_not", ("self",), (input,))
 
 
-def logical_or(input: Tensor, other: Tensor | Number) -> Tensor:
+def logical_or(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `logical_or`.
 
     Schema: logical_or(Tensor self, Tensor other) -> Tensor
@@ -1856,7 +1862,7 @@ def logical_or(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("logical_or", ("self", "other"), (input, other))
 
 
-def logical_xor(input: Tensor, other: Tensor | Number) -> Tensor:
+def logical_xor(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `logical_xor`.
 
     Schema: logical_xor(Tensor self, Tensor other) -> Tensor
@@ -1864,7 +1870,7 @@ def logical_xor(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("logical_xor", ("self", "other"), (input, other))
 
 
-def logit(input: Tensor, eps: float | None = None) -> Tensor:
+def logit(input: AnyTensor, eps: float | None = None) -> AnyTensor:
     """Run the operator `logit`.
 
     Schema: logit(Tensor self, float? eps=None) -> Tensor
@@ -1875,7 +1881,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     return record("logit", ("self",), (input,), attributes)
 
 
-def logit_(input: Tensor, eps: float | None = None) -> Tensor:
+def logit_(input: AnyTensor, eps: float | None = None) -> AnyTensor:
     """Run the operator `logit_` on this tensor, in place.
 
     Schema: logit_(Tensor self, float? eps=None) -> Tensor
@@ -1887,8 +1893,8 @@ def logit_(input: Tensor, eps: float | None = None) -> Tensor:
 
 
 def logsumexp(
-    input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex], keepdim: bool = False
-) -> Tensor:
+    input: AnyTensor, dim: SupportsIndex | Sequence[SupportsIndex], keepdim: bool = False
+) -> AnyTensor:
     """Run the operator `logsumexp`.
 
     Schema: logsumexp(Tensor self, int[] dim, bool keepdim=False) -> Tensor
@@ -1899,7 +1905,7 @@ def logsumexp(
     return record("logsumexp", ("self",), (input,), attributes)
 
 
-def lt(input: Tensor, other: Tensor | Number) -> Tensor:
+def lt(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `lt`.
 
     Schema: lt(Tensor self, Tensor other) -> Tensor
@@ -1907,7 +1913,7 @@ def lt(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("lt", ("self", "other"), (input, other))
 
 
-def masked_fill(input: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
+def masked_fill(input: AnyTensor, mask: Tensor, value: Tensor | Number) -> AnyTensor:
     """Run the operator `masked_fill`.
 
     Schema: masked_fill(Tensor self, Tensor mask, Tensor value) -> Tensor
@@ -1915,7 +1921,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
     return record("masked_fill", ("self", "mask", "value"), (input, mask, value))
 
 
-def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+def masked_scatter(input: AnyTensor, mask: Tensor, source: Tensor) -> AnyTensor:
     """Run the operator `masked_scatter`.
 
     Schema: masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor
@@ -1923,7 +1929,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return record("masked_scatter", ("self", "mask", "source"), (input, mask, source))
 
 
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+def masked_select(input: AnyTensor, mask: Tensor) -> AnyTensor:
     """Run the operator `masked_select`.
 
     Schema: masked_select(Tensor self, Tensor mask) -> Tensor
@@ -1931,7 +1937,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return record("masked_select", ("self", "mask"), (input, mask))
 
 
-def matmul(input: Tensor, other: Tensor) -> Tensor:
+def matmul(input: AnyTensor, other: Tensor) -> AnyTensor:
     """Run the operator `matmul`.
 
     Schema: matmul(Tensor self, Tensor other) -> Tensor
@@ -1940,13 +1946,13 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 
 def max_pool1d_with_indices(
-    input: Tensor,
+    input: AnyTensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
     stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
     padding: SupportsIndex | Sequence[SupportsIndex] = (0,),
     dilation: SupportsIndex | Sequence[SupportsIndex] = (1,),
     ceil_mode: bool = False,
-) -> MaxPool1dWithIndices:
+) -> MaxPool1dWithIndices[AnyTensor]:
     """Run the operator `max_pool1d_with_indices`.
 
     Schema: max_pool1d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, int[]
@@ -1969,7 +1975,7 @@ def max_pool1d_with_indices(
     )
 
 
-def maximum(input: Tensor, other: Tensor | Number) -> Tensor:
+def maximum(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `maximum`.
 
     Schema: maximum(Tensor self, Tensor other) -> Tensor
@@ -1978,12 +1984,12 @@ def maximum(input: Tensor, other: Tensor | Number) -> Tensor:
 
 
 def mean(
-    input: Tensor,
+    input: AnyTensor,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     keepdim: bool = False,
     *,
     dtype: DtypeLike | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `mean`.
 
     Schema: mean(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)
@@ -1999,7 +2005,7 @@ def mean(
     return record("mean", ("self",), (input,), attributes)
 
 
-def minimum(input: Tensor, other: Tensor | Number) -> Tensor:
+def minimum(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `minimum`.
 
     Schema: minimum(Tensor self, Tensor other) -> Tensor
@@ -2007,7 +2013,7 @@ def minimum(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("minimum", ("self", "other"), (input, other))
 
 
-def mm(input: Tensor, mat2: Tensor) -> Tensor:
+def mm(input: AnyTensor, mat2: Tensor) -> AnyTensor:
     """Run the operator `mm`.
 
     Schema: mm(Tensor self, Tensor mat2) -> Tensor
@@ -2015,7 +2021,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     return record("mm", ("self", "mat2"), (input, mat2))
 
 
-def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Mode:
+def mode(input: AnyTensor, dim: int = -1, keepdim: bool = False) -> Mode[AnyTensor]:
     """Run the operator `mode`.
 
     Schema: mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor
@@ -2030,10 +2036,10 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Mode:
 
 
 def moveaxis(
-    input: Tensor,
+    input: AnyTensor,
     source: SupportsIndex | Sequence[SupportsIndex],
     destination: SupportsIndex | Sequence[SupportsIndex],
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `moveaxis`.
 
     Schema: moveaxis(Tensor self, int[] source, int[] destination) -> Tensor
@@ -2046,10 +2052,10 @@ def moveaxis(
 
 
 def movedim(
-    input: Tensor,
+    input: AnyTensor,
     source: SupportsIndex | Sequence[SupportsIndex],
     destination: SupportsIndex | Sequence[SupportsIndex],
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `movedim`.
 
     Schema: movedim(Tensor self, int[] source, int[] destination) -> Tensor
@@ -2061,7 +2067,7 @@ def movedim(
     return record("movedim", ("self",), (input,), attributes)
 
 
-def msort(input: Tensor) -> Tensor:
+def msort(input: AnyTensor) -> AnyTensor:
     """Run the operator `msort`.
 
     Schema: msort(Tensor self) -> Tensor
@@ -2069,7 +2075,7 @@ def msort(input: Tensor) -> Tensor:
     return record("msort", ("self",), (input,))
 
 
-def mul(input: Tensor, other: Tensor | Number) -> Tensor:
+def mul(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `mul`.
 
     Schema: mul(Tensor self, Tensor other) -> Tensor
@@ -2077,7 +2083,7 @@ def mul(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("mul", ("self", "other"), (input, other))
 
 
-def mv(input: Tensor, vec: Tensor) -> Tensor:
+def mv(input: AnyTensor, vec: Tensor) -> AnyTensor:
     """Run the operator `mv`.
 
     Schema: mv(Tensor self, Tensor vec) -> Tensor
@@ -2085,7 +2091,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     return record("mv", ("self", "vec"), (input, vec))
 
 
-def mvlgamma(input: Tensor, p: int) -> Tensor:
+def mvlgamma(input: AnyTensor, p: int) -> AnyTensor:
     """Run the operator `mvlgamma`.
 
     Schema: mvlgamma(Tensor self, int p) -> Tensor
@@ -2095,11 +2101,11 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
 
 
 def nan_to_num(
-    input: Tensor,
+    input: AnyTensor,
     nan: float | None = None,
     posinf: float | None = None,
     neginf: float | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `nan_to_num`.
 
     Schema: nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None)
@@ -2116,11 +2122,11 @@ def nan_to_num(
 
 
 def nan_to_num_(
-    input: Tensor,
+    input: AnyTensor,
     nan: float | None = None,
     posinf: float | None = None,
     neginf: float | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `nan_to_num_` on this tensor, in place.
 
     Schema: nan_to_num_(Tensor self, float? nan=None, float? posinf=None, float? neginf=None)
@@ -2136,7 +2142,7 @@ def nan_to_num_(
     return record_in_place("nan_to_num_", ("self",), (input,), attributes)
 
 
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+def narrow(input: AnyTensor, dim: int, start: int, length: int) -> AnyTensor:
     """Run the operator `narrow`.
 
     Schema: narrow(Tensor self, int dim, int start, int length) -> Tensor
@@ -2149,7 +2155,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return record("narrow", ("self",), (input,), attributes)
 
 
-def ne(input: Tensor, other: Tensor | Number) -> Tensor:
+def ne(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `ne`.
 
     Schema: ne(Tensor self, Tensor other) -> Tensor
@@ -2157,7 +2163,7 @@ def ne(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("ne", ("self", "other"), (input, other))
 
 
-def neg(input: Tensor) -> Tensor:
+def neg(input: AnyTensor) -> AnyTensor:
     """Run the operator `neg`.
 
     Schema: neg(Tensor self) -> Tensor
@@ -2165,7 +2171,7 @@ def neg(input: Tensor) -> Tensor:
     return record("neg", ("self",), (input,))
 
 
-def neg_(input: Tensor) -> Tensor:
+def neg_(input: AnyTensor) -> AnyTensor:
     """Run the operator `neg_` on this tensor, in place.
 
     Schema: neg_(Tensor self) -> Tensor
@@ -2174,11 +2180,11 @@ def neg_(input: Tensor) -> Tensor:
 
 
 def norm(
-    input: Tensor,
+    input: AnyTensor,
     p: Number = 2,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     keepdim: bool = False,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `norm`.
 
     Schema: norm(Tensor self, Scalar p=2, int[]? dim=None, bool keepdim=False) -> Tensor
@@ -2193,7 +2199,7 @@ def norm(
     return record("norm", ("self",), (input,), attributes)
 
 
-def outer(input: Tensor, vec2: Tensor) -> Tensor:
+def outer(input: AnyTensor, vec2: Tensor) -> AnyTensor:
     """Run the operator `outer`.
 
     Schema: outer(Tensor self, Tensor vec2) -> Tensor
@@ -2201,7 +2207,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return record("outer", ("self", "vec2"), (input, vec2))
 
 
-def permute(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+def permute(input: AnyTensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:
     """Run the operator `permute`.
 
     Schema: permute(Tensor self, int[] dims) -> Tensor
@@ -2210,7 +2216,7 @@ def permute(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Ten
     return record("permute", ("self",), (input,), attributes)
 
 
-def polar(abs: Tensor, angle: Tensor) -> Tensor:
+def polar(abs: AnyTensor, angle: Tensor) -> AnyTensor:
     """Run the operator `polar`.
 
     Schema: polar(Tensor abs, Tensor angle) -> Tensor
@@ -2218,7 +2224,7 @@ def polar(abs: Tensor, angle: Tensor) -> Tensor:
     return record("polar", ("abs", "angle"), (abs, angle))
 
 
-def polygamma(n: int, input: Tensor) -> Tensor:
+def polygamma(n: int, input: AnyTensor) -> AnyTensor:
     """Run the operator `polygamma`.
 
     Schema: polygamma(int n, Tensor self) -> Tensor
@@ -2227,7 +2233,7 @@ def polygamma(n: int, input: Tensor) -> Tensor:
     return record("polygamma", ("self",), (input,), attributes)
 
 
-def pow(input: Tensor, exponent: Tensor | Number) -> Tensor:
+def pow(input: AnyTensor, exponent: Tensor | Number) -> AnyTensor:
     """Run the operator `pow`.
 
     Schema: pow(Tensor self, Tensor exponent) -> Tensor
@@ -2236,8 +2242,12 @@ def pow(input: Tensor, exponent: Tensor | Number) -> Tensor:
 
 
 def prod(
-    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DtypeLike | None = None
-) -> Tensor:
+    input: AnyTensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: DtypeLike | None = None,
+) -> AnyTensor:
     """Run the operator `prod`.
 
     Schema: prod(Tensor self, int? dim=None, bool keepdim=False, *, ScalarType? dtype=None) ->
@@ -2253,7 +2263,7 @@ def prod(
     return record("prod", ("self",), (input,), attributes)
 
 
-def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+def put(input: AnyTensor, index: Tensor, source: Tensor, accumulate: bool = False) -> AnyTensor:
     """Run the operator `put`.
 
     Schema: put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor
@@ -2264,7 +2274,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     return record("put", ("self", "index", "source"), (input, index, source), attributes)
 
 
-def qr(input: Tensor, some: bool = True) -> Qr:
+def qr(input: AnyTensor, some: bool = True) -> Qr[AnyTensor]:
     """Run the operator `qr`.
 
     Schema: qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)
@@ -2275,7 +2285,7 @@ def qr(input: Tensor, some: bool = True) -> Qr:
     return Qr(*record_many("qr", ("self",), (input,), attributes, 2))
 
 
-def rad2deg(input: Tensor) -> Tensor:
+def rad2deg(input: AnyTensor) -> AnyTensor:
     """Run the operator `rad2deg`.
 
     Schema: rad2deg(Tensor self) -> Tensor
@@ -2283,7 +2293,7 @@ def rad2deg(input: Tensor) -> Tensor:
     return record("rad2deg", ("self",), (input,))
 
 
-def rad2deg_(input: Tensor) -> Tensor:
+def rad2deg_(input: AnyTensor) -> AnyTensor:
     """Run the operator `rad2deg_` on this tensor, in place.
 
     Schema: rad2deg_(Tensor self) -> Tensor
@@ -2291,7 +2301,7 @@ def rad2deg_(input: Tensor) -> Tensor:
     return record_in_place("rad2deg_", ("self",), (input,))
 
 
-def ravel(input: Tensor) -> Tensor:
+def ravel(input: AnyTensor) -> AnyTensor:
     """Run the operator `ravel`.
 
     Schema: ravel(Tensor self) -> Tensor
@@ -2299,7 +2309,7 @@ def ravel(input: Tensor) -> Tensor:
     return record("ravel", ("self",), (input,))
 
 
-def real(input: Tensor) -> Tensor:
+def real(input: AnyTensor) -> AnyTensor:
     """Run the operator `real`.
 
     Schema: real(Tensor self) -> Tensor
@@ -2307,7 +2317,7 @@ def real(input: Tensor) -> Tensor:
     return record("real", ("self",), (input,))
 
 
-def reciprocal(input: Tensor) -> Tensor:
+def reciprocal(input: AnyTensor) -> AnyTensor:
     """Run the operator `reciprocal`.
 
     Schema: reciprocal(Tensor self) -> Tensor
@@ -2315,7 +2325,7 @@ def reciprocal(input: Tensor) -> Tensor:
     return record("reciprocal", ("self",), (input,))
 
 
-def reciprocal_(input: Tensor) -> Tensor:
+def reciprocal_(input: AnyTensor) -> AnyTensor:
     """Run the operator `reciprocal_` on this tensor, in place.
 
     Schema: reciprocal_(Tensor self) -> Tensor
@@ -2323,7 +2333,7 @@ def reciprocal_(input: Tensor) -> Tensor:
     return record_in_place("reciprocal_", ("self",), (input,))
 
 
-def relu(input: Tensor) -> Tensor:
+def relu(input: AnyTensor) -> AnyTensor:
     """Run the operator `relu`.
 
     Schema: relu(Tensor self) -> Tensor
@@ -2331,7 +2341,7 @@ def relu(input: Tensor) -> Tensor:
     return record("relu", ("self",), (input,))
 
 
-def relu_(input: Tensor) -> Tensor:
+def relu_(input: AnyTensor) -> AnyTensor:
     """Run the operator `relu_` on this tensor, in place.
 
     Schema: relu_(Tensor self) -> Tensor
@@ -2339,7 +2349,7 @@ def relu_(input: Tensor) -> Tensor:
     return record_in_place("relu_", ("self",), (input,))
 
 
-def remainder(input: Tensor, other: Tensor | Number) -> Tensor:
+def remainder(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `remainder`.
 
     Schema: remainder(Tensor self, Tensor other) -> Tensor
@@ -2348,12 +2358,12 @@ def remainder(input: Tensor, other: Tensor | Number) -> Tensor:
 
 
 def repeat_interleave(
-    input: Tensor,
+    input: AnyTensor,
     repeats: Tensor | Number,
     dim: int | None = None,
     *,
     output_size: int | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `repeat_interleave`.
 
     Schema: repeat_interleave(Tensor self, Tensor repeats, int? dim=None, *, int?
@@ -2367,7 +2377,7 @@ def repeat_interleave(
     return record("repeat_interleave", ("self", "repeats"), (input, repeats), attributes)
 
 
-def reshape(input: Tensor, shape: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+def reshape(input: AnyTensor, shape: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:
     """Run the operator `reshape`.
 
     Schema: reshape(Tensor self, int[] shape) -> Tensor
@@ -2376,7 +2386,7 @@ def reshape(input: Tensor, shape: SupportsIndex | Sequence[SupportsIndex]) -> Te
     return record("reshape", ("self",), (input,), attributes)
 
 
-def resolve_conj(input: Tensor) -> Tensor:
+def resolve_conj(input: AnyTensor) -> AnyTensor:
     """Run the operator `resolve_conj`.
 
     Schema: resolve_conj(Tensor self) -> Tensor
@@ -2384,7 +2394,7 @@ def resolve_conj(input: Tensor) -> Tensor:
     return record("resolve_conj", ("self",), (input,))
 
 
-def resolve_neg(input: Tensor) -> Tensor:
+def resolve_neg(input: AnyTensor) -> AnyTensor:
     """Run the operator `resolve_neg`.
 
     Schema: resolve_neg(Tensor self) -> Tensor
@@ -2393,11 +2403,11 @@ def resolve_neg(input: Tensor) -> Tensor:
 
 
 def rms_norm(
-    input: Tensor,
+    input: AnyTensor,
     normalized_shape: SupportsIndex | Sequence[SupportsIndex],
     weight: Tensor | None = None,
     eps: float | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `rms_norm`.
 
     Schema: rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, float?
@@ -2412,10 +2422,10 @@ def rms_norm(
 
 
 def roll(
-    input: Tensor,
+    input: AnyTensor,
     shifts: SupportsIndex | Sequence[SupportsIndex],
     dims: SupportsIndex | Sequence[SupportsIndex] = (),
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `roll`.
 
     Schema: roll(Tensor self, int[] shifts, int[] dims=[]) -> Tensor
@@ -2427,8 +2437,8 @@ def roll(
 
 
 def rot90(
-    input: Tensor, k: int = 1, dims: SupportsIndex | Sequence[SupportsIndex] = (0, 1)
-) -> Tensor:
+    input: AnyTensor, k: int = 1, dims: SupportsIndex | Sequence[SupportsIndex] = (0, 1)
+) -> AnyTensor:
     """Run the operator `rot90`.
 
     Schema: rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor
@@ -2441,7 +2451,7 @@ def rot90(
     return record("rot90", ("self",), (input,), attributes)
 
 
-def round(input: Tensor, *, decimals: int | None = None) -> Tensor:
+def round(input: AnyTensor, *, decimals: int | None = None) -> AnyTensor:
     """Run the operator `round`.
 
     Schema: round(Tensor self, *, int? decimals=None) -> Tensor
@@ -2452,7 +2462,7 @@ def round(input: Tensor, *, decimals: int | None = None) -> Tensor:
     return record("round", ("self",), (input,), attributes)
 
 
-def round_(input: Tensor, *, decimals: int | None = None) -> Tensor:
+def round_(input: AnyTensor, *, decimals: int | None = None) -> AnyTensor:
     """Run the operator `round_` on this tensor, in place.
 
     Schema: round_(Tensor self, *, int? decimals=None) -> Tensor
@@ -2463,7 +2473,7 @@ def round_(input: Tensor, *, decimals: int | None = None) -> Tensor:
     return record_in_place("round_", ("self",), (input,), attributes)
 
 
-def rsqrt(input: Tensor) -> Tensor:
+def rsqrt(input: AnyTensor) -> AnyTensor:
     """Run the operator `rsqrt`.
 
     Schema: rsqrt(Tensor self) -> Tensor
@@ -2471,7 +2481,7 @@ def rsqrt(input: Tensor) -> Tensor:
     return record("rsqrt", ("self",), (input,))
 
 
-def rsqrt_(input: Tensor) -> Tensor:
+def rsqrt_(input: AnyTensor) -> AnyTensor:
     """Run the operator `rsqrt_` on this tensor, in place.
 
     Schema: rsqrt_(Tensor self) -> Tensor
@@ -2479,7 +2489,7 @@ def rsqrt_(input: Tensor) -> Tensor:
     return record_in_place("rsqrt_", ("self",), (input,))
 
 
-def rsub(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
+def rsub(input: AnyTensor, other: Tensor | Number, *, alpha: Number = 1) -> AnyTensor:
     """Run the operator `rsub`.
 
     Schema: rsub(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor
@@ -2491,8 +2501,8 @@ def rsub(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
 
 
 def scatter(
-    input: Tensor, dim: int, index: Tensor, src: Tensor | Number, *, reduce: str | None = None
-) -> Tensor:
+    input: AnyTensor, dim: int, index: Tensor, src: Tensor | Number, *, reduce: str | None = None
+) -> AnyTensor:
     """Run the operator `scatter`.
 
     Schema: scatter(Tensor self, int dim, Tensor index, Tensor src, *, str? reduce=None) ->
@@ -2504,7 +2514,7 @@ def scatter(
     return record("scatter", ("self", "index", "src"), (input, index, src), attributes)
 
 
-def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+def scatter_add(input: AnyTensor, dim: int, index: Tensor, src: Tensor) -> AnyTensor:
     """Run the operator `scatter_add`.
 
     Schema: scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor
@@ -2514,8 +2524,14 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 
 
 def scatter_reduce(
-    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
-) -> Tensor:
+    input: AnyTensor,
+    dim: int,
+    index: Tensor,
+    src: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+) -> AnyTensor:
     """Run the operator `scatter_reduce`.
 
     Schema: scatter_reduce(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool
@@ -2530,7 +2546,7 @@ def scatter_reduce(
     return record("scatter_reduce", ("self", "index", "src"), (input, index, src), attributes)
 
 
-def select(input: Tensor, dim: int, index: int) -> Tensor:
+def select(input: AnyTensor, dim: int, index: int) -> AnyTensor:
     """Run the operator `select`.
 
     Schema: select(Tensor self, int dim, int index) -> Tensor
@@ -2542,7 +2558,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     return record("select", ("self",), (input,), attributes)
 
 
-def sgn(input: Tensor) -> Tensor:
+def sgn(input: AnyTensor) -> AnyTensor:
     """Run the operator `sgn`.
 
     Schema: sgn(Tensor self) -> Tensor
@@ -2550,7 +2566,7 @@ def sgn(input: Tensor) -> Tensor:
     return record("sgn", ("self",), (input,))
 
 
-def sigmoid(input: Tensor) -> Tensor:
+def sigmoid(input: AnyTensor) -> AnyTensor:
     """Run the operator `sigmoid`.
 
     Schema: sigmoid(Tensor self) -> Tensor
@@ -2558,7 +2574,7 @@ def sigmoid(input: Tensor) -> Tensor:
     return record("sigmoid", ("self",), (input,))
 
 
-def sigmoid_(input: Tensor) -> Tensor:
+def sigmoid_(input: AnyTensor) -> AnyTensor:
     """Run the operator `sigmoid_` on this tensor, in place.
 
     Schema: sigmoid_(Tensor self) -> Tensor
@@ -2566,7 +2582,7 @@ def sigmoid_(input: Tensor) -> Tensor:
     return record_in_place("sigmoid_", ("self",), (input,))
 
 
-def sign(input: Tensor) -> Tensor:
+def sign(input: AnyTensor) -> AnyTensor:
     """Run the operator `sign`.
 
     Schema: sign(Tensor self) -> Tensor
@@ -2574,7 +2590,7 @@ def sign(input: Tensor) -> Tensor:
     return record("sign", ("self",), (input,))
 
 
-def signbit(input: Tensor) -> Tensor:
+def signbit(input: AnyTensor) -> AnyTensor:
     """Run the operator `signbit`.
 
     Schema: signbit(Tensor self) -> Tensor
@@ -2582,7 +2598,7 @@ def signbit(input: Tensor) -> Tensor:
     return record("signbit", ("self",), (input,))
 
 
-def sin(input: Tensor) -> Tensor:
+def sin(input: AnyTensor) -> AnyTensor:
     """Run the operator `sin`.
 
     Schema: sin(Tensor self) -> Tensor
@@ -2590,7 +2606,7 @@ def sin(input: Tensor) -> Tensor:
     return record("sin", ("self",), (input,))
 
 
-def sin_(input: Tensor) -> Tensor:
+def sin_(input: AnyTensor) -> AnyTensor:
     """Run the operator `sin_` on this tensor, in place.
 
     Schema: sin_(Tensor self) -> Tensor
@@ -2598,7 +2614,7 @@ def sin_(input: Tensor) -> Tensor:
     return record_in_place("sin_", ("self",), (input,))
 
 
-def sinc(input: Tensor) -> Tensor:
+def sinc(input: AnyTensor) -> AnyTensor:
     """Run the operator `sinc`.
 
     Schema: sinc(Tensor self) -> Tensor
@@ -2606,7 +2622,7 @@ def sinc(input: Tensor) -> Tensor:
     return record("sinc", ("self",), (input,))
 
 
-def sinc_(input: Tensor) -> Tensor:
+def sinc_(input: AnyTensor) -> AnyTensor:
     """Run the operator `sinc_` on this tensor, in place.
 
     Schema: sinc_(Tensor self) -> Tensor
@@ -2614,7 +2630,7 @@ def sinc_(input: Tensor) -> Tensor:
     return record_in_place("sinc_", ("self",), (input,))
 
 
-def sinh(input: Tensor) -> Tensor:
+def sinh(input: AnyTensor) -> AnyTensor:
     """Run the operator `sinh`.
 
     Schema: sinh(Tensor self) -> Tensor
@@ -2622,7 +2638,7 @@ def sinh(input: Tensor) -> Tensor:
     return record("sinh", ("self",), (input,))
 
 
-def sinh_(input: Tensor) -> Tensor:
+def sinh_(input: AnyTensor) -> AnyTensor:
     """Run the operator `sinh_` on this tensor, in place.
 
     Schema: sinh_(Tensor self) -> Tensor
@@ -2630,7 +2646,7 @@ def sinh_(input: Tensor) -> Tensor:
     return record_in_place("sinh_", ("self",), (input,))
 
 
-def slogdet(input: Tensor) -> Slogdet:
+def slogdet(input: AnyTensor) -> Slogdet[AnyTensor]:
     """Run the operator `slogdet`.
 
     Schema: slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)
@@ -2638,7 +2654,7 @@ def slogdet(input: Tensor) -> Slogdet:
     return Slogdet(*record_many("slogdet", ("self",), (input,), (), 2))
 
 
-def softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
+def softmax(input: AnyTensor, dim: int, dtype: DtypeLike | None = None) -> AnyTensor:
     """Run the operator `softmax`.
 
     Schema: softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor
@@ -2650,8 +2666,8 @@ def softmax(input: Tensor, dim: int, dtype: DtypeLike | None = None) -> Tensor:
 
 
 def sort(
-    input: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None
-) -> Sort:
+    input: AnyTensor, dim: int = -1, descending: bool = False, stable: bool | None = None
+) -> Sort[AnyTensor]:
     """Run the operator `sort`.
 
     Schema: sort(Tensor self, int dim=-1, bool descending=False, bool? stable=None) -> (Tensor
@@ -2667,7 +2683,7 @@ def sort(
     return Sort(*record_many("sort", ("self",), (input,), attributes, 2))
 
 
-def sqrt(input: Tensor) -> Tensor:
+def sqrt(input: AnyTensor) -> AnyTensor:
     """Run the operator `sqrt`.
 
     Schema: sqrt(Tensor self) -> Tensor
@@ -2675,7 +2691,7 @@ def sqrt(input: Tensor) -> Tensor:
     return record("sqrt", ("self",), (input,))
 
 
-def sqrt_(input: Tensor) -> Tensor:
+def sqrt_(input: AnyTensor) -> AnyTensor:
     """Run the operator `sqrt_` on this tensor, in place.
 
     Schema: sqrt_(Tensor self) -> Tensor
@@ -2683,7 +2699,7 @@ def sqrt_(input: Tensor) -> Tensor:
     return record_in_place("sqrt_", ("self",), (input,))
 
 
-def square(input: Tensor) -> Tensor:
+def square(input: AnyTensor) -> AnyTensor:
     """Run the operator `square`.
 
     Schema: square(Tensor self) -> Tensor
@@ -2691,7 +2707,9 @@ def square(input: Tensor) -> Tensor:
     return record("square", ("self",), (input,))
 
 
-def squeeze(input: Tensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None) -> Tensor:
+def squeeze(
+    input: AnyTensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None
+) -> AnyTensor:
     """Run the operator `squeeze`.
 
     Schema: squeeze(Tensor self, int[]? dim=None) -> Tensor
@@ -2713,7 +2731,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return record("stack", (), (), attributes)
 
 
-def sub(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
+def sub(input: AnyTensor, other: Tensor | Number, *, alpha: Number = 1) -> AnyTensor:
     """Run the operator `sub`.
 
     Schema: sub(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor
@@ -2725,12 +2743,12 @@ def sub(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
 
 
 def sum(
-    input: Tensor,
+    input: AnyTensor,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     keepdim: bool = False,
     *,
     dtype: DtypeLike | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `sum`.
 
     Schema: sum(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)
@@ -2746,7 +2764,7 @@ def sum(
     return record("sum", ("self",), (input,), attributes)
 
 
-def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Svd:
+def svd(input: AnyTensor, some: bool = True, compute_uv: bool = True) -> Svd[AnyTensor]:
     """Run the operator `svd`.
 
     Schema: svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S,
@@ -2760,7 +2778,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Svd:
     return Svd(*record_many("svd", ("self",), (input,), attributes, 3))
 
 
-def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+def swapaxes(input: AnyTensor, axis0: int, axis1: int) -> AnyTensor:
     """Run the operator `swapaxes`.
 
     Schema: swapaxes(Tensor self, int axis0, int axis1) -> Tensor
@@ -2772,7 +2790,7 @@ def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
     return record("swapaxes", ("self",), (input,), attributes)
 
 
-def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
+def swapdims(input: AnyTensor, dim0: int, dim1: int) -> AnyTensor:
     """Run the operator `swapdims`.
 
     Schema: swapdims(Tensor self, int dim0, int dim1) -> Tensor
@@ -2784,7 +2802,7 @@ def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return record("swapdims", ("self",), (input,), attributes)
 
 
-def t(input: Tensor) -> Tensor:
+def t(input: AnyTensor) -> AnyTensor:
     """Run the operator `t`.
 
     Schema: t(Tensor self) -> Tensor
@@ -2792,7 +2810,7 @@ def t(input: Tensor) -> Tensor:
     return record("t", ("self",), (input,))
 
 
-def take(input: Tensor, index: Tensor) -> Tensor:
+def take(input: AnyTensor, index: Tensor) -> AnyTensor:
     """Run the operator `take`.
 
     Schema: take(Tensor self, Tensor index) -> Tensor
@@ -2800,7 +2818,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     return record("take", ("self", "index"), (input, index))
 
 
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+def take_along_dim(input: AnyTensor, indices: Tensor, dim: int | None = None) -> AnyTensor:
     """Run the operator `take_along_dim`.
 
     Schema: take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor
@@ -2811,7 +2829,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     return record("take_along_dim", ("self", "indices"), (input, indices), attributes)
 
 
-def tan(input: Tensor) -> Tensor:
+def tan(input: AnyTensor) -> AnyTensor:
     """Run the operator `tan`.
 
     Schema: tan(Tensor self) -> Tensor
@@ -2819,7 +2837,7 @@ def tan(input: Tensor) -> Tensor:
     return record("tan", ("self",), (input,))
 
 
-def tan_(input: Tensor) -> Tensor:
+def tan_(input: AnyTensor) -> AnyTensor:
     """Run the operator `tan_` on this tensor, in place.
 
     Schema: tan_(Tensor self) -> Tensor
@@ -2827,7 +2845,7 @@ def tan_(input: Tensor) -> Tensor:
     return record_in_place("tan_", ("self",), (input,))
 
 
-def tanh(input: Tensor) -> Tensor:
+def tanh(input: AnyTensor) -> AnyTensor:
     """Run the operator `tanh`.
 
     Schema: tanh(Tensor self) -> Tensor
@@ -2835,7 +2853,7 @@ def tanh(input: Tensor) -> Tensor:
     return record("tanh", ("self",), (input,))
 
 
-def tanh_(input: Tensor) -> Tensor:
+def tanh_(input: AnyTensor) -> AnyTensor:
     """Run the operator `tanh_` on this tensor, in place.
 
     Schema: tanh_(Tensor self) -> Tensor
@@ -2843,7 +2861,7 @@ def tanh_(input: Tensor) -> Tensor:
     return record_in_place("tanh_", ("self",), (input,))
 
 
-def tile(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+def tile(input: AnyTensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:
     """Run the operator `tile`.
 
     Schema: tile(Tensor self, int[] dims) -> Tensor
@@ -2852,7 +2870,9 @@ def tile(input: Tensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> Tensor
     return record("tile", ("self",), (input,), attributes)
 
 
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Topk:
+def topk(
+    input: AnyTensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> Topk[AnyTensor]:
     """Run the operator `topk`.
 
     Schema: topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) ->
@@ -2868,7 +2888,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     return Topk(*record_many("topk", ("self",), (input,), attributes, 2))
 
 
-def trace(input: Tensor) -> Tensor:
+def trace(input: AnyTensor) -> AnyTensor:
     """Run the operator `trace`.
 
     Schema: trace(Tensor self) -> Tensor
@@ -2876,7 +2896,7 @@ def trace(input: Tensor) -> Tensor:
     return record("trace", ("self",), (input,))
 
 
-def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+def transpose(input: AnyTensor, dim0: int, dim1: int) -> AnyTensor:
     """Run the operator `transpose`.
 
     Schema: transpose(Tensor self, int dim0, int dim1) -> Tensor
@@ -2888,7 +2908,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return record("transpose", ("self",), (input,), attributes)
 
 
-def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+def tril(input: AnyTensor, diagonal: int = 0) -> AnyTensor:
     """Run the operator `tril`.
 
     Schema: tril(Tensor self, int diagonal=0) -> Tensor
@@ -2915,7 +2935,7 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DtypeLike | None
     return record("tril_indices", (), (), attributes)
 
 
-def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+def triu(input: AnyTensor, diagonal: int = 0) -> AnyTensor:
     """Run the operator `triu`.
 
     Schema: triu(Tensor self, int diagonal=0) -> Tensor
@@ -2950,7 +2970,7 @@ def true_divide(input: Tensor | Number, other: Tensor | Number) -> Tensor:
     return record("true_divide", ("self", "other"), (input, other))
 
 
-def trunc(input: Tensor) -> Tensor:
+def trunc(input: AnyTensor) -> AnyTensor:
     """Run the operator `trunc`.
 
     Schema: trunc(Tensor self) -> Tensor
@@ -2958,7 +2978,7 @@ def trunc(input: Tensor) -> Tensor:
     return record("trunc", ("self",), (input,))
 
 
-def trunc_(input: Tensor) -> Tensor:
+def trunc_(input: AnyTensor) -> AnyTensor:
     """Run the operator `trunc_` on this tensor, in place.
 
     Schema: trunc_(Tensor self) -> Tensor
@@ -2966,7 +2986,9 @@ def trunc_(input: Tensor) -> Tensor:
     return record_in_place("trunc_", ("self",), (input,))
 
 
-def unflatten(input: Tensor, dim: int, sizes: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+def unflatten(
+    input: AnyTensor, dim: int, sizes: SupportsIndex | Sequence[SupportsIndex]
+) -> AnyTensor:
     """Run the operator `unflatten`.
 
     Schema: unflatten(Tensor self, int dim, int[] sizes) -> Tensor
@@ -2978,7 +3000,7 @@ def unflatten(input: Tensor, dim: int, sizes: SupportsIndex | Sequence[SupportsI
     return record("unflatten", ("self",), (input,), attributes)
 
 
-def unsqueeze(input: Tensor, dim: int) -> Tensor:
+def unsqueeze(input: AnyTensor, dim: int) -> AnyTensor:
     """Run the operator `unsqueeze`.
 
     Schema: unsqueeze(Tensor self, int dim) -> Tensor
@@ -2987,7 +3009,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return record("unsqueeze", ("self",), (input,), attributes)
 
 
-def view_as_complex(input: Tensor) -> Tensor:
+def view_as_complex(input: AnyTensor) -> AnyTensor:
     """Run the operator `view_as_complex`.
 
     Schema: view_as_complex(Tensor self) -> Tensor
@@ -2995,7 +3017,7 @@ def view_as_complex(input: Tensor) -> Tensor:
     return record("view_as_complex", ("self",), (input,))
 
 
-def view_as_real(input: Tensor) -> Tensor:
+def view_as_real(input: AnyTensor) -> AnyTensor:
     """Run the operator `view_as_real`.
 
     Schema: view_as_real(Tensor self) -> Tensor
@@ -3012,7 +3034,7 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
     return record("vstack", (), (), attributes)
 
 
-def where(condition: Tensor, input: Tensor | Number, other: Tensor | Number) -> Tensor:
+def where(condition: AnyTensor, input: Tensor | Number, other: Tensor | Number) -> AnyTensor:
     """Run the operator `where`.
 
     Schema: where(Tensor condition, Tensor self, Tensor other) -> Tensor
@@ -3020,7 +3042,7 @@ def where(condition: Tensor, input: Tensor | Number, other: Tensor | Number) -> 
     return record("where", ("condition", "self", "other"), (condition, input, other))
 
 
-def xlogy(input: Tensor, other: Tensor | Number) -> Tensor:
+def xlogy(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `xlogy`.
 
     Schema: xlogy(Tensor self, Tensor other) -> Tensor
@@ -3028,7 +3050,7 @@ def xlogy(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("xlogy", ("self", "other"), (input, other))
 
 
-def xlogy_(input: Tensor, other: Tensor | Number) -> Tensor:
+def xlogy_(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `xlogy_` on this tensor, in place.
 
     Schema: xlogy_(Tensor self, Tensor other) -> Tensor
@@ -3036,7 +3058,7 @@ def xlogy_(input: Tensor, other: Tensor | Number) -> Tensor:
     return record_in_place("xlogy_", ("self", "other"), (input, other))
 
 
-def zero_(input: Tensor) -> Tensor:
+def zero_(input: AnyTensor) -> AnyTensor:
     """Run the operator `zero_` on this tensor, in place.
 
     Schema: zero_(Tensor self) -> Tensor

@@ -21,7 +21,7 @@ from gradwire.operators.results import (
     LinalgSolveEx,
     LinalgSvd,
 )
-from gradwire.record import record, record_many
+from gradwire.record import AnyTensor, record, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
+def cholesky(input: AnyTensor, *, upper: bool = False) -> AnyTensor:
     """Run the operator `linalg.cholesky`.
 
     Schema: linalg.cholesky(Tensor self, *, bool upper=False) -> Tensor
@@ -62,8 +62,8 @@ def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
 
 
 def cholesky_ex(
-    input: Tensor, *, upper: bool = False, check_errors: bool = False
-) -> LinalgCholeskyEx:
+    input: AnyTensor, *, upper: bool = False, check_errors: bool = False
+) -> LinalgCholeskyEx[AnyTensor]:
     """Run the operator `linalg.cholesky_ex`.
 
     Schema: linalg.cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) ->
@@ -79,7 +79,7 @@ def cholesky_ex(
     return LinalgCholeskyEx(*record_many("linalg.cholesky_ex", ("self",), (input,), attributes, 2))
 
 
-def det(A: Tensor) -> Tensor:
+def det(A: AnyTensor) -> AnyTensor:
     """Run the operator `linalg.det`.
 
     Schema: linalg.det(Tensor A) -> Tensor
@@ -87,7 +87,7 @@ def det(A: Tensor) -> Tensor:
     return record("linalg.det", ("A",), (A,))
 
 
-def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+def diagonal(A: AnyTensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> AnyTensor:
     """Run the operator `linalg.diagonal`.
 
     Schema: linalg.diagonal(Tensor A, *, int offset=0, int dim1=-2, int dim2=-1) -> Tensor
@@ -102,7 +102,7 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     return record("linalg.diagonal", ("A",), (A,), attributes)
 
 
-def eig(input: Tensor) -> LinalgEig:
+def eig(input: AnyTensor) -> LinalgEig[AnyTensor]:
     """Run the operator `linalg.eig`.
 
     Schema: linalg.eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)
@@ -110,7 +110,7 @@ def eig(input: Tensor) -> LinalgEig:
     return LinalgEig(*record_many("linalg.eig", ("self",), (input,), (), 2))
 
 
-def eigh(input: Tensor, UPLO: str = "L") -> LinalgEigh:
+def eigh(input: AnyTensor, UPLO: str = "L") -> LinalgEigh[AnyTensor]:
     """Run the operator `linalg.eigh`.
 
     Schema: linalg.eigh(Tensor self, str UPLO='L') -> (Tensor eigenvalues, Tensor
@@ -122,7 +122,7 @@ def eigh(input: Tensor, UPLO: str = "L") -> LinalgEigh:
     return LinalgEigh(*record_many("linalg.eigh", ("self",), (input,), attributes, 2))
 
 
-def eigvals(input: Tensor) -> Tensor:
+def eigvals(input: AnyTensor) -> AnyTensor:
     """Run the operator `linalg.eigvals`.
 
     Schema: linalg.eigvals(Tensor self) -> Tensor
@@ -130,7 +130,7 @@ def eigvals(input: Tensor) -> Tensor:
     return record("linalg.eigvals", ("self",), (input,))
 
 
-def eigvalsh(input: Tensor, UPLO: str = "L") -> Tensor:
+def eigvalsh(input: AnyTensor, UPLO: str = "L") -> AnyTensor:
     """Run the operator `linalg.eigvalsh`.
 
     Schema: linalg.eigvalsh(Tensor self, str UPLO='L') -> Tensor
@@ -141,7 +141,7 @@ def eigvalsh(input: Tensor, UPLO: str = "L") -> Tensor:
     return record("linalg.eigvalsh", ("self",), (input,), attributes)
 
 
-def inv(A: Tensor) -> Tensor:
+def inv(A: AnyTensor) -> AnyTensor:
     """Run the operator `linalg.inv`.
 
     Schema: linalg.inv(Tensor A) -> Tensor
@@ -149,7 +149,7 @@ def inv(A: Tensor) -> Tensor:
     return record("linalg.inv", ("A",), (A,))
 
 
-def inv_ex(A: Tensor, *, check_errors: bool = False) -> LinalgInvEx:
+def inv_ex(A: AnyTensor, *, check_errors: bool = False) -> LinalgInvEx[AnyTensor]:
     """Run the operator `linalg.inv_ex`.
 
     Schema: linalg.inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor
@@ -161,7 +161,7 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> LinalgInvEx:
     return LinalgInvEx(*record_many("linalg.inv_ex", ("A",), (A,), attributes, 2))
 
 
-def qr(A: Tensor, mode: str = "reduced") -> LinalgQr:
+def qr(A: AnyTensor, mode: str = "reduced") -> LinalgQr[AnyTensor]:
     """Run the operator `linalg.qr`.
 
     Schema: linalg.qr(Tensor A, str mode='reduced') -> (Tensor Q, Tensor R)
@@ -172,7 +172,7 @@ def qr(A: Tensor, mode: str = "reduced") -> LinalgQr:
     return LinalgQr(*record_many("linalg.qr", ("A",), (A,), attributes, 2))
 
 
-def slogdet(A: Tensor) -> LinalgSlogdet:
+def slogdet(A: AnyTensor) -> LinalgSlogdet[AnyTensor]:
     """Run the operator `linalg.slogdet`.
 
     Schema: linalg.slogdet(Tensor A) -> (Tensor sign, Tensor logabsdet)
@@ -180,7 +180,7 @@ def slogdet(A: Tensor) -> LinalgSlogdet:
     return LinalgSlogdet(*record_many("linalg.slogdet", ("A",), (A,), (), 2))
 
 
-def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
+def solve(A: AnyTensor, B: Tensor, *, left: bool = True) -> AnyTensor:
     """Run the operator `linalg.solve`.
 
     Schema: linalg.solve(Tensor A, Tensor B, *, bool left=True) -> Tensor
@@ -192,8 +192,8 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 
 
 def solve_ex(
-    A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False
-) -> LinalgSolveEx:
+    A: AnyTensor, B: Tensor, *, left: bool = True, check_errors: bool = False
+) -> LinalgSolveEx[AnyTensor]:
     """Run the operator `linalg.solve_ex`.
 
     Schema: linalg.solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) ->
@@ -210,8 +210,8 @@ def solve_ex(
 
 
 def solve_triangular(
-    input: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
-) -> Tensor:
+    input: AnyTensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> AnyTensor:
     """Run the operator `linalg.solve_triangular`.
 
     Schema: linalg.solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool
@@ -227,7 +227,9 @@ def solve_triangular(
     return record("linalg.solve_triangular", ("self", "B"), (input, B), attributes)
 
 
-def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> LinalgSvd:
+def svd(
+    A: AnyTensor, full_matrices: bool = True, *, driver: str | None = None
+) -> LinalgSvd[AnyTensor]:
     """Run the operator `linalg.svd`.
 
     Schema: linalg.svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U,
@@ -241,7 +243,7 @@ def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> 
     return LinalgSvd(*record_many("linalg.svd", ("A",), (A,), attributes, 3))
 
 
-def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
+def svdvals(A: AnyTensor, *, driver: str | None = None) -> AnyTensor:
     """Run the operator `linalg.svdvals`.
 
     Schema: linalg.svdvals(Tensor A, *, str? driver=None) -> Tensor
@@ -253,13 +255,13 @@ def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
 
 
 def vector_norm(
-    input: Tensor,
+    input: AnyTensor,
     ord: Number = 2,
     dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
     keepdim: bool = False,
     *,
     dtype: DtypeLike | None = None,
-) -> Tensor:
+) -> AnyTensor:
     """Run the operator `linalg.vector_norm`.
 
     Schema: linalg.vector_norm(Tensor self, Scalar ord=2, int[]? dim=None, bool keepdim=False,

@@ -26,7 +26,7 @@ from gradwire.operators.functions import (
     softmax,
     xlogy,
 )
-from gradwire.record import record
+from gradwire.record import AnyTensor, record
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
@@ -73,7 +73,7 @@ __all__ = [
 ]
 
 
-def airy_ai(x: Tensor) -> Tensor:
+def airy_ai(x: AnyTensor) -> AnyTensor:
     """Run the operator `special.airy_ai`.
 
     Schema: special.airy_ai(Tensor x) -> Tensor
@@ -81,7 +81,7 @@ def airy_ai(x: Tensor) -> Tensor:
     return record("special.airy_ai", ("x",), (x,))
 
 
-def bessel_j0(input: Tensor) -> Tensor:
+def bessel_j0(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.bessel_j0`.
 
     Schema: special.bessel_j0(Tensor self) -> Tensor
@@ -89,7 +89,7 @@ def bessel_j0(input: Tensor) -> Tensor:
     return record("special.bessel_j0", ("self",), (input,))
 
 
-def bessel_j1(input: Tensor) -> Tensor:
+def bessel_j1(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.bessel_j1`.
 
     Schema: special.bessel_j1(Tensor self) -> Tensor
@@ -97,7 +97,7 @@ def bessel_j1(input: Tensor) -> Tensor:
     return record("special.bessel_j1", ("self",), (input,))
 
 
-def bessel_y0(input: Tensor) -> Tensor:
+def bessel_y0(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.bessel_y0`.
 
     Schema: special.bessel_y0(Tensor self) -> Tensor
@@ -105,7 +105,7 @@ def bessel_y0(input: Tensor) -> Tensor:
     return record("special.bessel_y0", ("self",), (input,))
 
 
-def bessel_y1(input: Tensor) -> Tensor:
+def bessel_y1(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.bessel_y1`.
 
     Schema: special.bessel_y1(Tensor self) -> Tensor
@@ -113,7 +113,7 @@ def bessel_y1(input: Tensor) -> Tensor:
     return record("special.bessel_y1", ("self",), (input,))
 
 
-def entr(input: Tensor) -> Tensor:
+def entr(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.entr`.
 
     Schema: special.entr(Tensor self) -> Tensor
@@ -121,7 +121,7 @@ def entr(input: Tensor) -> Tensor:
     return record("special.entr", ("self",), (input,))
 
 
-def erfcx(input: Tensor) -> Tensor:
+def erfcx(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.erfcx`.
 
     Schema: special.erfcx(Tensor self) -> Tensor
@@ -129,7 +129,7 @@ def erfcx(input: Tensor) -> Tensor:
     return record("special.erfcx", ("self",), (input,))
 
 
-def i0e(input: Tensor) -> Tensor:
+def i0e(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.i0e`.
 
     Schema: special.i0e(Tensor self) -> Tensor
@@ -137,7 +137,7 @@ def i0e(input: Tensor) -> Tensor:
     return record("special.i0e", ("self",), (input,))
 
 
-def i1(input: Tensor) -> Tensor:
+def i1(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.i1`.
 
     Schema: special.i1(Tensor self) -> Tensor
@@ -145,7 +145,7 @@ def i1(input: Tensor) -> Tensor:
     return record("special.i1", ("self",), (input,))
 
 
-def i1e(input: Tensor) -> Tensor:
+def i1e(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.i1e`.
 
     Schema: special.i1e(Tensor self) -> Tensor
@@ -153,7 +153,7 @@ def i1e(input: Tensor) -> Tensor:
     return record("special.i1e", ("self",), (input,))
 
 
-def log_ndtr(input: Tensor) -> Tensor:
+def log_ndtr(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.log_ndtr`.
 
     Schema: special.log_ndtr(Tensor self) -> Tensor
@@ -161,7 +161,7 @@ def log_ndtr(input: Tensor) -> Tensor:
     return record("special.log_ndtr", ("self",), (input,))
 
 
-def modified_bessel_i0(input: Tensor) -> Tensor:
+def modified_bessel_i0(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.modified_bessel_i0`.
 
     Schema: special.modified_bessel_i0(Tensor self) -> Tensor
@@ -169,7 +169,7 @@ def modified_bessel_i0(input: Tensor) -> Tensor:
     return record("special.modified_bessel_i0", ("self",), (input,))
 
 
-def modified_bessel_i1(input: Tensor) -> Tensor:
+def modified_bessel_i1(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.modified_bessel_i1`.
 
     Schema: special.modified_bessel_i1(Tensor self) -> Tensor
@@ -177,7 +177,7 @@ def modified_bessel_i1(input: Tensor) -> Tensor:
     return record("special.modified_bessel_i1", ("self",), (input,))
 
 
-def modified_bessel_k0(input: Tensor) -> Tensor:
+def modified_bessel_k0(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.modified_bessel_k0`.
 
     Schema: special.modified_bessel_k0(Tensor self) -> Tensor
@@ -185,7 +185,7 @@ def modified_bessel_k0(input: Tensor) -> Tensor:
     return record("special.modified_bessel_k0", ("self",), (input,))
 
 
-def modified_bessel_k1(input: Tensor) -> Tensor:
+def modified_bessel_k1(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.modified_bessel_k1`.
 
     Schema: special.modified_bessel_k1(Tensor self) -> Tensor
@@ -193,7 +193,7 @@ def modified_bessel_k1(input: Tensor) -> Tensor:
     return record("special.modified_bessel_k1", ("self",), (input,))
 
 
-def ndtr(input: Tensor) -> Tensor:
+def ndtr(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.ndtr`.
 
     Schema: special.ndtr(Tensor self) -> Tensor
@@ -201,7 +201,7 @@ def ndtr(input: Tensor) -> Tensor:
     return record("special.ndtr", ("self",), (input,))
 
 
-def ndtri(input: Tensor) -> Tensor:
+def ndtri(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.ndtri`.
 
     Schema: special.ndtri(Tensor self) -> Tensor
@@ -209,7 +209,7 @@ def ndtri(input: Tensor) -> Tensor:
     return record("special.ndtri", ("self",), (input,))
 
 
-def scaled_modified_bessel_k0(input: Tensor) -> Tensor:
+def scaled_modified_bessel_k0(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.scaled_modified_bessel_k0`.
 
     Schema: special.scaled_modified_bessel_k0(Tensor self) -> Tensor
@@ -217,7 +217,7 @@ def scaled_modified_bessel_k0(input: Tensor) -> Tensor:
     return record("special.scaled_modified_bessel_k0", ("self",), (input,))
 
 
-def scaled_modified_bessel_k1(input: Tensor) -> Tensor:
+def scaled_modified_bessel_k1(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.scaled_modified_bessel_k1`.
 
     Schema: special.scaled_modified_bessel_k1(Tensor self) -> Tensor
@@ -225,7 +225,7 @@ def scaled_modified_bessel_k1(input: Tensor) -> Tensor:
     return record("special.scaled_modified_bessel_k1", ("self",), (input,))
 
 
-def spherical_bessel_j0(input: Tensor) -> Tensor:
+def spherical_bessel_j0(input: AnyTensor) -> AnyTensor:
     """Run the operator `special.spherical_bessel_j0`.
 
     Schema: special.spherical_bessel_j0(Tensor self) -> Tensor
@@ -233,7 +233,7 @@ def spherical_bessel_j0(input: Tensor) -> Tensor:
     return record("special.spherical_bessel_j0", ("self",), (input,))
 
 
-def xlog1py(input: Tensor, other: Tensor | Number) -> Tensor:
+def xlog1py(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `special.xlog1py`.
 
     Schema: special.xlog1py(Tensor self, Tensor other) -> Tensor
@@ -241,7 +241,7 @@ def xlog1py(input: Tensor, other: Tensor | Number) -> Tensor:
     return record("special.xlog1py", ("self", "other"), (input, other))
 
 
-def zeta(input: Tensor, other: Tensor | Number) -> Tensor:
+def zeta(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `special.zeta`.
 
     Schema: special.zeta(Tensor self, Tensor other) -> Tensor

@@ -58,8 +58,8 @@ def test_hand_written_names_are_operators() -> None:
 
 def test_arguments_bear_torchs_names_order_and_defaults() -> None:
     assert str(inspect.signature(gw.sum)) == (
-        "(input: 'Tensor', dim: 'SupportsIndex | Sequence[SupportsIndex] | None' = None, "
-        "keepdim: 'bool' = False, *, dtype: 'DtypeLike | None' = None) -> 'Tensor'"
+        "(input: 'AnyTensor', dim: 'SupportsIndex | Sequence[SupportsIndex] | None' = None, "
+        "keepdim: 'bool' = False, *, dtype: 'DtypeLike | None' = None) -> 'AnyTensor'"
     )
     parameters = inspect.signature(gw.nn.functional.cross_entropy).parameters
     assert list(parameters)[:2] == ["input", "target"]
