@@ -258,7 +258,8 @@ class _Gradients:
         taken = {value for _, value in inputs}
         owned = {value: nr for nr, value in reversed(list(enumerate(results)))}
         extra = [value for value in kept if value not in taken and value not in owned]
-        extra.sort(key=lambda value: _order(graph.steps, value))
+        order = {step: at for at, step in enumerate(graph.steps)}
+        extra.sort(key=lambda value: -1 if value.step is None else order[value.step])
         held = {**owned, **{value: len(results) + at for at, value in enumerate(extra)}}
         reused = [value for value in kept if value not in taken and value in owned]
         from_results = [*reused, *extra]
@@ -274,10 +275,6 @@ class _Gradients:
 def taken_in_order(inputs: Iterable[tuple[int, Value]]) -> list[Value]:
     """The values alone."""
     return [value for _, value in inputs]
-
-
-def _order(steps: Sequence[Step], value: Value) -> int:
-    return -1 if value.step is None else steps.index(value.step)
 
 
 def _needed(recorder: Recorder, ends: Iterable[Value], done: Any) -> set[Step]:

@@ -148,7 +148,6 @@ class CompiledProgram:
         for at, _ in plan.changes:
             inputs[at].own()
         adjoint = plan.adjoint
-        guards = [inputs[at].version for at in adjoint.kept_inputs] if adjoint else ()
         try:
             arrays = plan.forward([tensor.data for tensor in inputs], context.check)
         except EngineError:
@@ -164,7 +163,7 @@ class CompiledProgram:
             for result in results:
                 result.version = NO_VERSION
         if adjoint is not None:
-            self._attach(adjoint, inputs, results, arrays, guards, state)
+            self._attach(adjoint, inputs, results, arrays, state)
         outputs: list[Tensor | None] = []
         for each in plan.outputs:
             if each is None:
@@ -184,7 +183,6 @@ class CompiledProgram:
         inputs: Sequence[Tensor],
         results: Sequence[Tensor],
         arrays: Sequence[np.ndarray],
-        guards: Sequence[Any],
         state: Any,
     ) -> None:
         """Make the results those of one node, whose backward is the adjoint."""
@@ -192,12 +190,10 @@ class CompiledProgram:
         routine = adjoint.routine
         outputs = [results[nr] for nr in adjoint.roots]
         given = list(inputs)
-        kept = [
-            results[nr] if nr < len(results) else Tensor(arrays[nr]) for nr in adjoint.kept_results
-        ]
+        # Arrays, not tensors: a node that held its own results would never be freed.
+        kept = [arrays[nr] for nr in adjoint.kept_results]
         needs = [tensor.requires_grad for tensor in inputs]
-        versions = [tensor.version[0] for tensor in inputs] if not _is_inference(inputs) else []
-        count = len(given)
+        versions = [] if _is_inference(inputs) else [tensor.version[0] for tensor in inputs]
 
         def backward(saved: list[Tensor], gradients: list[Tensor], traced: bool) -> list[Any]:
             if traced:
@@ -205,25 +201,21 @@ class CompiledProgram:
                     if tensor.version[0] != version:
                         raise _changed(self.name)
                 return recomputed(
-                    program, saved[:count], needs, gradients, traced, state, adjoint.positions
+                    program, saved, needs, gradients, traced, state, adjoint.positions
                 )
             if routine is None:
                 raise AssertionError("a released node runs no rule")
-            arrays = [saved[at].data for at in adjoint.kept_inputs]
-            arrays += [tensor.data for tensor in saved[count:]]
-            arrays += [np.ascontiguousarray(g.data).reshape(g.shape) for g in gradients]
-            found = routine(arrays, current.context.check)
-            pulled: list[Any] = [None] * count
+            taken = [saved[at].data for at in adjoint.kept_inputs] + kept
+            taken += [np.ascontiguousarray(g.data).reshape(g.shape) for g in gradients]
+            found = routine(taken, current.context.check)
+            pulled: list[Any] = [None] * len(given)
             for at, array in zip(adjoint.targets, found, strict=True):
                 pulled[at] = Tensor(array)
             return pulled
 
-        guarded = [inputs[at] for at in adjoint.kept_inputs] + [
-            tensor for tensor in kept if any(tensor is each for each in results)
-        ]
-        node = attach(
-            f"{self.name}Backward", backward, given, outputs, [*given, *kept], guarded=guarded
-        )
+        guarded = [inputs[at] for at in adjoint.kept_inputs]
+        guarded += [results[nr] for nr in adjoint.kept_results if nr < len(results)]
+        node = attach(f"{self.name}Backward", backward, given, outputs, given, guarded=guarded)
         if node is not None and routine is None:
             # The program went backward itself, and released the graph.
             node.saved = None

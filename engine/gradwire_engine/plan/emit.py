@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from gradwire_engine.plan.blocks import Blocks
+from gradwire_engine.plan.fuse import Group, Loop, grouped, loop_of
 from gradwire_engine.plan.values import Kind, Step, Value, follow
 
 Check = Callable[[], None] | None
@@ -42,7 +44,7 @@ class Routine:
     """Compiled steps. Safe to run in several threads at once: each run has buffers of its own.
 
     Attributes:
-        steps: in the order in which they run.
+        units: steps and groups of steps, in the order in which they run.
         buffers: what stays allocated between runs.
         source: the text that was compiled.
     """
@@ -64,16 +66,29 @@ class Routine:
             are_distinct: each result has memory of its own.
         """
         writer = _Writer(inputs, steps, results, writes, are_distinct)
-        self.steps = tuple(writer.steps)
+        self.units = tuple(writer.units)
         self.buffers = writer.buffers
         self.source = writer.text()
         self._constants = writer.constants
         names: dict[str, Any] = {}
         exec(compile(self.source, "<plan>", "exec"), names)
+        self._loops = [
+            (names[f"loop{at}"], group.rows[0], loop)
+            for at, (group, loop) in enumerate(writer.loops)
+        ]
         self._make: Callable[..., Callable[..., tuple[np.ndarray, ...]]] = names["make"]
         self._arrays = writer.arrays
         self._pool: list[Callable[..., tuple[np.ndarray, ...]]] = []
         self._shared = None if self.buffers.sizes else self._bound()
+
+    @property
+    def steps(self) -> list[Step]:
+        """In the order in which they run."""
+        return [
+            step
+            for unit in self.units
+            for step in (unit.steps if isinstance(unit, Group) else [unit])
+        ]
 
     @property
     def nbytes(self) -> int:
@@ -91,7 +106,11 @@ class Routine:
             np.ndarray(shape, dtype, blocks[block].data, 0, strides)
             for block, shape, dtype, strides in self._arrays
         ]
-        return self._make(*self._constants, *arrays)
+        loops = [
+            Blocks(make(*self._constants), rows, loop.block, loop.work, loop.scratch)
+            for make, rows, loop in self._loops
+        ]
+        return self._make(*self._constants, *loops, *arrays)
 
     def __call__(self, arrays: Sequence[np.ndarray], check: Check) -> tuple[np.ndarray, ...]:
         """Run on arrays for the inputs; `check` is called now and then and raises to stop."""
@@ -128,13 +147,23 @@ class _Writer:
         self.buffers = Buffers()
         self._names: dict[Any, str] = {}
         self._bound: dict[Any, str] = {}
+        self._views: dict[Value, list[str]] = {}
         self._lines: list[str] = []
         self._are_distinct = are_distinct
         for at, value in enumerate(inputs):
             self._names[value] = f"x{at}"
+        self.loops: list[tuple[Group, Loop]] = []
         self._in_place = self._find_in_place(steps)
-        last = [step for step in steps if step.results[0] in self._in_place]
-        self.steps = [step for step in steps if step.results[0] not in self._in_place] + last
+        late = self._find_late(steps)
+        needed = [*(value for value in results), *(value for _, value in writes)]
+        needed += [value.root for value in needed]
+        first = grouped(
+            [step for step in steps if step not in late],
+            [*needed, *(operand for step in late for operand in step.operands)],
+        )
+        last = grouped([step for step in steps if step in late], needed)
+        self._first = len(first)
+        self.units: list[Step | Group] = [*first, *last]
         self._escaping = {value.root for value in results}
         self._escaping |= {value.root for _, value in writes}
         self._until = self._find_last_uses()
@@ -167,26 +196,48 @@ class _Writer:
                 del found[value]
         return found
 
+    def _find_late(self, steps: Sequence[Step]) -> set[Step]:
+        """The steps that write to inputs, and elementwise ones that serve nothing else."""
+        late = {step for step in steps if step.results[0] in self._in_place}
+        changed = {target for target, _ in self.writes}
+        readers: dict[Value, set[Step]] = {}
+        for step in steps:
+            for operand in step.operands:
+                readers.setdefault(operand.root, set()).add(step)
+        needed = {value.root for value in self.results} | {value.root for _, value in self.writes}
+        for step in reversed(steps):
+            value = step.results[0]
+            if (
+                late
+                and step.is_elementwise
+                and value not in needed
+                and readers.get(value, set()) <= late
+                and not any(operand.root in changed for operand in step.operands)
+            ):
+                late.add(step)
+        return late
+
     def _find_last_uses(self) -> dict[Value, int]:
         until: dict[Value, int] = {}
-        for at, step in enumerate(self.steps):
-            for operand in step.operands:
+        for at, unit in enumerate(self.units):
+            operands, results = _border(unit)
+            for operand in operands:
                 until[operand.root] = at
-            for result in step.results:
+            for result in results:
                 until.setdefault(result.root, at)
         return until
 
     def text(self) -> str:
         """The source."""
-        parameters = [f"k{at}" for at in range(len(self.constants))]
+        constants = [f"k{at}" for at in range(len(self.constants))]
+        parameters = [*constants, *(f"l{at}" for at in range(len(self.loops)))]
         parameters += [f"b{at}" for at in range(len(self.arrays))]
         inputs = "".join(f", x{at}" for at in range(len(self.inputs)))
-        body = "\n".join(f"        {line}" for line in self._lines)
-        return (
-            f"def make({', '.join(parameters)}):\n"
-            f"    def run(check{inputs}):\n{body}\n"
-            f"    return run\n"
-        )
+        functions = [_function("make", parameters, f"check{inputs}", self._lines)]
+        for at, (_, loop) in enumerate(self.loops):
+            arguments = f"low, high, {', '.join(loop.parameters)}"
+            functions.append(_function(f"loop{at}", constants, arguments, loop.lines))
+        return "\n".join(functions)
 
     def _constant(self, held: Any, key: Any = None) -> str:
         """The name of a thing that is the same in each run."""
@@ -209,30 +260,27 @@ class _Writer:
     def _write(self) -> None:
         free: list[int] = []
         since = 0
-        for at, step in enumerate(self.steps):
-            moved = sum(each.nbytes for each in step.results)
+        for at, unit in enumerate(self.units):
+            if at == self._first:
+                self._start_of_writes = len(self._lines)
+            operands, results = _border(unit)
             since += 1
-            if since >= _CHECK_STEPS or (moved >= _CHECK_BYTES and step.kind is not Kind.VIEW):
+            is_view = isinstance(unit, Step) and unit.kind is Kind.VIEW
+            moved = 0 if is_view else sum(each.nbytes for each in results)
+            if since >= _CHECK_STEPS or moved >= _CHECK_BYTES:
                 self._lines.append("if check is not None: check()")
                 since = 0
-            dying = [
-                operand.root
-                for operand in dict.fromkeys(each.root for each in step.operands)
-                if self._until.get(operand) == at
-            ]
-            self._write_step(step, dying, free)
-            for value in [*dying, *(each for each in step.results if self._until[each.root] == at)]:
-                block = self.buffers.place.get(value)
-                if block is not None:
-                    if block not in free:
-                        free.append(block)
-                elif (
-                    value.nbytes > SMALL
-                    and value.root not in self._escaping
-                    and value.constant is None
-                    and self._names.get(value, "").startswith("t")
-                ):
-                    self._lines.append(f"{self._names[value]} = None")
+            roots = dict.fromkeys(each.root for each in operands)
+            dying = [root for root in roots if self._until.get(root) == at]
+            if isinstance(unit, Group):
+                self._write_group(unit, free)
+            else:
+                self._write_step(unit, dying, free)
+            dying += [each.root for each in results if self._until[each.root] == at]
+            for root in dict.fromkeys(dying):
+                self._release(root, free)
+        if self._first == len(self.units):
+            self._start_of_writes = len(self._lines)
         copies = self._finish()
         for target, value in self.writes:
             if value not in self._in_place:
@@ -242,12 +290,42 @@ class _Writer:
 
         self._lines.append(f"return ({''.join(f'{name}, ' for name in self._returned)})")
 
+    def _release(self, value: Value, free: list[int]) -> None:
+        """Nobody needs a value any more: its block is free, or its memory goes."""
+        block = self.buffers.place.get(value)
+        if block is not None:
+            if block not in free:
+                free.append(block)
+        elif value.nbytes > SMALL and value not in self._escaping:
+            names = [self._names.get(value, ""), *self._views.get(value, ())]
+            self._lines += [f"{name} = None" for name in names if name.startswith("t")]
+
+    def _write_group(self, group: Group, free: list[int]) -> None:
+        """Allocate what a group gives, and call its loop."""
+        loop = loop_of(group, self._call_into, self._name)
+        for value in group.gives:
+            target = self._in_place.get(value)
+            if target is not None:
+                self._names[value] = self._name(target)
+            elif value.root in self._escaping:
+                empty = self._constant(np.empty)
+                dtype = self._constant(value.dtype)
+                self._lines.append(f"{self._local(value)} = {empty}({value.shape!r}, {dtype})")
+            else:
+                self._buffer(None, value, (), free)
+        names: list[str] = []
+        for value in dict.fromkeys([*group.takes, *group.gives]):
+            if value.constant is None or value.shape:
+                flat = ".reshape(-1)" if group.is_flat and value.shape else ""
+                names.append(f"{self._name(value)}{flat}")
+        self._lines.append(f"l{len(self.loops)}(check, {', '.join(names)})")
+        self.loops.append((group, loop))
+
     def _finish(self) -> dict[Value, str]:
         """Give results memory of their own, before anything is written to inputs."""
         changed = {target for target, _ in self.writes}
         taken: set[Value] = set()
         self._returned: list[str] = []
-        last = list(self._lines)
         copies: dict[Value, str] = {}
         late: list[str] = []
         for at, value in enumerate(self.results):
@@ -265,19 +343,12 @@ class _Writer:
             if value.root in self.inputs and value not in copies:
                 late.append(f"w{at} = {self._constant(_copied)}({self._name(value)})")
                 copies[value] = f"w{at}"
-        if late and self._in_place:
-            # The steps that write to inputs come last of all.
-            count = self._start_of_writes
-            self._lines = [*last[:count], *late, *last[count:]]
-        else:
-            self._lines += late
+        # The steps that write to inputs come last of all.
+        count = self._start_of_writes
+        self._lines = [*self._lines[:count], *late, *self._lines[count:]]
         return copies
 
-    _start_of_writes = 0
-
     def _write_step(self, step: Step, dying: Sequence[Value], free: list[int]) -> None:
-        if step.results[0] in self._in_place and not self._start_of_writes:
-            self._start_of_writes = len(self._lines)
         match step.kind:
             case Kind.VIEW:
                 self._write_view(step)
@@ -346,11 +417,13 @@ class _Writer:
                     out = f"out={out}"
                 return f"{self._constant(step.function)}({', '.join([*names, out])})"
 
-    def _buffer(self, step: Step, value: Value, dying: Sequence[Value], free: list[int]) -> str:
+    def _buffer(
+        self, step: Step | None, value: Value, dying: Sequence[Value], free: list[int]
+    ) -> str:
         """A block for a value: that of an operand which nobody needs after, or a free one."""
         place = self.buffers.place
         block: int | None = None
-        if step.is_elementwise:
+        if step is not None and step.is_elementwise:
             operands = list(step.operands)
             # A selection fills in the last operand first; writing over another would lose it.
             reusable = operands[2:] if step.kind is Kind.SELECT else operands
@@ -386,7 +459,9 @@ class _Writer:
     def _write_view(self, step: Step) -> None:
         (value,) = step.results
         (source,) = step.operands
-        self._lines.append(f"{self._local(value)} = {self._view(value, source, step)}")
+        text = self._view(value, source, step)
+        self._views.setdefault(value.root, []).append(self._local(value))
+        self._lines.append(f"{self._names[value]} = {text}")
 
     def _view(self, value: Value, source: Value, step: Step) -> str:
         name = self._name(source)
@@ -429,6 +504,19 @@ class _Writer:
         self._lines.append(f"{''.join(f'{each}, ' for each in targets)} = {call}")
         for each in targets:
             self._lines.append(f"{each} = {asarray}({each})")
+
+
+def _function(name: str, cells: Sequence[str], arguments: str, lines: Sequence[str]) -> str:
+    """The text of a function, inside of one that fills its cells."""
+    body = "\n".join(f"        {line}" for line in lines)
+    return f"def {name}({', '.join(cells)}):\n    def run({arguments}):\n{body}\n    return run\n"
+
+
+def _border(unit: Step | Group) -> tuple[list[Value], list[Value]]:
+    """What a unit reads, and what it leaves in memory."""
+    if isinstance(unit, Group):
+        return unit.takes, unit.gives
+    return list(unit.operands), unit.results
 
 
 def _permutation(source: Value, value: Value) -> tuple[int, ...] | None:

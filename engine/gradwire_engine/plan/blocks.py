@@ -1,0 +1,137 @@
+"""Elementwise work on large arrays, block by block, over threads where there is enough of it.
+
+A block fits into the cache: what one step writes there the next one reads from there, and only
+what comes in and goes out moves through memory.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+
+BLOCK_BYTES: Final = 1 << 18
+"""What all the arrays of a block together should take, so that they stay in the cache."""
+
+THREADED: Final = 1 << 18
+"""Elements, counted once for each step, from which on waking another thread is worth it."""
+
+
+def _default_threads() -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(asked)) if asked.isdigit() and int(asked) else available
+
+
+class _Workers:
+    """The threads that help callers; started when first needed."""
+
+    def __init__(self) -> None:
+        self.count = _default_threads()
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def set(self, count: int) -> None:
+        with self._lock:
+            pool, self._pool, self.count = self._pool, None, count
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    def submit(self, function: Callable[[], None]) -> Future[None]:
+        context = contextvars.copy_context()
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(max(self.count - 1, 1), "gradwire-blocks")
+            return self._pool.submit(context.run, function)
+
+
+_workers = _Workers()
+
+
+def set_threads(count: int) -> None:
+    """How many threads, the caller's included, may share the blocks of one step.
+
+    By default as many as there are processors for this process, or OMP_NUM_THREADS if that is less.
+    """
+    if count < 1:
+        raise ValueError(f"at least one thread is needed, not {count}")
+    _workers.set(count)
+
+
+class Blocks:
+    """The temporary arrays of a group of steps, and the loop over its blocks."""
+
+    def __init__(
+        self,
+        function: Callable[..., None],
+        count: int,
+        block: int,
+        work: int,
+        scratch: Sequence[tuple[tuple[int, ...], np.dtype]],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            function: `(low, high, *temporaries, *arrays)` runs the steps on a range of rows.
+            count: rows in all.
+            block: rows in a block.
+            work: elements, counted once for each step.
+            scratch: shape and dtype of each temporary array.
+        """
+        self._function = function
+        self._count = count
+        self._block = block
+        self._work = work
+        self._scratch = tuple(scratch)
+        self._spare: list[list[np.ndarray]] = []
+
+    def __call__(self, check: Callable[[], None] | None, *arrays: np.ndarray) -> None:
+        """Run on all rows; `check` is called in this thread, between blocks."""
+        starts = itertools.count(0, self._block)
+        others = 0
+        if self._work >= THREADED:
+            others = min(_workers.count, -(-self._count // self._block)) - 1
+        helpers = [
+            _workers.submit(lambda: self._work_through(starts, arrays, None)) for _ in range(others)
+        ]
+        try:
+            self._work_through(starts, arrays, check)
+        except BaseException:
+            # Nothing may be written once the caller has been told of the failure.
+            next(itertools.dropwhile(lambda start: start < self._count, starts))
+            raise
+        finally:
+            for helper in helpers:
+                if not helper.cancel():
+                    helper.result()
+
+    def _work_through(
+        self,
+        starts: Any,
+        arrays: Sequence[np.ndarray],
+        check: Callable[[], None] | None,
+    ) -> None:
+        """Take blocks until there are none; a count is shared by the threads without a lock."""
+        try:
+            scratch = self._spare.pop()
+        except IndexError:
+            scratch = [np.empty(shape, dtype) for shape, dtype in self._scratch]
+        count, block, function = self._count, self._block, self._function
+        for low in starts:
+            if low >= count:
+                break
+            if check is not None:
+                check()
+            high = low + block
+            if high <= count:
+                function(low, high, *scratch, *arrays)
+            else:
+                function(low, count, *[each[: count - low] for each in scratch], *arrays)
+        if len(self._spare) < _workers.count:
+            self._spare.append(scratch)
