@@ -64,6 +64,11 @@ def set_threads(count: int) -> None:
     _workers.set(count)
 
 
+def threads() -> int:
+    """How many threads may share the blocks of one step."""
+    return _workers.count
+
+
 class Blocks:
     """The temporary arrays of a group of steps, and the loop over its blocks."""
 

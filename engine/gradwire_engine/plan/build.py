@@ -115,6 +115,7 @@ def build(
     writes = [(recorder.graph.inputs[at], each.storage.value) for at, each in changed]
     writes = [(target, value) for target, value in writes if target is not value]
     ends = [*values, *(value for _, value in writes)]
+    recorder.graph.turn_products([*ends, *gradients.ends])
     forward = _needed(recorder, ends, ())
     kept_inputs, kept_results, extra, backward = gradients.split(forward, writes, values)
     positions = [_position(found, nr) for nr in range(len(roots))]
@@ -197,6 +198,7 @@ class _Gradients:
         self.roots = [nr for nr, each in enumerate(tensors) if each.gradient_edge() is not None]
         self.targets = [at for at, wanted in enumerate(requires_grad) if wanted]
         self.values: list[Value | None] | None = None
+        self.ends: list[Value] = []
         self.cotangents: list[Value] = []
         if not self.roots:
             return
@@ -216,6 +218,7 @@ class _Gradients:
         self.values = [None if each is None else each.value for each in found]
         kept = [at for at, value in enumerate(self.values) if value is not None]
         self.targets = [self.targets[at] for at in kept]
+        self.ends = [value for value in self.values if value is not None]
 
     def _pull(
         self, tensors: list[Traced], wanted: list[Traced], given: list[Traced]
@@ -238,7 +241,7 @@ class _Gradients:
         if self.values is None:
             return [], [], [], None
         graph = self.recorder.graph
-        ends = [value for value in self.values if value is not None]
+        ends = self.ends
         views = {step for step in forward if step.kind is Kind.VIEW}
         steps = _needed(self.recorder, ends, forward - views)
         used = {operand for step in steps for operand in step.operands}

@@ -23,6 +23,9 @@ from gradwire_engine.tensor import NO_VERSION, Tensor
 MAX_PLANS: Final = 16
 """Signatures of one program that plans are kept for; the one used longest ago goes first."""
 
+MAX_BYTES: Final = 1 << 28
+"""Bytes of buffers and constants that the plans of one program may keep; one plan always may."""
+
 Signature = tuple[Any, ...]
 
 
@@ -57,7 +60,10 @@ class CompiledProgram:
     def nbytes(self) -> int:
         """Bytes of buffers and constants that the plans keep."""
         with self._lock:
-            return sum(plan.nbytes for plan in self._plans.values() if isinstance(plan, Plan))
+            return self._size()
+
+    def _size(self) -> int:
+        return sum(plan.nbytes for plan in self._plans.values() if isinstance(plan, Plan))
 
     def call(self, inputs: Sequence[Tensor]) -> list[Tensor | None]:
         """Run under the current context; makes a plan where there is none for these inputs.
@@ -99,7 +105,9 @@ class CompiledProgram:
         plan = self._made(inputs, context)
         with self._lock:
             self._plans[signature] = plan
-            while len(self._plans) > MAX_PLANS:
+            while len(self._plans) > MAX_PLANS or (
+                len(self._plans) > 1 and self._size() > MAX_BYTES
+            ):
                 self._plans.popitem(last=False)
         return plan
 

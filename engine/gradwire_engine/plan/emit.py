@@ -7,6 +7,7 @@ out is allocated by it and belongs to whoever gets it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +16,7 @@ import numpy as np
 
 from gradwire_engine.plan.blocks import Blocks
 from gradwire_engine.plan.fuse import Group, Loop, grouped, loop_of
-from gradwire_engine.plan.values import Kind, Step, Value, follow
+from gradwire_engine.plan.values import Kind, Step, Value, dense, follow
 
 Check = Callable[[], None] | None
 
@@ -98,7 +99,12 @@ class Routine:
             for each in self._constants
             if isinstance(each, np.ndarray) and any(each.strides)
         )
-        return sum(self.buffers.sizes) + constants
+        blocks = sum(
+            math.prod(shape) * dtype.itemsize
+            for _, _, loop in self._loops
+            for shape, dtype in loop.scratch
+        )
+        return sum(self.buffers.sizes) + constants + blocks
 
     def _bound(self) -> Callable[..., tuple[np.ndarray, ...]]:
         blocks = [np.empty(size, np.uint8) for size in self.buffers.sizes]
@@ -371,7 +377,8 @@ class _Writer:
             name = self._buffer(step, value, dying, free)
             self._lines.append(self._call_into(step, names, name))
             return
-        if value.strides is not None and step.kind is not Kind.REDUCE:
+        by_bits = step.kind is Kind.SELECT and _kept_against_zero(step) is not None
+        if by_bits or (value.strides is not None and step.kind is not Kind.REDUCE):
             empty = self._constant(_empty)
             layout = self._constant((value.shape, value.dtype, value.strides), ("layout", value))
             name = self._local(value)
@@ -407,15 +414,31 @@ class _Writer:
             case Kind.CAST:
                 return f"{self._constant(np.copyto)}({out}, {names[0]}, 'unsafe')"
             case Kind.SELECT:
-                copyto = self._constant(np.copyto)
-                condition, one, other = names
-                first = "" if other == out else f"{copyto}({out}, {other}); "
-                return f"{first}{copyto}({out}, {one}, 'same_kind', {condition})"
+                return self._selection(step, names, out)
+            case _ if step.function in _NO_POSITION:
+                return f"{self._constant(step.function)}({', '.join(names)}, out={out})"
             case _:
                 if step.function in (np.maximum, np.minimum):
                     # NumPy means to take more operands there.
                     out = f"out={out}"
                 return f"{self._constant(step.function)}({', '.join([*names, out])})"
+
+    def _selection(self, step: Step, names: Sequence[str], out: str) -> str:
+        """A selection; between a value and 0 by its bits, ten times as fast as by branches."""
+        condition, one, other = names
+        copyto = self._constant(np.copyto)
+        kept = _kept_against_zero(step)
+        if kept is None:
+            first = "" if other == out else f"{copyto}({out}, {other}); "
+            return f"{first}{copyto}({out}, {one}, 'same_kind', {condition})"
+        bits = self._constant(np.dtype(f"i{step.results[0].dtype.itemsize}"))
+        byte, and_ = self._constant(np.dtype(np.int8)), self._constant(np.bitwise_and)
+        if kept == 1:
+            mask = f"{self._constant(np.negative)}({condition}.view({byte}))"
+        else:
+            one_byte = self._constant(np.ones((), np.int8), "one byte")
+            mask = f"{self._constant(np.subtract)}({condition}.view({byte}), {one_byte})"
+        return f"{and_}({names[kept]}.view({bits}), {mask}, {out}.view({bits}))"
 
     def _buffer(
         self, step: Step | None, value: Value, dying: Sequence[Value], free: list[int]
@@ -506,6 +529,26 @@ class _Writer:
             self._lines.append(f"{each} = {asarray}({each})")
 
 
+_NO_POSITION: Final = (np.maximum, np.minimum)
+"""Ufuncs that take `out` by name only."""
+
+BITS: Final = 1 << 8
+"""Elements from which on a selection by bits is faster than `np.where`."""
+
+
+def _kept_against_zero(step: Step) -> int | None:
+    """Which operand a selection keeps where it does not give 0; None if it gives other things."""
+    (value,) = step.results
+    if value.size < BITS or value.dtype.kind not in "fiu" or value.dtype.itemsize == 16:
+        return None
+    _, one, other = step.operands
+    for zero, kept in ((one, 2), (other, 1)):
+        held = zero.constant
+        if held is not None and not zero.shape and held.tobytes() == bytes(held.itemsize):
+            return kept
+    return None
+
+
 def _function(name: str, cells: Sequence[str], arguments: str, lines: Sequence[str]) -> str:
     """The text of a function, inside of one that fills its cells."""
     body = "\n".join(f"        {line}" for line in lines)
@@ -523,23 +566,11 @@ def _permutation(source: Value, value: Value) -> tuple[int, ...] | None:
     """The order of dimensions that makes the view of the source, if that is all it does."""
     if len(source.shape) != len(value.shape) or source.dtype != value.dtype:
         return None
-    have = list(zip(source.shape, layout(source), strict=True))
-    want = list(zip(value.shape, layout(value), strict=True))
+    have = list(zip(source.shape, source.strides or dense(source), strict=True))
+    want = list(zip(value.shape, value.strides or dense(value), strict=True))
     if sorted(have) != sorted(want) or len(set(have)) != len(have):
         return None
     return tuple(have.index(each) for each in want)
-
-
-def layout(value: Value) -> tuple[int, ...]:
-    """Its strides."""
-    if value.strides is not None:
-        return value.strides
-    strides: list[int] = []
-    step = value.dtype.itemsize
-    for size in reversed(value.shape):
-        strides.append(step)
-        step *= size
-    return tuple(reversed(strides))
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...] | None) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gradwire_engine.plan.build import Plan
 from gradwire_engine.plan.emit import Routine
+from gradwire_engine.plan.fuse import Group
 from gradwire_engine.plan.values import Kind, Step
 
 
@@ -15,12 +16,14 @@ class Part:
 
     Attributes:
         steps: one line each, in the order in which they run.
+        groups: positions of steps that run together, block by block.
         buffers: how many blocks of memory are kept for it.
         buffer_bytes: their size.
         flops: floating-point operations of a run, estimated.
     """
 
     steps: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...]
     buffers: int
     buffer_bytes: int
     flops: int
@@ -56,7 +59,12 @@ class Explanation:
                     f"{name}: {len(part.steps)} steps, {part.flops:,} FLOPs, "
                     f"{part.buffers} buffers of {part.buffer_bytes:,} bytes"
                 )
-                lines += [f"  {step}" for step in part.steps]
+                inside = {at for group in part.groups for at in group}
+                starts = {group[0]: len(group) for group in part.groups}
+                for at, step in enumerate(part.steps):
+                    if at in starts:
+                        lines.append(f"  in blocks, {starts[at]} steps:")
+                    lines.append(f"    {step}" if at in inside else f"  {step}")
         lines.append(f"left out: {self.folded} folded, {self.shared} shared, {self.dropped} unused")
         return "\n".join(lines)
 
@@ -79,11 +87,20 @@ def explain(plan: Plan | str) -> Explanation:
 
 
 def _part(routine: Routine) -> Part:
+    groups: list[tuple[int, ...]] = []
+    at = 0
+    for unit in routine.units:
+        count = len(unit.steps) if isinstance(unit, Group) else 1
+        if count > 1:
+            groups.append(tuple(range(at, at + count)))
+        at += count
+    steps = routine.steps
     return Part(
-        tuple(_line(step) for step in routine.steps),
+        tuple(_line(step) for step in steps),
+        tuple(groups),
         len(routine.buffers.sizes),
         sum(routine.buffers.sizes),
-        sum(step.flops for step in routine.steps),
+        sum(step.flops for step in steps),
     )
 
 

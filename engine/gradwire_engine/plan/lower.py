@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from gradwire_engine.plan.values import Graph, Value
+from gradwire_engine.plan.values import Graph, Value, dense
 
 
 class FormulaError(Exception):
@@ -82,7 +82,7 @@ class Operand(NDArrayOperatorsMixin):
         if self.value.strides is not None:
             raise FormulaError
         whole = np.lib.stride_tricks.as_strided(
-            np.empty(1, self.dtype), self.shape, _dense(self.shape, self.dtype)
+            np.empty(1, self.dtype), self.shape, dense(self.value)
         )
         shape = tuple(self.shape[at] for at in kept)
         path = ((np.reshape, (shape,), None),)
@@ -160,15 +160,6 @@ class Operand(NDArrayOperatorsMixin):
 _FILLED: dict[Any, int] = {np.zeros_like: 0, np.ones_like: 1}
 
 
-def _dense(shape: Sequence[int], dtype: np.dtype) -> tuple[int, ...]:
-    strides: list[int] = []
-    step = dtype.itemsize
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return tuple(reversed(strides))
-
-
 def lowered(
     graph: Graph, kernel: Callable[..., Any], args: Sequence[Any], samples: Sequence[np.ndarray]
 ) -> list[Value] | None:
@@ -187,8 +178,7 @@ def lowered(
         for each in args
     ]
     try:
-        with np.errstate(all="ignore"):
-            made = kernel(*operands)
+        made = kernel(*operands)
     except Exception:
         # Whatever it was that operands cannot do: arrays can, as the samples show.
         return None

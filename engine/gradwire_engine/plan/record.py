@@ -151,6 +151,8 @@ class Traced:
     @property
     def sample(self) -> np.ndarray:
         """An array with its elements."""
+        if not self.path:
+            return self.storage.sample
         return follow(self.storage.sample, view_path(self.path))
 
     @property
@@ -266,6 +268,18 @@ def view_path(steps: Sequence[ViewStep]) -> ViewPath:
     return tuple((step.op.kernel, step.template[1:], step.nr) for step in steps)
 
 
+class Watch:
+    """A random generator that knows whether it was used."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.is_used = False
+        self._generator = generator
+
+    def __getattr__(self, name: str) -> Any:
+        self.is_used = True
+        return getattr(self._generator, name)
+
+
 class Recorder:
     """Records one program with one set of inputs.
 
@@ -279,6 +293,7 @@ class Recorder:
         self, inputs: Sequence[np.ndarray], requires_grad: Sequence[bool], context: Context
     ) -> None:
         self.context = context
+        self.watch: Any = Watch(context.generator)
         self.graph = Graph()
         self.F: Any = Interpreter("recorder", self._resolve)
         self.recording = context.grad_enabled
@@ -329,11 +344,14 @@ class Recorder:
         Returns:
             Its outputs.
 
+        The context's generator is watched and draws; the caller puts it back as it was.
+
         Raises:
             CompileError: it cannot be recorded.
             EngineError: a call refuses its arguments; the metadata has the index of the
                 instruction as `program_step`.
         """
+        self.context.generator = self.watch
         held: list[Any] = [*inputs, *([None] * (program.registers - program.inputs))]
         for at, each in enumerate(program.instructions):
             if self.context.check is not None:

@@ -1,16 +1,33 @@
 """Compiled programs give what programs give: values, gradients, changes in place, refusals."""
 
-from collections.abc import Callable, Sequence
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradwire_engine import Context, EngineError, Tensor, grad, operators
+from gradwire_engine import (
+    Context,
+    EngineError,
+    Limits,
+    Tensor,
+    backward,
+    grad,
+    grad_mode,
+    jvp,
+    operators,
+)
 from gradwire_engine import use as use_context
-from gradwire_engine.plan import CompiledProgram
+from gradwire_engine.context import current
+from gradwire_engine.plan import CompiledProgram, blocks, emit, fuse
+from gradwire_engine.plan import compiled as compiled_module
+from gradwire_engine.plan.compiled import MAX_PLANS
 from gradwire_engine.program import Gradient, Instruction, Program
 
 
@@ -206,7 +223,7 @@ def fits(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
         return False
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(programs())
 def test_random_programs_give_the_same_compiled(made: tuple[Program, list[Tensor]]) -> None:
     program, inputs = made
@@ -226,3 +243,370 @@ def test_a_large_view_of_a_result_lives_until_the_end() -> None:
     x = Tensor.from_array(generator.standard_normal((8, 300)))
     weight = Tensor.from_array(generator.standard_normal((40, 300)), requires_grad=True)
     both(program, [x, weight], 1e-9)
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever has several elements is run in blocks of a few, by two threads."""
+    monkeypatch.setattr(fuse, "LARGE", 2)
+    monkeypatch.setattr(fuse, "SMALLEST", 1)
+    monkeypatch.setattr(fuse, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(blocks, "THREADED", 1)
+    monkeypatch.setattr(emit, "SMALL", 0)
+    monkeypatch.setattr(emit, "BITS", 1)
+    before = blocks.threads()
+    blocks.set_threads(2)
+    yield
+    blocks.set_threads(before)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(programs())
+def test_random_programs_give_the_same_in_blocks(
+    tiny_blocks: None, made: tuple[Program, list[Tensor]]
+) -> None:
+    program, inputs = made
+    with use_context(Context(seed=0)), np.errstate(all="ignore"):
+        if not isinstance(answer(program.run, copies(inputs)), str):
+            both(program, inputs, 1e-4)
+
+
+def scaled_tanh() -> Program:
+    """The hyperbolic tangent of a · x + b."""
+    w = Writer(3)
+    return w.program(w.call("tanh", w.call("add", w.call("mul", R(0), R(1)), R(2))))
+
+
+def three(size: int = 5, grad: bool = True) -> list[Tensor]:
+    rng = np.random.default_rng(size)
+    return [tensor(rng.standard_normal(size), grad) for _ in range(3)]
+
+
+def test_a_call_is_one_node() -> None:
+    inputs = three()
+    (result,) = CompiledProgram(scaled_tanh(), "Scaled").call(inputs)
+    assert result is not None and result.grad_fn is not None
+    assert result.grad_fn.name == "ScaledBackward"
+    leaves = [None if node is None else node.variable for node, _ in result.grad_fn.next_functions]
+    assert all(leaf is each for leaf, each in zip(leaves, inputs, strict=True))
+
+
+def test_nothing_is_recorded_under_no_grad() -> None:
+    with grad_mode(False):
+        (result,) = CompiledProgram(scaled_tanh()).call(three())
+    assert result is not None and result.grad_fn is None
+
+
+def test_a_gradient_of_a_call_may_be_differentiated_again() -> None:
+    program = scaled_tanh()
+    compiled = CompiledProgram(program)
+    answers = []
+    for run in (program.run, compiled.call):
+        inputs = three()
+        (result,) = run(inputs)
+        first = grad([result], inputs, [Tensor(np.ones(5, np.float32))], create_graph=True)
+        answers.append(grad(first, inputs, [Tensor(np.ones(5, np.float32))] * 3))
+    for one, other in zip(*answers, strict=True):
+        same(one, other)
+
+
+def test_a_call_has_a_jvp() -> None:
+    program = scaled_tanh()
+    answers = []
+    for run in (program.run, CompiledProgram(program).call):
+        inputs = three()
+        tangents = [Tensor(np.cos(each.data)) for each in inputs]
+        answers.append(jvp(run(inputs), inputs, tangents))
+    same(answers[0][0], answers[1][0])
+
+
+def test_an_input_that_is_changed_after_the_call_is_noticed() -> None:
+    inputs = three()
+    (result,) = CompiledProgram(scaled_tanh()).call(inputs)
+    with grad_mode(False):
+        operators["mul_"](inputs[1], 2.0)
+    with pytest.raises(EngineError) as caught:
+        backward([result], [Tensor(np.ones(5, np.float32))])
+    assert caught.value.reason == "SAVED_MODIFIED"
+
+
+def test_an_input_that_no_gradient_needs_may_be_changed_after_the_call() -> None:
+    inputs = three()
+    (result,) = CompiledProgram(scaled_tanh()).call(inputs)
+    with grad_mode(False):
+        operators["mul_"](inputs[2], 2.0)
+    backward([result], [Tensor(np.ones(5, np.float32))])
+    assert inputs[2].grad is not None
+
+
+def test_a_graph_is_freed_by_its_backward() -> None:
+    inputs = three()
+    (result,) = CompiledProgram(scaled_tanh()).call(inputs)
+    ones = Tensor(np.ones(5, np.float32))
+    backward([result], [ones], retain_graph=True)
+    backward([result], [ones])
+    with pytest.raises(EngineError) as caught:
+        backward([result], [ones])
+    assert caught.value.reason == "GRAPH_FREED"
+
+
+def test_what_the_program_differentiated_itself_is_released() -> None:
+    w = Writer(1)
+    loss = w.call("sum", w.call("square", R(0)))
+    program = w.program(loss, *w.gradient([loss], [R(0)]))
+    for run in (program.run, CompiledProgram(program).call):
+        found, slope = run([tensor([1.0, 2.0], True)])
+        assert found.requires_grad and not slope.requires_grad
+        with pytest.raises(EngineError) as caught:
+            backward([found])
+        assert caught.value.reason == "GRAPH_FREED"
+
+
+@pytest.mark.parametrize("size", [5, 3000, 100_000])
+def test_results_of_one_call_are_not_touched_by_the_next(size: int) -> None:
+    compiled = CompiledProgram(scaled_tanh())
+    first, second = three(size), three(size)
+    second[1] = tensor(np.full(size, 0.5), True)
+    (kept,) = compiled.call(first)
+    before = kept.data.copy()
+    (other,) = compiled.call(second)
+    np.testing.assert_array_equal(kept.data, before)
+    ones = Tensor(np.ones(size, np.float32))
+    for result, inputs in ((kept, first), (other, second)):
+        expected = copies(inputs)
+        (reference,) = scaled_tanh().run(expected)
+        for one, two in zip(
+            grad([reference], expected, [ones]), grad([result], inputs, [ones]), strict=True
+        ):
+            same(one, two)
+
+
+def test_nothing_is_left_of_a_call_when_its_results_are_gone() -> None:
+    compiled = CompiledProgram(scaled_tanh())
+    gc.disable()
+    try:
+        inputs = three()
+        (result,) = compiled.call(inputs)
+        gone = [weakref.ref(each) for each in (result, inputs[0])]
+        del result, inputs
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_calls_run_in_several_threads_at_once() -> None:
+    compiled = CompiledProgram(scaled_tanh())
+    size = 50_000
+    wrong: list[int] = []
+
+    def run(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        with use_context(Context()):
+            inputs = [tensor(rng.standard_normal(size), True) for _ in range(3)]
+            expected = np.tanh(inputs[0].data * inputs[1].data + inputs[2].data)
+            for _ in range(5):
+                (result,) = compiled.call(inputs)
+                backward([result], [Tensor(np.ones(size, np.float32))])
+                if not np.allclose(result.data, expected, 1e-5, 1e-5):
+                    wrong.append(seed)
+            slope = 5 * (1 - expected**2)
+            if not np.allclose(inputs[2].grad.data, slope, 1e-4, 1e-4):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_call_may_be_made_while_another_is_under_way() -> None:
+    """`check` runs between steps, and may do whatever it likes."""
+    program = scaled_tanh()
+    compiled = CompiledProgram(program)
+    size = 400_000
+    depth = [0]
+
+    def check() -> None:
+        if depth[0] < 2:
+            depth[0] += 1
+            compiled.call(other)
+
+    inputs, other = three(size), three(size)
+    compiled.call(inputs)
+    (expected,) = program.run(inputs)
+    with use_context(Context(check=check)):
+        (result,) = compiled.call(inputs)
+    assert depth[0] == 2
+    np.testing.assert_allclose(result.data, expected.data, 1e-5, 1e-5)
+
+
+def test_a_call_that_is_stopped_changes_nothing_and_can_be_made_again() -> None:
+    w = Writer(2)
+    w.records = False
+    w.call("add_", R(0), w.call("tanh", R(1)))
+    program = w.program()
+    compiled = CompiledProgram(program)
+    size = 400_000
+    inputs = [tensor(np.zeros(size)), tensor(np.ones(size))]
+    compiled.call(inputs)
+
+    def stop() -> None:
+        raise EngineError("CANCELLED", "stopped")
+
+    before = inputs[0].data.copy()
+    with use_context(Context(check=stop)):
+        refused = answer(compiled.call, inputs)
+    assert refused == "CANCELLED"
+    np.testing.assert_array_equal(inputs[0].data, before)
+    compiled.call(inputs)
+    np.testing.assert_allclose(inputs[0].data, 2 * before)
+
+
+def test_a_kernel_that_fails_leaves_inputs_as_they_were() -> None:
+    w = Writer(3)
+    w.records = False
+    w.call("mul_", R(0), 2.0)
+    picked = w.call("gather", R(1), 0, R(2))
+    compiled = CompiledProgram(w.program(picked))
+    inputs = [tensor([1.0]), tensor([5.0, 6.0]), Tensor(np.array([1]))]
+    compiled.call(inputs)
+    inputs[2] = Tensor(np.array([7]))
+    with pytest.raises(EngineError) as caught:
+        compiled.call(inputs)
+    assert caught.value.reason == "INDEX_OUT_OF_RANGE"
+    assert inputs[0].data.tolist() == [2.0]
+    assert inputs[0].version == [1]
+
+
+def test_random_numbers_are_those_of_the_program_in_the_same_order() -> None:
+    w = Writer(1)
+    noise = w.call("randn_like", R(0))
+    other = w.call("randn", (3,))
+    program = w.program(w.call("mul", R(0), noise), w.call("add", other, other))
+    compiled = CompiledProgram(program)
+    for seed in (1, 2):
+        answers = []
+        for run in (program.run, compiled.call):
+            with use_context(Context(seed=seed)):
+                answers.append([*run([tensor([1.0, 2.0, 3.0])]), *run([tensor([1.0, 2.0, 3.0])])])
+        for one, two in zip(*answers, strict=True):
+            same(one, two)
+
+
+def test_a_view_of_an_input_is_one() -> None:
+    w = Writer(1)
+    compiled = CompiledProgram(w.program(w.call("t", R(0)), R(0)))
+    leaf = tensor([[1.0, 2.0]], True)
+    turned, whole = compiled.call([leaf])
+    assert whole is leaf
+    assert turned.data.base is leaf.data
+    assert turned.grad_fn.name == "TBackward0"
+
+
+def test_one_tensor_given_twice_stays_one() -> None:
+    w = Writer(2)
+    w.records = False
+    w.call("add_", R(0), R(1))
+    w.call("add_", R(1), R(0))
+    program = w.program(w.call("clone", R(1)))
+    for run in (program.run, CompiledProgram(program).call):
+        one = tensor([1.0])
+        (result,) = run([one, one])
+        assert result.data.tolist() == one.data.tolist() == [4.0]
+        two = [tensor([1.0]), tensor([1.0])]
+        (result,) = run(two)
+        assert result.data.tolist() == two[1].data.tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "reason"),
+    [
+        ("prod", lambda: [tensor([1.0, 2.0], True)], "handles the tensor itself"),
+        ("data", lambda: [tensor([1.0])], "handles the tensor itself"),
+    ],
+)
+def test_what_looks_at_values_runs_call_by_call_and_says_so(
+    name: str, inputs: Callable[[], list[Tensor]], reason: str
+) -> None:
+    w = Writer(1)
+    program = w.program(w.call(name, R(0)))
+    compiled = CompiledProgram(program)
+    same(program.run(inputs())[0], compiled.call(inputs())[0])
+    explanation = compiled.explain(inputs())
+    assert explanation.reason is not None and reason in explanation.reason
+    assert str(explanation).startswith("runs call by call: ")
+
+
+def test_an_explanation_tells_steps_groups_buffers_and_what_was_left_out() -> None:
+    w = Writer(2)
+    x, y = R(0), R(1)
+    shared = w.call("mul", x, y)
+    total = w.call("sum", w.call("tanh", w.call("add", shared, w.call("mul", x, y))))
+    w.call("exp", y)
+    ones = w.call("ones", (3,))
+    program = w.program(total, w.call("add", ones, 1.0))
+    compiled = CompiledProgram(program)
+    explanation = compiled.explain([tensor(np.ones(1 << 17), True), tensor(np.ones(1 << 17))])
+    assert explanation.reason is None
+    assert explanation.forward is not None and explanation.backward is not None
+    assert [step.split(":")[0] for step in explanation.forward.steps] == [
+        "mul",
+        "add",
+        "tanh",
+        "sum",
+    ]
+    assert explanation.forward.groups == ((0, 1, 2),)
+    assert explanation.shared >= 1 and explanation.folded >= 1 and explanation.dropped >= 1
+    assert explanation.forward.flops == 4 << 17
+    text = str(explanation)
+    assert "forward: 4 steps" in text and "in blocks" in text and "FLOPs" in text
+    assert "mul: multiply(float32[131072], float32[131072]) -> float32[131072]" in text
+
+
+def test_plans_are_bounded() -> None:
+    compiled = CompiledProgram(scaled_tanh())
+    for size in range(1, MAX_PLANS + 5):
+        compiled.call(three(size))
+    assert compiled.plans == MAX_PLANS
+    before = compiled.nbytes
+    compiled.call(three(200_000))
+    assert compiled.plans == MAX_PLANS
+    assert compiled.nbytes > before
+
+
+def test_plans_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = CompiledProgram(scaled_tanh())
+    compiled.call(three(200_000))
+    monkeypatch.setattr(compiled_module, "MAX_BYTES", compiled.nbytes)
+    compiled.call(three(3))
+    assert compiled.plans == 2
+    compiled.call(three(300_000))
+    assert compiled.plans == 1
+
+
+def test_a_plan_is_made_within_the_limits_of_the_context() -> None:
+    w = Writer(1)
+    program = w.program(w.call("zeros", (1000,)))
+    context = Context(limits=Limits(max_elements=100))
+    with use_context(context):
+        assert answer(CompiledProgram(program).call, [tensor([1.0])]) == "LIMIT_EXCEEDED"
+
+
+def test_a_wrong_count_of_inputs_is_refused() -> None:
+    with pytest.raises(EngineError) as caught:
+        CompiledProgram(scaled_tanh()).call(three()[:2])
+    assert caught.value.reason == "WRONG_ARITY"
+
+
+def test_the_default_dtype_is_part_of_the_signature() -> None:
+    w = Writer(1)
+    compiled = CompiledProgram(w.program(w.call("zeros", (2,))))
+    dtypes = []
+    for dtype in (np.float32, np.float64):
+        current.context.default_dtype = np.dtype(dtype)
+        dtypes.append(compiled.call([tensor([1.0])])[0].dtype)
+    assert dtypes == [np.float32, np.float64]
