@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -156,13 +156,15 @@ class CompiledProgram:
         for at, _ in plan.changes:
             inputs[at].own()
         adjoint = plan.adjoint
+        check = None if context.check is None else _Check(context.check)
         try:
-            arrays = plan.forward([tensor.data for tensor in inputs], context.check)
-        except EngineError:
-            # Call by call, the error is that of the call at fault. Nothing is changed yet.
+            arrays = plan.forward([tensor.data for tensor in inputs], check)
+        except Exception:
+            if check is not None and check.has_stopped:
+                raise
             if state is not None:
                 context.generator.bit_generator.state = state
-            return self.program.run(inputs)
+            return self._refused(plan, inputs)
         for at, count in plan.changes:
             if inputs[at].version is not NO_VERSION:
                 inputs[at].version[0] += count
@@ -184,6 +186,22 @@ class CompiledProgram:
                     tensor = made if step.nr is None else made[step.nr]
             outputs.append(tensor)
         return outputs
+
+    def _refused(self, plan: Plan, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+        """Run call by call what a plan could not: the error is then that of the call at fault.
+
+        Inputs that the program would change are as they were if it fails.
+        """
+        generator = current.context.generator.bit_generator
+        state = generator.state
+        stand_ins: dict[int, Tensor] = {}
+        for at, _ in plan.changes:
+            copy = Tensor(inputs[at].data.copy())
+            copy.leaf_requires_grad = inputs[at].requires_grad
+            stand_ins[id(inputs[at])] = copy
+        self.program.run([stand_ins.get(id(tensor), tensor) for tensor in inputs])
+        generator.state = state
+        return self.program.run(inputs)
 
     def _attach(
         self,
@@ -228,6 +246,23 @@ class CompiledProgram:
             # The program went backward itself, and released the graph.
             node.saved = None
             node.versions = ()
+
+
+class _Check:
+    """A check that remembers having stopped what it was called by."""
+
+    __slots__ = ("_check", "has_stopped")
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+        self.has_stopped = False
+
+    def __call__(self) -> None:
+        try:
+            self._check()
+        except BaseException:
+            self.has_stopped = True
+            raise
 
 
 def _is_inference(inputs: Sequence[Tensor]) -> bool:

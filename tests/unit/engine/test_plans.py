@@ -585,6 +585,7 @@ def test_plans_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> No
     compiled.call(three(3))
     assert compiled.plans == 2
     compiled.call(three(300_000))
+    compiled.call(three(400_000))
     assert compiled.plans == 1
 
 
