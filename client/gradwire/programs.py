@@ -1,9 +1,10 @@
 """Programs made of what a trace noted: the server keeps each while its object here lives."""
 
+import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gradwire import wire
 from gradwire.codec import Info
@@ -15,6 +16,9 @@ from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
     from gradwire.tensors import Tensor
+
+
+_MOST_NAME: Final = 80
 
 
 class Lines:
@@ -101,8 +105,10 @@ def _request_of(draft: Draft) -> tuple[pb.CreateProgramRequest, Lines]:
     program = pb.Program.FromString(b"".join(steps))
     program.inputs.extend([*free, *(copies.get(each, each) for each in bound)])
     program.outputs.extend(draft.outputs)
-    request = pb.CreateProgramRequest(session_id=session.id, name="", program=program)
-    request.request_id = f"{trace.name} {session.new_handles(1)}"
+    request = pb.CreateProgramRequest(session_id=session.id, program=program)
+    plain = re.sub(r"[^\w.<>]", "", trace.name, flags=re.ASCII)[-_MOST_NAME:]
+    # What follows the hyphen tells apart the signatures of a function.
+    request.name = f"{plain}-{session.new_handles(1)}"
     for handle in (*free, *bound):
         info = draft.infos[handle]
         request.input_types.add(

@@ -244,7 +244,8 @@ class Programs:
 
 def _node_name(name: str) -> str:
     """What nodes are called that calls of a program of this name record."""
-    letters = re.sub(r"\W+", "", name.rpartition(".")[2], flags=re.ASCII).lstrip("0123456789_")
+    last = name.partition("-")[0].rpartition(".")[2]
+    letters = re.sub(r"\W+", "", last, flags=re.ASCII).lstrip("0123456789_")
     return letters[:1].upper() + letters[1:] or "Compiled"
 
 

@@ -1,4 +1,4 @@
-// A client of gradwire made from the .proto and nothing else: unary `Run` calls with no session.
+// A client of gradwire made from the .proto and nothing else: unary calls, most with no session.
 
 import { fileURLToPath } from 'node:url';
 import * as grpc from '@grpc/grpc-js';
@@ -34,15 +34,21 @@ export class Client {
     this.service = new AutogradService(address, grpc.credentials.createInsecure());
   }
 
-  /** Runs steps in a session of their own; what they fetched, or a Refusal. */
-  run(steps, payloads = []) {
+  /** Makes a unary call; its response, or a Refusal. */
+  call(method, request) {
     const deadline = new Date(Date.now() + DEADLINE_MS);
     return new Promise((resolve, reject) => {
-      this.service.Run({ sequence: { steps }, payloads }, { deadline }, (error, response) => {
+      this.service[method](request, { deadline }, (error, response) => {
         if (error) reject(error.metadata.get(DETAILS).length ? new Refusal(error) : error);
-        else resolve(response.result.fetched.map((each) => fetched(each, response.payloads)));
+        else resolve(response);
       });
     });
+  }
+
+  /** Runs steps, in a session of their own if none is named; what they fetched, or a Refusal. */
+  async run(steps, payloads = [], session_id = '') {
+    const response = await this.call('Run', { session_id, sequence: { steps }, payloads });
+    return response.result.fetched.map((each) => fetched(each, response.payloads));
   }
 
   close() {

@@ -1,4 +1,5 @@
-// The tutorial on computation graphs, each fact in one call. Ends with status 1 if one is not so.
+// The tutorial on computation graphs, each fact in one call, and a model that the server keeps. Ends with
+// status 1 if one is not so.
 //
 //     node tutorial.mjs ADDRESS FOLDER_OF_THE_PROTO
 
@@ -75,10 +76,43 @@ async function vectorWithoutDirection() {
   });
 }
 
+async function modelByName() {
+  const { session } = await client.call('CreateSession', {});
+  const [WEIGHT, PRODUCT, SUM] = [6, 7, 8];
+  await client.run([put(WEIGHT, 0, 2, false)], [float32([2, 10])], session.id);
+  await client.call('CreateProgram', {
+    session_id: session.id,
+    name: 'model',
+    program: {
+      inputs: [X, WEIGHT],
+      steps: [
+        { op: { name: 'mul', inputs: [X, WEIGHT], output: PRODUCT } },
+        { op: { name: 'sum', inputs: [PRODUCT], output: SUM } },
+      ],
+      outputs: [SUM],
+    },
+    bindings: [{ input: WEIGHT, tensor: WEIGHT }],
+  });
+  const [y, gradient] = await client.run(
+    [
+      put(X, 0, 2, true),
+      { call_program: { program: 'model', inputs: [X], output: Y } },
+      { backward: { tensors: [Y] } },
+      getGrad(X, GRAD),
+      values(Y, GRAD),
+    ],
+    [float32([1, 0.5])],
+    session.id,
+  );
+  console.log(`a model by name: ${y.values}, and its gradient: ${gradient.values.join(', ')}`);
+  await client.call('DeleteSession', { session_id: session.id });
+}
+
 try {
   await valueAndGradient();
   await vectorJacobianProduct();
   await vectorWithoutDirection();
+  await modelByName();
 } finally {
   client.close();
 }

@@ -153,6 +153,16 @@ def test_what_a_call_gives_is_known_without_asking(session: gw.Session) -> None:
     assert session.traffic.sequences == before
 
 
+def test_a_call_is_one_node_that_bears_the_functions_name(session: gw.Session) -> None:
+    compiled = gw.compile(polynomial)
+    compiled(leaf(1.0))
+    node = compiled(leaf(1.0)).grad_fn
+    assert node is not None
+    assert node.name() == "PolynomialBackward"
+    assert [each and each[0].name() for each in node.next_functions] == ["AccumulateGrad"]
+    assert [each.name.startswith("polynomial-") for each in programs(session)] == [True]
+
+
 def test_higher_derivatives_go_through_a_call(session: gw.Session) -> None:
     compiled = gw.compile(lambda x: (x**4).sum())
     for _ in range(2):

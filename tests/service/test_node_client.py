@@ -56,4 +56,5 @@ def test_node_runs_the_tutorial_from_the_proto_alone(
         "grad_fn of y, z, x: PowBackward0, AddBackward0, none",
         "in the direction 0.3, 0.7: 0.6, 2.8",
         "without a direction: INVALID_ARGUMENT, NON_SCALAR_ROOT",
+        "a model by name: 7, and its gradient: 2, 10",
     ]

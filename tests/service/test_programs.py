@@ -94,6 +94,22 @@ def test_a_call_is_part_of_the_graph(client: Client) -> None:
     assert slope.value == [10.0]
 
 
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [
+        ("", "CompiledBackward"),
+        ("square", "SquareBackward"),
+        ("models.my_step-2", "My_stepBackward"),
+        ("f.<locals>.<lambda>-1", "LambdaBackward"),
+        ("7", "CompiledBackward"),
+    ],
+)
+def test_a_call_is_one_node_named_as_its_program(client: Client, name: str, node: str) -> None:
+    made = create(client, SQUARE, name=name)
+    client.run(put(1, [3.0], requires_grad=True), call(made.id, [1], 2))
+    assert client.info(2).grad_fn.name == node
+
+
 def test_a_call_can_be_differentiated_twice(client: Client) -> None:
     cube = program([1], [op("pow", [1], 2, exponent=3), op("sum", [2], 3)], [3])
     made = create(client, cube)
