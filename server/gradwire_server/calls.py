@@ -170,6 +170,14 @@ class _Loop:
                     field=f"{field}.{path}",
                     metadata={"position": given, "count": count},
                 )
+        fed = [position for _, position in self._feedback]
+        for path, positions in (("stacked", self._stacked), ("feedback", fed)):
+            if len(set(positions)) != len(positions):
+                raise ServiceError(
+                    "BAD_VALUE",
+                    f"{path} names an input twice; each can be given once a run",
+                    field=f"{field}.{path}",
+                )
         for at, position in enumerate(self._stacked):
             shape = self._tensors[position].shape
             if not shape or not shape[0]:

@@ -558,6 +558,13 @@ TYPED = [pb.InputType(dtype=pb.DTYPE_FLOAT32, shape=[2], requires_grad=True)]
         (call("square", [1], 9, repeat=repeat(1 << 60)), "BAD_VALUE", "repeat.count"),
         (call("square", [1], 9, repeat=repeat(1, [1])), "BAD_VALUE", "repeat.stacked[0]"),
         (call("square", [2], 9, repeat=repeat(1, [0])), "SHAPE_MISMATCH", "repeat.stacked[0]"),
+        (call("square", [1], 9, repeat=repeat(1, [0, 0])), "BAD_VALUE", "repeat.stacked"),
+        (
+            call("square", [1], 9, repeat=repeat(1, feedback=[pb.Feedback()] * 2)),
+            "BAD_VALUE",
+            "repeat.feedback",
+        ),
+        (call("square", [1], 9, output_count=2), "WRONG_ARITY", "output_count"),
         (
             call("square", [1], 9, repeat=repeat(1, feedback=[pb.Feedback(output=1)])),
             "BAD_VALUE",
