@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
-from gradwire.arguments import Number, to_bool, to_float, to_int, to_ints, to_number, to_str
+from gradwire.arguments import (
+    Number,
+    to_bool,
+    to_dtype,
+    to_float,
+    to_int,
+    to_ints,
+    to_number,
+    to_str,
+)
+from gradwire.dtypes import DtypeLike
 from gradwire.operators.functions import (
     avg_pool1d,
     conv_transpose1d,
@@ -67,6 +77,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "softmax",
+    "softmin",
     "softplus",
     "tanh",
 ]
@@ -587,6 +598,17 @@ def silu(input: AnyTensor, inplace: bool = False) -> AnyTensor:
     if inplace:
         return record_in_place("silu_", ("self",), (input,))
     return record("silu", ("self",), (input,))
+
+
+def softmin(input: AnyTensor, dim: int, dtype: DtypeLike | None = None) -> AnyTensor:
+    """Run the operator `softmin`.
+
+    Schema: softmin(Tensor self, int dim, ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = [("dim", to_int("softmin", "dim", dim))]
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("softmin", "dtype", dtype)))
+    return record("softmin", ("self",), (input,), attributes)
 
 
 def softplus(input: AnyTensor, beta: Number = 1, threshold: Number = 20) -> AnyTensor:

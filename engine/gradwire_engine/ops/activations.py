@@ -1,4 +1,4 @@
-"""Activation functions, softmax and its logarithm."""
+"""Activation functions, element by element."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from gradwire_engine.declare import composite, elementwise, general
-from gradwire_engine.errors import EngineError
-from gradwire_engine.ops import dims
+from gradwire_engine.declare import elementwise
 
 _FUNCTIONAL = ("nn.functional",)
 
@@ -27,7 +25,6 @@ def _in_own_dtype(function: Any) -> Any:
 
 
 _real_sigmoid = _in_own_dtype(special.expit)
-_normal_cdf = _in_own_dtype(special.ndtr)
 
 
 def _sigmoid(self: np.ndarray) -> np.ndarray:
@@ -111,45 +108,6 @@ def _silu_slope(F: Any, g: Any, self: Any) -> Any:
     return g * F.conj(s * (1 + self * (1 - s)))
 
 
-_SQRT_HALF = math.sqrt(0.5)
-_GAUSS = 1 / math.sqrt(2 * math.pi)
-_TANH_SCALE = math.sqrt(2 / math.pi)
-_TANH_CUBE = 0.044715
-
-
-def _require_approximation(approximate: str) -> None:
-    if approximate not in ("none", "tanh"):
-        raise EngineError(
-            "BAD_VALUE",
-            f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}",
-            argument="approximate",
-        )
-
-
-def _gelu(self: np.ndarray, approximate: str = "none") -> np.ndarray:
-    _require_approximation(approximate)
-    if approximate == "tanh":
-        inner = _TANH_SCALE * (self + _TANH_CUBE * self * self * self)
-        return np.asarray(0.5 * self * (1 + np.tanh(inner)))
-    return np.asarray(self * _normal_cdf(self))
-
-
-def _gelu_slope(F: Any, g: Any, self: Any, approximate: str) -> Any:
-    if approximate == "tanh":
-        t = F.tanh(_TANH_SCALE * (self + _TANH_CUBE * self * self * self))
-        inner = _TANH_SCALE * (1 + 3 * _TANH_CUBE * self * self)
-        return g * (0.5 * (1 + t) + 0.5 * self * (1 - t * t) * inner)
-    cdf = 0.5 * (1 + F.erf(self * _SQRT_HALF))
-    return g * (cdf + self * (_GAUSS * F.exp(-0.5 * self * self)))
-
-
-elementwise(
-    'gelu(Tensor self, *, str approximate="none") -> Tensor',
-    _gelu,
-    vjp=_gelu_slope,
-    promotion="float",
-    places=_FUNCTIONAL,
-)
 elementwise(
     "erf(Tensor self) -> Tensor",
     _in_own_dtype(special.erf),
@@ -157,60 +115,4 @@ elementwise(
     promotion="float",
     in_place=True,
     places=("torch", "Tensor", "special"),
-)
-
-
-def _require_real(self: np.ndarray, op: str) -> None:
-    if self.dtype.kind != "f":
-        raise EngineError(
-            "DTYPE_MISMATCH",
-            f"{op}: needs a floating-point tensor, not {self.dtype}; "
-            "pass dtype= or convert with to()",
-            argument="self",
-            dtype=self.dtype,
-        )
-
-
-def _softmax(self: np.ndarray, dim: int) -> np.ndarray:
-    _require_real(self, "softmax")
-    axis = dims.one(dim, self.ndim)
-    if not self.ndim or not self.size:
-        return np.ones_like(self)
-    out = self - np.maximum.reduce(self, axis=axis, keepdims=True)
-    np.exp(out, out=out)
-    out /= np.add.reduce(out, axis=axis, keepdims=True)
-    return out
-
-
-def _softmax_slope(F: Any, g: Any, result: Any, dim: int) -> Any:
-    product = g * result
-    return product - result * F.sum(product, (dim,), True)
-
-
-def _log_softmax(self: np.ndarray, dim: int) -> np.ndarray:
-    _require_real(self, "log_softmax")
-    axis = dims.one(dim, self.ndim)
-    if not self.ndim or not self.size:
-        return np.zeros_like(self)
-    out = self - np.maximum.reduce(self, axis=axis, keepdims=True)
-    out -= np.log(np.add.reduce(np.exp(out), axis=axis, keepdims=True))
-    return out
-
-
-general("_softmax(Tensor self, int dim) -> Tensor", _softmax, _softmax_slope, places=())
-general(
-    "_log_softmax(Tensor self, int dim) -> Tensor",
-    _log_softmax,
-    lambda F, g, result, dim: g - F.exp(result) * F.sum(g, (dim,), True),
-    places=(),
-)
-composite(
-    "softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor",
-    lambda F, self, dim, dtype: F._softmax(self if dtype is None else F.to(self, dtype), dim),
-    places=("torch", "Tensor", "nn.functional", "special"),
-)
-composite(
-    "log_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor",
-    lambda F, self, dim, dtype: F._log_softmax(self if dtype is None else F.to(self, dtype), dim),
-    places=("torch", "Tensor", "nn.functional", "special"),
 )

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradwire_engine.declare import bilinear, composite, general
 from gradwire_engine.errors import EngineError
-from gradwire_engine.ops.windows import Sizes, Windows, spread
+from gradwire_engine.ops.windows import Scratch, Sizes, Windows, spread
 
 _SPATIAL = {"1d": 1, "2d": 2, "3d": 3}
 
@@ -41,12 +41,22 @@ def _correlate(
             whole += shift
         return np.asarray(whole, x.dtype)
     out = np.empty((n, outputs, *windows.out), x.dtype)
+    scratch = Scratch(dtype)
+    by_channel = channels == groups == outputs
     for first, last, rows in windows.blocks(n, channels, dtype):
-        image = windows.pad(x[first:last].astype(dtype, copy=False))
+        image = windows.pad(x[first:last], scratch)
         for top, bottom in rows:
-            block = _block_of_products(matrix, windows.columns(image, top, bottom), groups, windows)
+            columns = windows.columns(image, top, bottom)
+            shape = (last - first, outputs, (bottom - top) * windows.row)
+            product = scratch.take("product", shape)
+            if by_channel:
+                _multiply_taps(matrix[:, 0], columns, windows, product, scratch)
+            else:
+                grouped = (last - first, groups, outputs // groups, shape[2])
+                packed = _packed(columns, windows, groups, scratch)
+                np.matmul(matrix, packed, out=product.reshape(grouped))
             target = out[first:last, :, top:bottom]
-            result = windows.results(block, bottom - top)
+            result = windows.results(product, bottom - top)
             if shift is None:
                 target[...] = result
             else:
@@ -54,30 +64,31 @@ def _correlate(
     return out
 
 
-def _block_of_products(
-    matrix: np.ndarray, columns: np.ndarray, groups: int, windows: Windows
-) -> np.ndarray:
+def _packed(columns: np.ndarray, windows: Windows, groups: int, scratch: Scratch) -> np.ndarray:
+    """The windows side by side: (n, groups, channels / groups · taps, positions)."""
+    packed = scratch.take("columns", columns.shape)
+    packed[...] = columns
     n, channels = columns.shape[:2]
-    if channels == groups and matrix.shape[1] == 1:
-        return _block_by_channel(matrix, columns, windows)
-    packed = np.ascontiguousarray(columns)
-    packed = packed.reshape(n, groups, channels // groups * windows.taps, -1)
-    product: np.ndarray = np.matmul(matrix, packed)
-    return product.reshape(n, -1, product.shape[-1])
+    return packed.reshape(n, groups, channels // groups * windows.taps, -1)
 
 
-def _block_by_channel(matrix: np.ndarray, columns: np.ndarray, windows: Windows) -> np.ndarray:
+def _multiply_taps(
+    factors: np.ndarray,
+    columns: np.ndarray,
+    windows: Windows,
+    product: np.ndarray,
+    scratch: Scratch,
+) -> None:
     """One kernel for each channel: a product of matrices would have one row."""
-    n, channels = columns.shape[:2]
-    spatial = len(windows.kernel)
-    positions = columns.shape[2 + spatial :]
-    total: np.ndarray | None = None
+    total = product.reshape(*columns.shape[:2], *columns.shape[2 + len(windows.kernel) :])
+    part = scratch.take("part", total.shape)
     for nr, tap in enumerate(np.ndindex(windows.kernel)):
-        factor = matrix[:, 0, nr].reshape(-1, *(1 for _ in positions))
-        part = columns[(slice(None), slice(None), *tap)] * factor
-        total = part if total is None else np.add(total, part, out=total)
-    assert total is not None
-    return total.reshape(n, channels, -1)
+        factor = factors[:, nr].reshape(-1, *(1 for _ in total.shape[2:]))
+        values = columns[(slice(None), slice(None), *tap)]
+        if nr:
+            total += np.multiply(values, factor, out=part)
+        else:
+            np.multiply(values, factor, out=total)
 
 
 def _scatter(g: np.ndarray, weight: np.ndarray, windows: Windows, groups: int) -> np.ndarray:
@@ -95,14 +106,19 @@ def _scatter(g: np.ndarray, weight: np.ndarray, windows: Windows, groups: int) -
     if _turns(windows) and outputs <= 2 * channels:
         return _correlate(g, _turned(weight, groups), None, _turned_windows(windows), groups)
     out = np.empty((n, channels, *windows.size), g.dtype)
+    scratch = Scratch(dtype)
     for first, last, rows in windows.blocks(n, channels, dtype):
         count = last - first
         image = windows.empty((count, channels), dtype)
         for top, bottom in rows:
-            block = _laid_out(g[first:last, :, top:bottom], windows, bottom - top, dtype)
-            parts = np.matmul(matrix, block.reshape(count, groups, outputs // groups, -1))
+            block = _laid_out(g[first:last, :, top:bottom], windows, bottom - top, scratch)
             columns = windows.columns(image, top, bottom)
-            parts = parts.reshape(columns.shape)
+            parts = scratch.take("columns", columns.shape)
+            np.matmul(
+                matrix,
+                block.reshape(count, groups, outputs // groups, -1),
+                out=parts.reshape(count, groups, matrix.shape[1], -1),
+            )
             for tap in np.ndindex(windows.kernel):
                 at = (slice(None), slice(None), *tap)
                 target = columns[at]
@@ -142,12 +158,9 @@ def _turned_windows(windows: Windows) -> Windows:
     )
 
 
-def _laid_out(g: np.ndarray, windows: Windows, rows: int, dtype: np.dtype) -> np.ndarray:
+def _laid_out(g: np.ndarray, windows: Windows, rows: int, scratch: Scratch) -> np.ndarray:
     """Rows of results as columns are laid out, with zeros where there is no window."""
-    shape = (*g.shape[:2], rows * windows.row)
-    if not windows.flat:
-        return g.astype(dtype, copy=False).reshape(shape)
-    block = np.zeros(shape, dtype)
+    block = scratch.take("results", (*g.shape[:2], rows * windows.row), zeroed=windows.flat)
     windows.results(block, rows)[...] = g
     return block
 
@@ -157,17 +170,33 @@ def _weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.nd
     n, channels = x.shape[:2]
     outputs = g.shape[1]
     dtype = _wide(x.dtype)
-    total = np.zeros((groups, outputs // groups, channels // groups * windows.taps), dtype)
-    for first, last, rows in windows.blocks(n, channels, dtype):
-        count = last - first
-        image = windows.pad(x[first:last].astype(dtype, copy=False))
-        for top, bottom in rows:
-            block = _laid_out(g[first:last, :, top:bottom], windows, bottom - top, dtype)
-            block = block.reshape(count, groups, outputs // groups, -1)
-            packed = np.ascontiguousarray(windows.columns(image, top, bottom))
-            packed = packed.reshape(count, groups, total.shape[2], -1)
-            total += np.add.reduce(np.matmul(block, packed.swapaxes(2, 3)), axis=0)
     shape = (outputs, channels // groups, *windows.kernel)
+    total = np.zeros((groups, outputs // groups, channels // groups * windows.taps), dtype)
+    scratch = Scratch(dtype)
+    by_channel = channels == groups == outputs
+    if windows.is_pointwise:
+        pixels = x.reshape(n, groups, channels // groups, -1).astype(dtype, copy=False)
+        results = g.reshape(n, groups, outputs // groups, -1).astype(dtype, copy=False)
+        for one, other in zip(results, pixels, strict=True):
+            total += np.matmul(one, other.swapaxes(1, 2))
+        return total.reshape(shape).astype(x.dtype, copy=False)
+    for first, last, rows in windows.blocks(n, channels, dtype):
+        image = windows.pad(x[first:last], scratch)
+        for top, bottom in rows:
+            columns = windows.columns(image, top, bottom)
+            block = _laid_out(g[first:last, :, top:bottom], windows, bottom - top, scratch)
+            if by_channel:
+                positions = columns.shape[2 + len(windows.kernel) :]
+                results = block.reshape(*block.shape[:2], *positions)
+                at = "xyz"[: len(positions)]
+                for nr, tap in enumerate(np.ndindex(windows.kernel)):
+                    values = columns[(slice(None), slice(None), *tap)]
+                    total[:, 0, nr] += np.einsum(f"nc{at},nc{at}->c", results, values)
+                continue
+            block = block.reshape(last - first, groups, outputs // groups, -1)
+            packed = _packed(columns, windows, groups, scratch)
+            for one, other in zip(block, packed, strict=True):
+                total += np.matmul(one, other.swapaxes(1, 2))
     return total.reshape(shape).astype(x.dtype, copy=False)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from gradwire_engine.context import grad_mode
 from gradwire_engine.declare import composite, general
 from gradwire_engine.errors import EngineError
+from gradwire_engine.ops.blocks import row_blocks, wide
 
 _FUNCTIONAL = ("nn.functional",)
 
@@ -22,10 +23,6 @@ _FUNCTIONAL = ("nn.functional",)
 _BLOCK_BYTES = 1 << 17
 
 Needs = Sequence[bool]
-
-
-def _wide(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _narrow(results: Sequence[np.ndarray | None], dtype: np.dtype) -> tuple[Any, ...]:
@@ -79,10 +76,6 @@ def _check_layer_norm(self: Any, normalized_shape: Sequence[int], weight: Any, b
         _require_shape("layer_norm", name, given, shape, "to be like normalized_shape")
 
 
-def _rows_per_block(features: int, dtype: np.dtype) -> int:
-    return max(1, _BLOCK_BYTES // max(features * dtype.itemsize, 1))
-
-
 def _native_layer_norm(
     self: np.ndarray,
     normalized_shape: Sequence[int],
@@ -93,15 +86,13 @@ def _native_layer_norm(
     _check_layer_norm(self, normalized_shape, weight, bias)
     _require_float("layer_norm", self)
     n = math.prod(normalized_shape)
-    x = _wide(self).reshape(-1, n) if n else _wide(self).reshape(0, 0)
+    x = wide(self).reshape(-1, n) if n else wide(self).reshape(0, 0)
     out = np.empty_like(x)
     mean, scale = np.empty(len(x), x.dtype), np.empty(len(x), x.dtype)
     ones = np.full(n, 1 / max(n, 1), x.dtype)
     factor = None if weight is None else weight.reshape(n)
     shift = None if bias is None else bias.reshape(n)
-    step = _rows_per_block(n, x.dtype)
-    for first in range(0, len(x), step):
-        rows = slice(first, first + step)
+    for rows in row_blocks(x):
         block, made = x[rows], out[rows]
         np.matmul(block, ones, out=mean[rows])
         np.subtract(block, mean[rows, None], out=made)
@@ -134,16 +125,14 @@ def _layer_norm_gradients(
     needs: Needs,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     n = math.prod(normalized_shape)
-    x, g = _wide(self).reshape(-1, n or 1), _wide(grad_output).reshape(-1, n or 1)
+    x, g = wide(self).reshape(-1, n or 1), wide(grad_output).reshape(-1, n or 1)
     by_self = np.empty_like(x) if needs[0] else None
     by_weight = np.zeros(n, x.dtype) if needs[1] else None
     by_bias = np.zeros(n, x.dtype) if needs[2] else None
     middle, scale = mean.reshape(-1, 1), scale.reshape(-1, 1)
-    factor = np.ones(n, x.dtype) if weight is None else _wide(weight).reshape(n)
+    factor = np.ones(n, x.dtype) if weight is None else wide(weight).reshape(n)
     share = factor / max(n, 1)
-    step = _rows_per_block(n, x.dtype)
-    for first in range(0, len(x), step):
-        rows = slice(first, first + step)
+    for rows in row_blocks(x):
         block = g[rows]
         ones = np.ones(len(block), x.dtype)
         if by_bias is not None:
@@ -265,7 +254,7 @@ def _group_norm(
     eps: float = 1e-5,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     _check_group_norm(input, num_groups, weight, bias)
-    x = _by_channel(_wide(input))
+    x = _by_channel(wide(input))
     n, channels, pixels = x.shape
     size = channels // num_groups * pixels
     rows = x.reshape(n * num_groups, size)
@@ -297,7 +286,7 @@ def _group_norm_gradients(
     eps: float,
     needs: Needs,
 ) -> tuple[Any, ...]:
-    x, g = _by_channel(_wide(input)), _by_channel(_wide(grad_output))
+    x, g = _by_channel(wide(input)), _by_channel(wide(grad_output))
     n, channels, pixels = x.shape
     each = channels // num_groups
     sums = np.add.reduce(g, axis=2)
@@ -306,7 +295,7 @@ def _group_norm_gradients(
     products = (np.einsum("ncp,ncp->nc", g, x) - centre * sums) * deviation
     by_input = None
     if needs[0]:
-        factor = np.ones(channels, x.dtype) if weight is None else _wide(weight)
+        factor = np.ones(channels, x.dtype) if weight is None else wide(weight)
         size = max(each * pixels, 1)
         along = np.add.reduce((products * factor).reshape(n, num_groups, each), axis=2) / size
         level = np.add.reduce((sums * factor).reshape(n, num_groups, each), axis=2) / size
@@ -391,7 +380,7 @@ def _batch_norm(
     training: bool,
     eps: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x = _by_channel(_wide(input))
+    x = _by_channel(wide(input))
     n, channels, pixels = x.shape
     count = max(n * pixels, 1)
     if training:
@@ -404,7 +393,7 @@ def _batch_norm(
         variance /= count
     else:
         assert running_mean is not None and running_var is not None
-        mean, variance = _wide(running_mean), _wide(running_var)
+        mean, variance = wide(running_mean), wide(running_var)
     scale = np.asarray(1 / np.sqrt(variance + eps), x.dtype)
     factor = scale if weight is None else scale * weight
     # Subtracted first: folded into the shift, a large mean would cost its digits.
@@ -427,7 +416,7 @@ def _batch_norm_gradients(
     eps: float,
     needs: Needs,
 ) -> tuple[Any, ...]:
-    x, g = _by_channel(_wide(input)), _by_channel(_wide(grad_output))
+    x, g = _by_channel(wide(input)), _by_channel(wide(grad_output))
     n, channels, pixels = x.shape
     mean, scale = mean.astype(x.dtype, copy=False), scale.astype(x.dtype, copy=False)
     factor = scale if weight is None else scale * weight

@@ -13,9 +13,13 @@ from gradwire_engine.context import current
 from gradwire_engine.declare import composite, general, linear
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
+from gradwire_engine.ops.blocks import wide
 from gradwire_engine.ops.windows import Sizes, Windows, spread
 
 _FUNCTIONAL = ("nn.functional",)
+
+# Of the images that are worked on at a time: they should stay in the cache of a core.
+_BLOCK_BYTES = 1 << 17
 
 
 def _spatial(self: Any, rank: int, op: str) -> Sizes:
@@ -100,24 +104,40 @@ def _largest(rank: int, op: str) -> Any:
         dims.require_order(self, op)
         windows = _pool_windows(self, rank, op, kernel_size, stride, padding, dilation, ceil_mode)
         batch = _as_batch(self, rank)
-        columns = windows.columns(
-            windows.pad(batch, _lowest(self.dtype)), 0, windows.out[0], flat=False
-        )
-        shape = (*self.shape[: self.ndim - rank], *windows.out)
-        best = np.full((*batch.shape[:2], *windows.out), _lowest(self.dtype), self.dtype)
-        # The tap of the largest; of equal ones the first, of NaNs the last.
-        chosen = np.zeros(best.shape, np.uint8 if windows.taps < 256 else np.int64)
-        for nr, tap in enumerate(np.ndindex(windows.kernel)):
-            values = columns[(slice(None), slice(None), *tap)]
-            better = np.greater(values, best)
-            if self.dtype.kind == "f":
-                np.logical_or(better, values != values, out=better)
-            np.copyto(best, values, where=better)
-            np.copyto(chosen, nr, where=better)
-        indices = _pixels(windows, chosen)
-        return best.reshape(shape), indices.reshape(shape)
+        shape = (*batch.shape[:2], *windows.out)
+        best = np.empty(shape, self.dtype)
+        chosen = np.zeros(shape, np.uint8 if windows.taps <= 256 else np.int64)
+        step = max(1, _BLOCK_BYTES // max(batch[:1].nbytes, 1))
+        for first in range(0, len(batch), step):
+            images = slice(first, first + step)
+            padded = windows.empty(batch[images].shape[:2], self.dtype, _lowest(self.dtype))
+            windows.inside(padded)[...] = batch[images]
+            columns = windows.columns(padded, 0, windows.out[0], flat=False)
+            _choose(windows, columns, best[images], chosen[images])
+        whole = (*self.shape[: self.ndim - rank], *windows.out)
+        return best.reshape(whole), _pixels(windows, chosen).reshape(whole)
 
     return kernel
+
+
+def _choose(windows: Windows, columns: np.ndarray, best: np.ndarray, chosen: np.ndarray) -> None:
+    """Find the largest of each window, and its tap: of equal ones the first, of NaNs the last."""
+    values = np.empty_like(best)
+    better = np.empty(best.shape, np.bool_)
+    number = np.empty_like(chosen)
+    for nr, tap in enumerate(np.ndindex(windows.kernel)):
+        values[...] = columns[(slice(None), slice(None), *tap)]
+        if nr == 0:
+            best[...] = values
+            continue
+        np.greater(values, best, out=better)
+        np.maximum(best, values, out=best)
+        # The larger number is the later tap, which is the better one.
+        np.multiply(better, chosen.dtype.type(nr), out=number)
+        np.maximum(chosen, number, out=chosen)
+    if best.dtype.kind == "f" and np.isnan(best).any():
+        for nr, tap in enumerate(np.ndindex(windows.kernel)):
+            np.copyto(chosen, nr, where=np.isnan(columns[(slice(None), slice(None), *tap)]))
 
 
 def _pixels(windows: Windows, chosen: np.ndarray) -> np.ndarray:
@@ -161,8 +181,10 @@ def _at_pixels(self: np.ndarray, indices: np.ndarray, size: Sequence[int]) -> np
     return found.reshape(indices.shape)
 
 
-def _to_pixels(grad_output: np.ndarray, indices: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Elements added up where the positions say."""
+def _to_pixels(
+    grad_output: np.ndarray, indices: np.ndarray, size: Sequence[int], distinct: bool
+) -> np.ndarray:
+    """Elements added up where the positions say, which are `distinct` in each image or not."""
     spatial = len(size)
     lead = grad_output.shape[: grad_output.ndim - spatial]
     pixels = math.prod(size)
@@ -170,15 +192,18 @@ def _to_pixels(grad_output: np.ndarray, indices: np.ndarray, size: Sequence[int]
     if grad_output.size:
         at = indices.reshape(math.prod(lead), -1)
         at = at + np.arange(0, len(out), pixels)[:, None]
-        np.add.at(out, at.reshape(-1), grad_output.reshape(-1))
+        if distinct:
+            out[at.reshape(-1)] = grad_output.reshape(-1)
+        else:
+            np.add.at(out, at.reshape(-1), grad_output.reshape(-1))
     return out.reshape(*lead, *size)
 
 
 linear(
-    "_to_pixels(Tensor grad_output, Tensor indices, int[] size) -> Tensor",
+    "_to_pixels(Tensor grad_output, Tensor indices, int[] size, bool distinct) -> Tensor",
     _to_pixels,
     {"grad_output": lambda F, g, indices, size: F._at_pixels(g, indices, size)},
-    shape=lambda grad_output, indices, size: (
+    shape=lambda grad_output, indices, size, distinct: (
         *grad_output.shape[: grad_output.ndim - len(size)],
         *size,
     ),
@@ -187,7 +212,7 @@ linear(
 linear(
     "_at_pixels(Tensor self, Tensor indices, int[] size) -> Tensor",
     _at_pixels,
-    {"self": lambda F, g, indices, size: F._to_pixels(g, indices, size)},
+    {"self": lambda F, g, indices, size: F._to_pixels(g, indices, size, False)},
     places=(),
 )
 
@@ -207,13 +232,25 @@ def _pooled_shape(rank: int, op: str) -> Any:
     return shape
 
 
+def _is_disjoint(
+    rank: int, kernel_size: Sequence[int], stride: Sequence[int] | None, dilation: Sequence[int]
+) -> bool:
+    """Whether no two windows share an element."""
+    kernel, gaps, steps = (
+        tuple(each) * (rank // len(each)) for each in (kernel_size, dilation, stride or kernel_size)
+    )
+    return all(d * (k - 1) < s for k, d, s in zip(kernel, gaps, steps, strict=True))
+
+
 def _declare_max_pool(rank: int) -> None:
     general(
         f"max_pool{rank}d_with_indices(Tensor self, int[] kernel_size, int[]? stride=None, "
         f"int[] padding={[0] * rank}, int[] dilation={[1] * rank}, bool ceil_mode=False) "
         "-> (Tensor result, Tensor indices)",
         _largest(rank, f"max_pool{rank}d"),
-        lambda F, g, self_shape, indices: F._to_pixels(g, indices, self_shape[-rank:]),
+        lambda F, g, self_shape, indices, kernel_size, stride, dilation: F._to_pixels(
+            g, indices, self_shape[-rank:], _is_disjoint(rank, kernel_size, stride, dilation)
+        ),
         grad_fn=f"MaxPool{rank}DWithIndicesBackward0",
         shape=_pooled_shape(rank, f"max_pool{rank}d"),
         places=_FUNCTIONAL,
@@ -352,10 +389,6 @@ def _divided(total: np.ndarray, divisor: Any, dtype: np.dtype) -> np.ndarray:
     return total.astype(dtype, copy=False)
 
 
-def _wide(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
 def _average(rank: int) -> Any:
     def kernel(
         self: np.ndarray,
@@ -368,7 +401,7 @@ def _average(rank: int) -> Any:
     ) -> np.ndarray:
         arguments = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         windows, included, override = _average_windows(self, rank, arguments)
-        batch = _wide(self)
+        batch = wide(self)
         if windows.padded != windows.size:
             shape = (*self.shape[: self.ndim - rank], *windows.padded)
             current.context.admit(shape, "the padded input")
@@ -385,10 +418,10 @@ def _average_back(rank: int) -> Any:
         shaped = np.broadcast_to(np.zeros(()), tuple(self_size))
         windows, included, override = _average_windows(shaped, rank, arguments)
         divisor = _divisor(windows, included, override)
-        wide = _wide(grad_output)
+        widened = wide(grad_output)
         if isinstance(divisor, np.ndarray):
-            divisor = divisor.astype(wide.dtype)
-        spread_out = _unbox(windows, wide / divisor)[windows.interior]
+            divisor = divisor.astype(widened.dtype)
+        spread_out = _unbox(windows, widened / divisor)[windows.interior]
         return np.ascontiguousarray(spread_out, grad_output.dtype)
 
     return kernel
@@ -521,24 +554,24 @@ def _by_matrices(array: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarra
 def _bin_averages(rank: int, op: str) -> Any:
     def kernel(self: np.ndarray, output_size: Sequence[int]) -> np.ndarray:
         count = _output_size(self, output_size, rank, op)
-        wide = _wide(self)
+        widened = wide(self)
         matrices = [
-            _bin_means(size, each, wide.dtype)
+            _bin_means(size, each, widened.dtype)
             for size, each in zip(self.shape[-rank:], count, strict=True)
         ]
-        return _by_matrices(wide, matrices).astype(self.dtype, copy=False)
+        return _by_matrices(widened, matrices).astype(self.dtype, copy=False)
 
     return kernel
 
 
 def _bin_averages_back(grad_output: np.ndarray, size: Sequence[int]) -> np.ndarray:
     rank = len(size)
-    wide = _wide(grad_output)
+    widened = wide(grad_output)
     matrices = [
-        _bin_means(each, count, wide.dtype).T
+        _bin_means(each, count, widened.dtype).T
         for each, count in zip(size, grad_output.shape[-rank:], strict=True)
     ]
-    return _by_matrices(wide, matrices).astype(grad_output.dtype, copy=False)
+    return _by_matrices(widened, matrices).astype(grad_output.dtype, copy=False)
 
 
 linear(
@@ -633,7 +666,7 @@ def _declare_adaptive_max_pool(rank: int) -> None:
         f"_adaptive_max_pool{rank}d(Tensor self, int[] output_size) "
         "-> (Tensor result, Tensor indices)",
         _largest_of_bins(rank, f"adaptive_max_pool{rank}d"),
-        lambda F, g, self_shape, indices: F._to_pixels(g, indices, self_shape[-rank:]),
+        lambda F, g, self_shape, indices: F._to_pixels(g, indices, self_shape[-rank:], False),
         grad_fn=f"AdaptiveMaxPool{rank}DBackward0",
         shape=_adaptive_shape(rank, f"adaptive_max_pool{rank}d"),
         places=(),

@@ -18,8 +18,8 @@ from gradwire_engine.errors import EngineError
 
 Sizes = tuple[int, ...]
 
-# Of the columns that are worked on at a time: they should stay in the cache of a core.
-_BLOCK_BYTES = 1 << 19
+# Of the columns that are worked on at a time: they should stay in the cache that cores share.
+_BLOCK_BYTES = 1 << 21
 
 # By how much laying the columns out over the padded rows may enlarge them.
 _WASTE = 1.25
@@ -50,6 +50,23 @@ def spread(value: Sequence[int], count: int, op: str, argument: str, least: int)
             value=list(value),
         )
     return sizes
+
+
+class Scratch:
+    """Memory that the blocks of one kernel use one after the other."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+        self._held: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], *, zeroed: bool = False) -> np.ndarray:
+        """An array of this shape. It holds what it held before; `zeroed`, at first zeros."""
+        size = math.prod(shape)
+        held = self._held.get(name)
+        if held is None or held.size < size:
+            make = np.zeros if zeroed else np.empty
+            held = self._held[name] = make(size, self._dtype)
+        return held[:size].reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +162,20 @@ class Windows:
         for first in range(0, n, images):
             yield first, min(first + images, n), ranges
 
-    def pad(self, images: np.ndarray, fill: object = 0) -> np.ndarray:
-        """The padded images as (n, channels, pixels), with a few pixels more than there are."""
-        buffer = self.empty(images.shape[:2], images.dtype, fill)
+    def pad(self, images: np.ndarray, scratch: Scratch) -> np.ndarray:
+        """The images in zeros, as (n, channels, pixels), with a few pixels more than there are.
+
+        A scratch of its own for each kind of window: what is padding stays as it is.
+        """
+        buffer = scratch.take("padded", self._whole(images.shape[:2]), zeroed=True)
         self.inside(buffer)[...] = images
         return buffer
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, fill: object = 0) -> np.ndarray:
         """Padded images (*shape, pixels) of `fill` alone."""
+        return np.full(self._whole(shape), fill, dtype)
+
+    def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         # The last row of a flat layout reaches beyond the last pixel.
         tail = sum(
             d * (k - 1) * math.prod(self.padded[i + 1 :])
@@ -161,7 +184,7 @@ class Windows:
         )
         whole = (*shape, math.prod(self.padded) + tail)
         current.context.admit(whole, "the padded input")
-        return np.full(whole, fill, dtype)
+        return whole
 
     @property
     def interior(self) -> tuple[Any, ...]:
