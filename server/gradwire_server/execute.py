@@ -714,7 +714,8 @@ class Execution:
     def settle(self) -> None:
         """Take the values that were fetched as they are now: the next step may change them."""
         self._builder.settle()
-        self._workspace.settle_downloads()
+        if self._workspace.transfers.downloads:
+            self._workspace.settle_downloads()
 
     def leave_loop(self) -> None:
         """Go on in a thread, if this is the event loop."""

@@ -110,6 +110,7 @@ class Transfers:
 
     Attributes:
         upload_bytes: memory of the uploads.
+        downloads: by number; to be looked at only.
         opens_downloads: whether values may wait to be read.
         changed: whether there may be something to watch for expiry, or to account for. Reset by
             who has looked.
@@ -117,7 +118,6 @@ class Transfers:
 
     __slots__ = (
         "_closed",
-        "_downloads",
         "_freed",
         "_lock",
         "_next",
@@ -125,6 +125,7 @@ class Transfers:
         "_settings",
         "_uploads",
         "changed",
+        "downloads",
         "opens_downloads",
         "upload_bytes",
     )
@@ -137,19 +138,19 @@ class Transfers:
         self._piece_bytes = piece_bytes(settings.max_message_bytes)
         self._lock = threading.Lock()
         self._uploads: dict[int, Upload] = {}
-        self._downloads: dict[int, Download] = {}
+        self.downloads: dict[int, Download] = {}
         self._next = 1
         self._freed = 0
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._uploads) + len(self._downloads)
+        return len(self._uploads) + len(self.downloads)
 
     @property
     def arrays(self) -> list[Bytes]:
         """The memory of downloads, which may be a tensor's too."""
         with self._lock:
-            return [each.data for each in self._downloads.values()]
+            return [each.data for each in self.downloads.values()]
 
     def require_room(self, count: int = 1) -> None:
         """Refuse more than there may be.
@@ -225,7 +226,7 @@ class Transfers:
             self._next += 1
             if not self._closed:
                 download = Download(number, data, np.may_share_memory(data, array))
-                self._downloads[number] = download
+                self.downloads[number] = download
                 self.changed = True
         return number
 
@@ -235,7 +236,7 @@ class Transfers:
         Raises:
             ServiceError: TRANSFER_NOT_FOUND.
         """
-        found = self._downloads.get(number)
+        found = self.downloads.get(number)
         if found is None:
             raise not_found("download", number)
         return found
@@ -247,7 +248,7 @@ class Transfers:
             ServiceError: TRANSFER_NOT_FOUND, if the download has ended meanwhile.
         """
         with self._lock:
-            if self._downloads.get(download.number) is not download:
+            if self.downloads.get(download.number) is not download:
                 raise not_found("download", download.number)
             download.touched = monotonic()
             piece = download.data[offset : offset + self._piece_bytes]
@@ -261,10 +262,8 @@ class Transfers:
         Args:
             admit: Refuses memory beyond what there may be.
         """
-        if not self._downloads:
-            return
         with self._lock:
-            shared = [each for each in self._downloads.values() if each.shared]
+            shared = [each for each in self.downloads.values() if each.shared]
         copies: dict[int, Bytes] = {}
         for each in shared:
             place = each.data.ctypes.data
@@ -278,7 +277,7 @@ class Transfers:
         """Forget downloads and uploads; those that are not there are."""
         with self._lock:
             for number in downloads:
-                self._downloads.pop(number, None)
+                self.downloads.pop(number, None)
             for number in uploads:
                 self._end_upload(number)
 
@@ -290,18 +289,18 @@ class Transfers:
             for number, upload in list(self._uploads.items()):
                 if now - upload.touched >= seconds:
                     self._end_upload(number)
-            for number, download in list(self._downloads.items()):
+            for number, download in list(self.downloads.items()):
                 if now - download.touched >= seconds:
-                    del self._downloads[number]
+                    del self.downloads[number]
             times = [each.touched for each in self._uploads.values()]
-            times += [each.touched for each in self._downloads.values()]
+            times += [each.touched for each in self.downloads.values()]
         return min(times) + seconds - now if times else None
 
     def close(self) -> None:
         """Forget everything, and take nothing more in."""
         with self._lock:
             self._closed = True
-            self._downloads.clear()
+            self.downloads.clear()
             for number in list(self._uploads):
                 self._end_upload(number)
 
