@@ -15,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire.wire import Payload, WireError, array_from_payload, dtype_from_wire, payload_at
 from gradwire_engine.context import grad_mode, use
 from gradwire_engine.errors import EngineError
 from gradwire_engine.program import Program
@@ -29,7 +28,7 @@ from gradwire_server.derivatives import (
     grad_step,
     jvp_step,
 )
-from gradwire_server.encode import HEADER_BYTES, Answer, AnswerBuilder
+from gradwire_server.encode import Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError, failure_of, internal, malformed
 from gradwire_server.gradchecks import gradcheck_step
 from gradwire_server.graph_steps import (
@@ -41,16 +40,19 @@ from gradwire_server.graph_steps import (
     tensors_or_edges,
 )
 from gradwire_server.hooks import Call, Line
-from gradwire_server.limits import exceeded, message_too_large
+from gradwire_server.leaves import (
+    get_grad_step,
+    requires_grad_step,
+    retain_grad_step,
+    set_grad_step,
+)
+from gradwire_server.limits import exceeded
 from gradwire_server.profiles import SequenceProfile
 from gradwire_server.saved_hooks import PackHook
+from gradwire_server.values import fetch_step, put_step, release_step
 from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
 
 Steps = Sequence[pb.Step]
-
-_COPIED_PUT_BYTES: Final = 1 << 16
-"""A tensor of up to this size is copied out of its message, so as not to keep all of it alive."""
-
 
 _POISONED_INLINE: Final = 500
 """Steps after a failed one of which the event loop collects the results to poison."""
@@ -75,10 +77,12 @@ class Execution:
         number: of the sequence; 0 if it has none.
         failure: why a step failed, once one has.
         answer: once it has ended.
+        builder: what of the answer is there.
         stop: set by others, through `halt`: why the sequence must end before its next step.
         must_sleep: the rest of it must run on a thread that may sleep.
         line: to the client, for calls of its hooks; None where it can be sent none.
         pause: the call of a hook that is waited for.
+        payloads: of the message that the steps came in.
         told: the profile in the answer, if there is one.
         deadline: a time of `perf_counter`, or infinity.
         workspace: what it works on.
@@ -86,7 +90,6 @@ class Execution:
 
     __slots__ = (
         "_anomalies",
-        "_builder",
         "_calls",
         "_count",
         "_detects",
@@ -98,19 +101,20 @@ class Execution:
         "_max_flops",
         "_max_nodes",
         "_max_tensors",
-        "_payloads",
         "_position",
         "_profile",
         "_sleeps",
         "_steps",
         "_workspace",
         "answer",
+        "builder",
         "deadline",
         "failure",
         "line",
         "must_sleep",
         "number",
         "pause",
+        "payloads",
         "stop",
         "told",
         "workspace",
@@ -140,7 +144,7 @@ class Execution:
             self._profile = SequenceProfile(workspace)
         self._sleeps = False
         self._steps: Steps = sequence.steps
-        self._payloads = payloads
+        self.payloads = payloads
         self.deadline = deadline
         self._position = 0
         self._calls: decode.Calls | None = None
@@ -153,7 +157,7 @@ class Execution:
         self._max_tensors = workspace.settings.max_session_tensors
         self._max_flops = workspace.settings.max_sequence_flops
         self._heavy: float = math.inf
-        self._builder = AnswerBuilder(self.number)
+        self.builder = AnswerBuilder(self.number)
 
     def halt(self, error: ServiceError) -> None:
         """Let the sequence end before its next step, or now if it waits for its client."""
@@ -181,18 +185,18 @@ class Execution:
                 return False
             hooks = self._workspace.hooks
             if hooks.ended:
-                self._builder.end_hooks(hooks.ended)
+                self.builder.end_hooks(hooks.ended)
                 hooks.ended = []
             if self._profile is not None:
-                left = self._workspace.settings.max_message_bytes - self._builder.size
+                left = self._workspace.settings.max_message_bytes - self.builder.size
                 self.told = self._profile.message(left)
-                self._builder.set_profile(self.told)
-            self.answer = self._builder.finish(self.failure)
+                self.builder.set_profile(self.told)
+            self.answer = self.builder.finish(self.failure)
         except Exception as error:
             self.failure = internal(error)
             self.answer = Answer.refusal(self.number, self.failure)
         # The request is not to outlive its run: tensors hold what they need of it.
-        del self._steps, self._payloads, self._builder
+        del self._steps, self.payloads, self.builder
         self._workspace.context.profile = self._profile = None
         return True
 
@@ -374,13 +378,13 @@ class Execution:
                 "max_steps", len(steps), maximum, "too many steps in one answer of a hook"
             )
         context, hooks = self._workspace.context, self._workspace.hooks
-        around = (self._steps, self._payloads, self._position, self._calls, self._builder)
+        around = (self._steps, self.payloads, self._position, self._calls, self.builder)
         # Recording is on between steps, whatever the mode of the step that is run around this.
         enabled, context.grad_enabled = context.grad_enabled, True
         saved_hooks, context.saved_hooks = context.saved_hooks, None
         builder = AnswerBuilder(self.number)
-        self._steps, self._payloads, self._position = steps, payloads, 0
-        self._calls, self._builder = None, builder
+        self._steps, self.payloads, self._position = steps, payloads, 0
+        self._calls, self.builder = None, builder
         try:
             self._run_steps(None)
             failure, self.failure = self.failure, None
@@ -394,7 +398,7 @@ class Execution:
                         failure.metadata[f"hook_{key}"] = failure.metadata.pop(key)
             return builder, failure
         finally:
-            self._steps, self._payloads, self._position, self._calls, self._builder = around
+            self._steps, self.payloads, self._position, self._calls, self.builder = around
             context.grad_enabled, context.saved_hooks = enabled, saved_hooks
             context.check, hooks.running = self.check, self
 
@@ -547,60 +551,6 @@ class Execution:
             workspace.bytes_bound += each.data.nbytes
             tensors[output + nr] = each
 
-    def _put(self, message: pb.Put) -> None:
-        workspace = self._workspace
-        workspace.require_free((message.output,), "put.output")
-        settings = workspace.settings
-        shape = message.shape[:]
-        elements = math.prod(shape)
-        if elements > settings.max_tensor_elements:
-            raise exceeded(
-                "max_tensor_elements",
-                elements,
-                settings.max_tensor_elements,
-                f"a tensor of shape {tuple(shape)} has too many elements",
-                field="put.shape",
-            )
-        if len(shape) > settings.max_rank:
-            raise exceeded(
-                "max_rank",
-                len(shape),
-                settings.max_rank,
-                "a tensor of too many dimensions",
-                field="put.shape",
-            )
-        field = "put.dtype"
-        try:
-            size = abs(elements) * dtype_from_wire(message.dtype).itemsize
-            field = "put.upload" if message.upload else "put.payload"
-            payload = self._data_of(message)
-            field = "put.shape" if min(shape, default=0) < 0 else field
-            self.spend(elements, field)
-            is_small = size <= _COPIED_PUT_BYTES
-            array = array_from_payload(message.dtype, shape, payload, writable=is_small)
-            if not message.upload:
-                workspace.require_bytes(size, "put")
-            elif not is_small:
-                # Nobody else has this memory.
-                array.flags.writeable = True
-            field = "put.requires_grad"
-            tensor = Tensor.from_array(array, requires_grad=message.requires_grad)
-        except (WireError, EngineError, ServiceError) as error:
-            failure = failure_of(error)
-            failure.field = failure.field or field
-            raise failure from None
-        workspace.tensors[message.output] = tensor
-        workspace.bytes_bound += size
-        if message.requires_grad:
-            workspace.grad_bytes += size
-        if message.upload:
-            workspace.transfers.release((), (message.upload,))
-
-    def _data_of(self, message: pb.Put) -> Payload:
-        if not message.upload:
-            return payload_at(self._payloads, message.payload)
-        return self._workspace.transfers.uploaded(message.upload).data
-
     def spend_on_backward(self, field: str, passes: int = 1) -> None:
         """Count the estimated work of passes through the whole graph."""
         workspace = self._workspace
@@ -614,94 +564,6 @@ class Execution:
         """Count what a pass left behind."""
         self._workspace.count_backward(create_graph, create_graph if keep is None else keep)
 
-    def _fetch(self, message: pb.Fetch) -> None:
-        workspace = self._workspace
-        transfers = workspace.transfers
-        found: list[tuple[int, Tensor | None, bool, bool]] = []
-        size = self._builder.size
-        handles = message.tensors[:]
-        bound = message.max_value_bytes
-        maximum = workspace.settings.max_message_bytes
-        may_wait = message.downloads and transfers.opens_downloads
-        waiting = 0
-        for at, handle in enumerate(handles):
-            tensor = workspace.tensors.get(handle)
-            if tensor is None:
-                if workspace.blanks.get(handle) != ABSENT:
-                    raise workspace.why_not(handle, f"fetch.tensors[{at}]")
-                found.append((handle, None, False, False))
-                continue
-            nbytes = tensor.data.nbytes
-            value = message.values and (not bound or nbytes <= bound)
-            size += HEADER_BYTES
-            waits = value and may_wait and size + nbytes > maximum
-            if waits:
-                waiting += 1
-                transfers.require_room(waiting)
-                if not tensor.data.flags.c_contiguous:
-                    workspace.require_bytes(nbytes, f"fetch.tensors[{at}]")
-            elif value:
-                size += nbytes
-            found.append((handle, tensor, value, waits))
-        if size > maximum:
-            failure = message_too_large(size, maximum, "the answer to this sequence")
-            failure.field = "fetch.tensors"
-            raise failure
-        self.spend(size // 4, "fetch")
-        names: dict[int, int] = {}
-        if message.bases:
-            self.spend(len(workspace.tensors), "fetch.bases")
-            names = {id(tensor): handle for handle, tensor in workspace.tensors.items()}
-        for handle, tensor, value, waits in found:
-            if tensor is None:
-                self._builder.add_absent(handle)
-                continue
-            base = names.get(id(tensor.view.base), 0) if names and tensor.view is not None else 0
-            download = transfers.open_download(tensor.data) if waits else 0
-            self._builder.add(
-                handle, tensor, value=value, info=message.info, base=base, download=download
-            )
-
-    def _release(self, message: pb.Release) -> None:
-        self._workspace.release(message.tensors[:])
-        self._workspace.programs.drop(message.programs)
-        if message.downloads or message.uploads:
-            self._workspace.transfers.release(message.downloads[:], message.uploads[:])
-
-    def _requires_grad(self, message: pb.RequiresGrad) -> None:
-        tensor = self._workspace.tensor(message.tensor, "requires_grad.tensor")
-        with _At("requires_grad.value"):
-            tensor.set_requires_grad(message.value, leaf_only=message.leaf_only)
-        if message.value:
-            self._workspace.grad_bytes += tensor.data.nbytes
-
-    def _retain_grad(self, message: pb.RetainGrad) -> None:
-        tensor = self._workspace.tensor(message.tensor, "retain_grad.tensor")
-        with _At("retain_grad.tensor"):
-            tensor.retain_grad()
-        self._workspace.grad_bytes += tensor.data.nbytes
-
-    def _get_grad(self, message: pb.GetGrad) -> None:
-        tensors = self.named(message.tensors, "get_grad.tensors")
-        outputs = message.outputs[:]
-        if len(outputs) != len(tensors):
-            raise ServiceError(
-                "WRONG_ARITY",
-                f"{len(tensors)} tensors and {len(outputs)} outputs; there must be one handle for "
-                "the gradient of each tensor",
-                field="get_grad.outputs",
-                metadata={"tensors": len(tensors), "outputs": len(outputs)},
-            )
-        self._workspace.require_free(outputs, "get_grad.outputs")
-        for handle, tensor in zip(outputs, tensors, strict=True):
-            self.make(handle, tensor.grad)
-
-    def _set_grad(self, message: pb.SetGrad) -> None:
-        tensor = self._workspace.tensor(message.tensor, "set_grad.tensor")
-        gradient = self._workspace.tensor(message.grad, "set_grad.grad") if message.grad else None
-        with _At("set_grad.grad"):
-            tensor.set_grad(gradient)
-
     def _get_saved(self, message: pb.GetSaved) -> None:
         # What a client packed, the client must unpack.
         self.may_call_client()
@@ -709,11 +571,11 @@ class Execution:
 
     def tell_gradcheck(self, result: pb.GradcheckResult) -> None:
         """Answer with what a gradcheck came to."""
-        self._builder.add_gradcheck(result)
+        self.builder.add_gradcheck(result)
 
     def settle(self) -> None:
         """Take the values that were fetched as they are now: the next step may change them."""
-        self._builder.settle()
+        self.builder.settle()
         if self._workspace.transfers.downloads:
             self._workspace.settle_downloads()
 
@@ -756,37 +618,19 @@ class Execution:
             self._workspace.bytes_bound += tensor.data.nbytes
 
 
-class _At:
-    """Gives an engine's error the field that it is about."""
-
-    __slots__ = ("field",)
-
-    def __init__(self, field: str) -> None:
-        self.field = field
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EngineError):
-            failure = failure_of(error)
-            failure.field = self.field
-            raise failure from None
-
-
 _KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
     "op": Execution._op,
     "ops": Execution._ops,
-    "put": Execution._put,
+    "put": put_step,
     "backward": backward_step,
     "grad": grad_step,
     "jvp": jvp_step,
-    "fetch": Execution._fetch,
-    "release": Execution._release,
-    "requires_grad": Execution._requires_grad,
-    "retain_grad": Execution._retain_grad,
-    "get_grad": Execution._get_grad,
-    "set_grad": Execution._set_grad,
+    "fetch": fetch_step,
+    "release": release_step,
+    "requires_grad": requires_grad_step,
+    "retain_grad": retain_grad_step,
+    "get_grad": get_grad_step,
+    "set_grad": set_grad_step,
     "register_hook": lambda run, message: register_hook(run.workspace, message),
     "remove_hook": lambda run, message: run.workspace.hooks.remove(message.hook),
     "get_saved": Execution._get_saved,
