@@ -28,9 +28,6 @@ from benchmarks.workers import Workers
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results"
 SCRATCH = ROOT / "build" / "bench"
-DONE = SCRATCH / "done.txt"
-"""The rows that a run got to, until it comes to its end."""
-
 ROWS = (*engine.ROWS, *service.ROWS, *growth.ROWS, *memory.ROWS)
 
 IN_SUMMARY = (
@@ -68,17 +65,18 @@ def main() -> None:
     rows = chosen(arguments.only, arguments.quick)
     effort = QUICK if arguments.quick else FULL
     folder = SCRATCH / "quick" if arguments.quick else KEPT
-    if arguments.resume:
-        done = DONE.read_text().split() if DONE.exists() else []
-        rows = [row for row in rows if row.name not in done]
-    else:
-        DONE.unlink(missing_ok=True)
+    # Names the rows that a run got to, until it comes to its end.
+    done = SCRATCH / f"done-{folder.name}.txt"
+    if not arguments.resume:
+        done.unlink(missing_ok=True)
+    elif done.exists():
+        rows = [row for row in rows if row.name not in done.read_text().split()]
     start = time.monotonic()
     try:
-        found = _run_all(rows, effort, folder)
+        found = _run_all(rows, effort, folder, done)
     except KeyboardInterrupt:
         sys.exit("\ninterrupted; `make bench RESUME=1` goes on with the rest")
-    DONE.unlink(missing_ok=True)
+    done.unlink(missing_ok=True)
     print()
     print(report.targets(rows, found))
     print(f"\n{len(rows)} rows in {(time.monotonic() - start) / 60:.1f} minutes; {folder}")
@@ -115,19 +113,18 @@ def chosen(only: str, quick: bool) -> list[Row]:
     return rows
 
 
-def _run_all(rows: Sequence[Row], effort: Effort, folder: Path) -> dict[str, Result]:
+def _run_all(rows: Sequence[Row], effort: Effort, folder: Path, done: Path) -> dict[str, Result]:
     found: dict[str, Result] = {}
-    versions: dict[str, dict[str, str]] = {}
+    described = machine.describe()
     with Workers(SCRATCH / "logs") as workers:
         for nr, row in enumerate(rows, 1):
             print(f"[{nr}/{len(rows)}] {row.name}: {row.title}", flush=True)
             result = found[row.name] = run(row, workers, effort)
-            versions.update(workers.versions())
             _show(row, result)
             results.save(result, row, folder)
-            with DONE.open("a") as done:
-                done.write(f"{row.name}\n")
-    machine.save(machine.describe(versions), folder / "machine.json")
+            machine.save(described, workers.versions(), folder / "machine.json")
+            with done.open("a") as stream:
+                stream.write(f"{row.name}\n")
     return found
 
 

@@ -16,8 +16,8 @@ from benchmarks.processes import THREADS
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def describe(versions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """The machine as it is now, and the versions that contenders report."""
+def describe() -> dict[str, Any]:
+    """The machine and the code as they are now."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
@@ -27,17 +27,17 @@ def describe(versions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "threads": THREADS,
-        "versions": {name: dict(each) for name, each in sorted(versions.items())},
     }
 
 
-def save(description: Mapping[str, Any], path: Path) -> None:
-    """Write it; versions of contenders that this run did not start stay as they were."""
-    before = load(path)
-    versions = {**before.get("versions", {}), **description["versions"]}
-    merged = {**description, "versions": dict(sorted(versions.items()))}
+def save(
+    description: Mapping[str, Any], versions: Mapping[str, Mapping[str, str]], path: Path
+) -> None:
+    """Write it, with the versions that contenders report; those of others stay as they were."""
+    merged = {**load(path).get("versions", {}), **versions}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(merged, indent=1) + "\n")
+    held = {**description, "versions": dict(sorted(merged.items()))}
+    path.write_text(json.dumps(held, indent=1) + "\n")
 
 
 def load(path: Path) -> dict[str, Any]:

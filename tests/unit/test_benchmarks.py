@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import environments, measure, plots, report, results
+from benchmarks import environments, machine, measure, plots, report, results
 from benchmarks.contenders import ENGINE, TORCH
 from benchmarks.measure import Effort, Series, Spread
 from benchmarks.results import Result
@@ -243,3 +243,34 @@ def test_peers_are_pinned_without_addresses() -> None:
         for line in path.read_text().splitlines():
             name, pinned, version = line.partition("==")
             assert name and pinned and version and "/" not in line, f"{path.name}: {line}"
+
+
+def test_versions_of_who_did_not_run_stay(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    machine.save(machine.describe(), {"engine": {"numpy": "1"}, "echo": {"grpcio": "1"}}, path)
+    machine.save(machine.describe(), {"engine": {"numpy": "2"}}, path)
+    assert machine.load(path)["versions"] == {"echo": {"grpcio": "1"}, "engine": {"numpy": "2"}}
+    assert "grpcio 1, numpy 2" in report.machine(machine.load(path))
+
+
+def test_a_run_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def stop_at_second(row: Row, workers: Workers, effort: Effort) -> Result:
+        if len(ran) == 1:
+            ran.append("cut off")
+            raise KeyboardInterrupt
+        ran.append(row.name)
+        return MEASURED
+
+    monkeypatch.setattr(command, "SCRATCH", tmp_path)
+    monkeypatch.setattr(command, "ROWS", [replace(TINY, name=name) for name in ("a", "b", "c")])
+    monkeypatch.setattr(command, "run", stop_at_second)
+    monkeypatch.setattr(command.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--quick"])
+    with pytest.raises(SystemExit, match="RESUME=1"):
+        command.main()
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--quick", "--resume"])
+    command.main()
+    assert ran == ["a", "cut off", "b", "c"]
+    assert {path.stem for path in (tmp_path / "quick").glob("*.json")} == {"a", "b", "c", "machine"}
