@@ -19,6 +19,7 @@ from gradwire import tensors as _tensors
 from gradwire.codec import Info
 from gradwire.core import SessionCore
 from gradwire.dtypes import dtype as Dtype
+from gradwire.dtypes import get_default_dtype
 from gradwire.errors import TraceError
 from gradwire.func.tree import LEAF, flatten, unflatten
 from gradwire.location import locate
@@ -55,17 +56,30 @@ UNKNOWN: Final = object()
 Type = tuple[tuple[int, ...], Dtype, bool, bool]
 
 
+class _Ending:
+    """Whether something is gone that a program uses from outside."""
+
+    __slots__ = ("__weakref__", "ended")
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def end(self, _: object) -> None:
+        """Note that it is. Called by weak references, which must not hold the program itself."""
+        self.ended = True
+
+
 class Traced:
     """A function for one signature: its program, and what a call must look like.
 
     Attributes:
         session: where it was traced.
-        stale: something that it uses from outside is gone.
     """
 
     def __init__(self, trace: Trace, tensors: Tensors, rest: object, surroundings: Seen) -> None:
         self.session = trace.session
-        self.stale = False
+        self._ending = _Ending()
+        self._default_dtype = get_default_dtype()
         self._mode = trace.mode
         self._rest = rest
         self._surroundings = surroundings
@@ -85,8 +99,10 @@ class Traced:
         self._results: list[tuple[str, Any]] = []
         self._structure: Any = LEAF
 
-    def _end(self, _: object) -> None:
-        self.stale = True
+    @property
+    def is_over(self) -> bool:
+        """Whether it can be called no more."""
+        return self._ending.ended or self.session.closed
 
     def finish(self, trace: Trace, tensors: Tensors, given: Any) -> "tuple[int, str] | None":
         """Make the program of what was traced, whose results are `given`.
@@ -141,7 +157,7 @@ class Traced:
             if handle in trace.constants:
                 trace.keep_constants()
             return "output", outputs.setdefault(handle, len(outputs))
-        return "outside", weakref.ref(leaf, self._end)
+        return "outside", weakref.ref(leaf, self._ending.end)
 
     def _settle_outside(
         self, trace: Trace, kept: set[int], infos: dict[int, Info]
@@ -164,7 +180,7 @@ class Traced:
             return gone[0], "is used up by the function"
         for handle in outside:
             requires_grad = infos[handle].requires_grad
-            self._watched.append((weakref.ref(held[handle], self._end), requires_grad))
+            self._watched.append((weakref.ref(held[handle], self._ending.end), requires_grad))
         return None
 
     def call(self, tensors: Tensors, rest: object) -> Any:
@@ -216,7 +232,12 @@ class Traced:
     def inputs(self, tensors: Tensors, rest: object) -> Any:
         """The handles that a call names, if it is of this signature."""
         session = self.session
-        if self.stale or self._mode != grad_mode() or not same_rest(self._rest, rest):
+        if (
+            self._ending.ended
+            or self._mode != grad_mode()
+            or self._default_dtype is not get_default_dtype()
+            or not same_rest(self._rest, rest)
+        ):
             return MISS
         handles = []
         for tensor, (shape, dtype, requires_grad, is_leaf) in zip(
@@ -443,7 +464,7 @@ class Compiled(Generic[P, R]):
         """What was traced for such a call. Waits where something must be asked."""
         for traced in self._traces:
             inputs = traced.inputs(tensors, rest)
-            if inputs is UNKNOWN:
+            if inputs is UNKNOWN and not traced.session.closed:
                 traced.session.finish(traced.learn(tensors))
                 inputs = traced.inputs(tensors, rest)
             if isinstance(inputs, list):
@@ -477,9 +498,7 @@ class Compiled(Generic[P, R]):
         """Call the function where something must be asked, or traced. Waits."""
         if tracing.active() is not None or saved_hooks():
             return self._function(*args, **kwargs)
-        for each in list(self._traces):
-            if each.stale or each.session.closed:
-                self._traces.remove(each)
+        self._traces = [each for each in self._traces if not each.is_over]
         traced = self.find(tensors, rest)
         if traced is not None:
             return traced.call(tensors, rest)

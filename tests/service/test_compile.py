@@ -303,6 +303,26 @@ def test_a_flag_set_later_is_seen(session: gw.Session) -> None:
     assert [compiled(x).requires_grad for _ in range(2)] == [False, False]
 
 
+def test_the_default_dtype_is_looked_at(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: x + gw.zeros(1))
+    x = gw.tensor([1], dtype=gw.int64)
+    assert [compiled(x).dtype for _ in range(2)] == [gw.float32] * 2
+    gw.set_default_dtype(gw.float64)
+    try:
+        assert [compiled(x).dtype for _ in range(2)] == [gw.float64] * 2
+    finally:
+        gw.set_default_dtype(gw.float32)
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_a_nan_within_is_found_in_anomaly_mode(session: gw.Session) -> None:
+    compiled = gw.compile(lambda x: x.sqrt().sum())
+    for _ in range(2):
+        x = leaf(-1.0)
+        with gw.autograd.detect_anomaly(), pytest.raises(RuntimeError, match="Sqrt"):
+            compiled(x).backward()
+
+
 def test_old_signatures_are_dropped(session: gw.Session) -> None:
     compiled = gw.compile(lambda x, n: x + n)
     with warnings.catch_warnings(record=True) as caught:
@@ -319,9 +339,13 @@ def test_programs_go_with_their_function(session: gw.Session) -> None:
     compiled = gw.compile(polynomial)
     compiled(leaf(1.0))
     assert len(programs(session)) == 1
-    del compiled
-    gc.collect()
-    assert not programs(session)
+    # No cycle keeps them: they go at once.
+    gc.disable()
+    try:
+        del compiled
+        assert not programs(session)
+    finally:
+        gc.enable()
 
 
 def test_a_function_serves_several_sessions(session: gw.Session, address: str) -> None:
