@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any
 from gradwire import filled
 from gradwire.errors import refused
 from gradwire.func import steps
-from gradwire.func.transform import (
-    Argnums,
-    Arguments,
-    Function,
-    Transform,
-    outputs_of,
-    refuse_complex,
-    same_structure,
-    without_aux,
-)
-from gradwire.func.tree import flatten, unflatten
+from gradwire.func.transform import Argnums, Forward, Function, refuse_complex, same_structure
+from gradwire.func.tree import flatten
 from gradwire.modes import is_grad_enabled
 
 if TYPE_CHECKING:
@@ -50,18 +41,12 @@ def jvp(
         RuntimeError: the trees do not fit; and (at the next reading) a tangent of another shape.
     """
     flat = _tangents("jvp", primals, tangents)
-    with Transform() as transform:
-        arguments = Arguments(transform, "jvp", primals, None)
-        inner, aux = without_aux("jvp", func(*arguments.all), has_aux)
-        roots = outputs_of("jvp", inner)
+    ran = Forward("jvp", func, primals, None, has_aux=has_aux)
+    variables, transform, roots = ran.arguments.variables, ran.transform, ran.roots
     if strict:
-        require_dependence(roots, arguments.variables)
-    found = steps.jvp(
-        roots, arguments.variables, flat, transform.variables, create_graph=transform.connected
-    )
-    tangent = unflatten(found, flatten(inner)[1])
-    output = transform.leave(inner)
-    return (output, tangent, transform.leave(aux)) if has_aux else (output, tangent)
+        require_dependence(roots, variables)
+    found = steps.jvp(roots, variables, flat, transform.variables, create_graph=transform.connected)
+    return ran.with_aux(ran.value(), ran.like_output(found))
 
 
 def linearize(func: Function, *primals: Any) -> tuple[Any, Function]:
@@ -78,22 +63,20 @@ def linearize(func: Function, *primals: Any) -> tuple[Any, Function]:
     Raises:
         RuntimeError: as `jvp`.
     """
-    with Transform() as transform:
-        arguments = Arguments(transform, "linearize", primals, None)
-        inner = func(*arguments.all)
-        roots = outputs_of("linearize", inner)
+    ran = Forward("linearize", func, primals, None)
+    roots = ran.roots
 
     def jvp_fn(*tangents: Any) -> Any:
         found = steps.jvp(
             roots,
-            arguments.variables,
+            ran.arguments.variables,
             _tangents("jvp_fn", primals, tangents),
-            transform.variables,
+            ran.transform.variables,
             create_graph=is_grad_enabled(),
         )
-        return unflatten(found, flatten(inner)[1])
+        return ran.like_output(found)
 
-    return transform.leave(inner), jvp_fn
+    return ran.value(), jvp_fn
 
 
 def jacfwd(
@@ -124,10 +107,8 @@ def jacfwd(
     @functools.wraps(func)
     def wrapper(*args: Any) -> Any:
         refuse_complex("jacfwd", flatten(args)[0])
-        with Transform() as transform:
-            arguments = Arguments(transform, "jacfwd", args, argnums)
-            output, aux = without_aux("jacfwd", func(*arguments.all), has_aux)
-            roots = outputs_of("jacfwd", output)
+        ran = Forward("jacfwd", func, args, argnums, has_aux=has_aux)
+        arguments, transform, roots = ran.arguments, ran.transform, ran.roots
         refuse_complex("jacfwd", roots)
         by_input = [
             steps.forward_jacobian(
@@ -136,8 +117,7 @@ def jacfwd(
             for each in arguments.variables
         ]
         found = [arguments.like(by_output) for by_output in zip(*by_input, strict=True)]
-        result = unflatten(found, flatten(output)[1])
-        return (result, transform.leave(aux)) if has_aux else result
+        return ran.with_aux(ran.like_output(found))
 
     return wrapper
 

@@ -8,17 +8,8 @@ from typing import Any
 from gradwire import tensors as _tensors
 from gradwire.errors import refused
 from gradwire.func import steps
-from gradwire.func.transform import (
-    Argnums,
-    Arguments,
-    Function,
-    Transform,
-    outputs_of,
-    refuse_complex,
-    same_structure,
-    without_aux,
-)
-from gradwire.func.tree import flatten, unflatten
+from gradwire.func.transform import Argnums, Forward, Function, refuse_complex, same_structure
+from gradwire.func.tree import flatten
 from gradwire.modes import is_grad_enabled
 
 
@@ -40,24 +31,21 @@ def vjp(func: Function, *primals: Any, has_aux: bool = False) -> Any:
         RuntimeError: the output is no tree of tensors, or cotangents are not built like it; and (at
             the next reading) cotangents of another shape.
     """
-    with Transform() as transform:
-        arguments = Arguments(transform, "vjp", primals, None)
-        inner, aux = without_aux("vjp", func(*arguments.all), has_aux)
-        roots = outputs_of("vjp", inner)
+    ran = Forward("vjp", func, primals, None, has_aux=has_aux)
+    arguments, roots = ran.arguments, ran.roots
 
     def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
         found = steps.grad(
             roots,
             arguments.variables,
-            same_structure("vjp_fn", inner, cotangents, "the cotangents", "the output"),
-            transform.variables,
+            same_structure("vjp_fn", ran.output, cotangents, "the cotangents", "the output"),
+            ran.transform.variables,
             retain_graph=retain_graph,
             create_graph=is_grad_enabled() if create_graph is None else create_graph,
         )
         return arguments.like(found)
 
-    output = transform.leave(inner)
-    return (output, vjp_fn, transform.leave(aux)) if has_aux else (output, vjp_fn)
+    return ran.with_aux(ran.value(), vjp_fn)
 
 
 def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
@@ -68,23 +56,18 @@ def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) 
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with Transform() as transform:
-            arguments = Arguments(transform, "grad", args, argnums)
-            output, aux = without_aux("grad", func(*arguments.all, **kwargs), has_aux)
-        require_scalar(output)
+        ran = Forward("grad", func, args, argnums, has_aux=has_aux, kwargs=kwargs)
+        require_scalar(ran.output)
         gradients = steps.grad(
-            [output],
-            arguments.variables,
+            [ran.output],
+            ran.arguments.variables,
             None,
-            transform.variables,
+            ran.transform.variables,
             # What of the graph is the auxiliary results' alone may be differentiated yet.
             retain_graph=True if has_aux else None,
-            create_graph=transform.connected,
+            create_graph=ran.transform.connected,
         )
-        value = transform.leave(output)
-        if has_aux:
-            return arguments.like(gradients), (value, transform.leave(aux))
-        return arguments.like(gradients), value
+        return ran.arguments.like(gradients), ran.with_aux(ran.value())
 
     return wrapper
 
@@ -149,10 +132,8 @@ def jacrev(
     @functools.wraps(func)
     def wrapper(*args: Any) -> Any:
         refuse_complex("jacrev", flatten(args)[0])
-        with Transform() as transform:
-            arguments = Arguments(transform, "jacrev", args, argnums)
-            output, aux = without_aux("jacrev", func(*arguments.all), has_aux)
-            roots = outputs_of("jacrev", output)
+        ran = Forward("jacrev", func, args, argnums, has_aux=has_aux)
+        arguments, transform, roots = ran.arguments, ran.transform, ran.roots
         refuse_complex("jacrev", roots)
         found = [
             arguments.like(
@@ -166,8 +147,7 @@ def jacrev(
             )
             for root in roots
         ]
-        result = unflatten(found, flatten(output)[1])
-        return (result, transform.leave(aux)) if has_aux else result
+        return ran.with_aux(ran.like_output(found))
 
     return wrapper
 

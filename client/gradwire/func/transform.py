@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
 Argnums = int | tuple[int, ...]
+
+Function = Callable[..., Any]
 
 _innermost: Final[ContextVar[Transform | None]] = ContextVar("gradwire_transform", default=None)
 
@@ -100,7 +102,7 @@ def outputs_of(function: str, value: Any) -> list[Tensor]:
     return leaves
 
 
-def without_aux(function: str, value: Any, has_aux: bool) -> tuple[Any, Any]:
+def _without_aux(function: str, value: Any, has_aux: bool) -> tuple[Any, Any]:
     """What a function gave as its output and its auxiliary results.
 
     Raises:
@@ -143,6 +145,62 @@ class Arguments:
         """Results, one for each variable, as the tree of the chosen arguments."""
         found = unflatten(results, self._structure)
         return found[0] if self._single else found
+
+
+class Forward:
+    """A function run on variables, for what is to be made of its outputs.
+
+    Attributes:
+        transform: What it ran within.
+        arguments: What it was called with.
+        output: What it gave, or of what it gave the part to differentiate.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        func: Function,
+        args: Sequence[Any],
+        argnums: Argnums | None,
+        *,
+        has_aux: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Run `func(*args, **kwargs)`; `function` says in errors what for.
+
+        Raises:
+            ValueError: an argument to differentiate by is no tensor.
+            RuntimeError: `argnums` does not fit; with `has_aux`, the result is no pair.
+        """
+        self._function = function
+        self._has_aux = has_aux
+        with Transform() as self.transform:
+            self.arguments = Arguments(self.transform, function, args, argnums)
+            given = func(*self.arguments.all, **(kwargs or {}))
+            self.output, self._aux = _without_aux(function, given, has_aux)
+
+    @property
+    def roots(self) -> list[Tensor]:
+        """The tensors of the output, which must be nothing else, and at least one.
+
+        Raises:
+            RuntimeError: they are not.
+        """
+        return outputs_of(self._function, self.output)
+
+    def like_output(self, results: Sequence[Any]) -> Any:
+        """Results, one for each root, as the tree of the output."""
+        return unflatten(results, flatten(self.output)[1])
+
+    def value(self) -> Any:
+        """The output as seen from outside."""
+        return self.transform.leave(self.output)
+
+    def with_aux(self, *results: Any) -> Any:
+        """Results, and after them the auxiliary ones if there are any; a single one as it is."""
+        if self._has_aux:
+            results = (*results, self.transform.leave(self._aux))
+        return results[0] if len(results) == 1 else results
 
 
 def _places(function: str, argnums: object, count: int) -> tuple[int, ...]:
@@ -203,6 +261,3 @@ def refuse_complex(function: str, tensors: Sequence[Any]) -> None:
                 f"{function}: a tensor of {info.dtype} has no Jacobian that all agree upon; "
                 "differentiate a function of real tensors (view_as_real), or use vjp and jvp",
             )
-
-
-Function = Callable[..., Any]
