@@ -295,8 +295,8 @@ class Execution:
 
     def _run_under(self, hook: PackHook, kind: str | None, step: pb.Step) -> None:
         """Run a step whose saved tensors go through a hook."""
+        self.may_call_client()
         if hook.program is None:
-            self.may_call_client()
             # The client may run steps in the midst of this one.
             self.settle()
         context = self._workspace.context
@@ -427,9 +427,15 @@ class Execution:
             self.line.send(pb.RunStreamResponse(progress=progress).SerializeToString())
 
     def may_call_client(self) -> None:
-        """Leave the place where waiting would hold up others, if a hook may need to wait."""
-        if self._workspace.hooks.waiting and self.line is not None and not self._sleeps:
+        """Leave the place where a hook of the step would hold up others.
+
+        Before the step does anything: in its midst it is too late for that.
+        """
+        hooks = self._workspace.hooks
+        if hooks.waiting and self.line is not None and not self._sleeps:
             raise _MaySleepError
+        if hooks.longest * STEP_FLOPS > self._heavy:
+            raise _TooHeavyError
 
     def _op_with_origin(self, message: pb.Op) -> None:
         """Run an operator and let its nodes remember it, for an anomaly in their backward."""

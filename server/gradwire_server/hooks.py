@@ -132,9 +132,10 @@ class ClientHooks:
         ended: numbers of hooks that are gone with their tensor or node, and of removed ones of kind
             PACK, to be told to the client.
         packs: those of kind PACK, which live until they are removed.
+        longest: instructions of the longest program that is, or was, a hook.
     """
 
-    __slots__ = ("_live", "ended", "packs", "running", "waiting")
+    __slots__ = ("_live", "ended", "longest", "packs", "running", "waiting")
 
     def __init__(self) -> None:
         self._live: dict[int, weakref.ref[ClientHook | UnpackHook]] = {}
@@ -142,10 +143,12 @@ class ClientHooks:
         self.running: Execution | None = None
         self.waiting = 0
         self.ended: list[int] = []
+        self.longest = 0
 
     def add(self, hook: ClientHook | UnpackHook) -> None:
         """Note a hook, which lives as long as what it is registered on."""
         waits = hook.program is None
+        self.note_length(hook.program)
         self._live[hook.number] = weakref.ref(hook, partial(self._forget, hook.number, waits))
         self.waiting += waits
 
@@ -163,6 +166,11 @@ class ClientHooks:
             self.waiting -= hook.program is None
             for handle in hook.handles:
                 handle.remove()
+
+    def note_length(self, program: Program | None) -> None:
+        """Remember how long a program is that runs in the midst of steps."""
+        if program is not None:
+            self.longest = max(self.longest, len(program.instructions))
 
     def add_pack(self, hook: PackHook) -> None:
         """Note a hook of kind PACK."""

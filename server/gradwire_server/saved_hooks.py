@@ -142,6 +142,8 @@ def register_pack_hook(workspace: Workspace, message: pb.RegisterHook) -> None:
     if message.HasField("program"):
         program = _program(workspace, message.program, "register_hook.program")
         unpack = _program(workspace, message.unpack, "register_hook.unpack")
+    hooks.note_length(program)
+    hooks.note_length(unpack)
     hooks.add_pack(PackHook(hooks, message.hook, message.max_value_bytes, program, unpack))
 
 

@@ -750,6 +750,23 @@ def test_a_hook_that_is_a_program_runs_without_a_call(client: Client) -> None:
     assert again == [] and grown.HasField("grad")
 
 
+def test_a_long_program_in_the_midst_of_a_backward_lets_it_run_once(client: Client) -> None:
+    steps = [op("mul", [n], n + 1, other=1.0) for n in range(1, 1501)]
+    program = pb.Program(inputs=[1], steps=steps, outputs=[1501])
+    client.run(
+        *SETUP,
+        register(1, tensor=Y, program=program),
+        put(5, [1.0], requires_grad=True),
+        op("exp", [5], 6),
+        op("add", [Z, 6], 7),
+    )
+    found = client.run(backward(7), get_grad(5, 8), get_grad(X, G), fetch(8, G))
+    assert [each.value.tolist() for each in found if each.value is not None] == [
+        [pytest.approx(2.7182818)],
+        [3.0, 3.0],
+    ]
+
+
 def test_hooks_are_told_of_when_they_end(client: Client) -> None:
     with client.stream() as stream:
         stream.start(*SETUP, register(1, tensor=Y), register(2, tensor=X), release(Y, Z), fetch(X))
