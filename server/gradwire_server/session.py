@@ -247,8 +247,8 @@ class Session:
             return
         self._closed = error
         self.stop_all(error)
-        self.workspace.transfers.close()
-        self._watch_transfers()
+        if self.workspace.transfers.close() or self._expiry is not None:
+            self._watch_transfers()
         if self._running is None:
             self._clear()
 

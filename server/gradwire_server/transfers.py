@@ -121,7 +121,6 @@ class Transfers:
         "_freed",
         "_lock",
         "_next",
-        "_piece_bytes",
         "_settings",
         "_uploads",
         "changed",
@@ -135,7 +134,6 @@ class Transfers:
         self.opens_downloads = True
         self.changed = False
         self._settings = settings
-        self._piece_bytes = piece_bytes(settings.max_message_bytes)
         self._lock = threading.Lock()
         self._uploads: dict[int, Upload] = {}
         self.downloads: dict[int, Download] = {}
@@ -251,7 +249,8 @@ class Transfers:
             if self.downloads.get(download.number) is not download:
                 raise not_found("download", download.number)
             download.touched = monotonic()
-            piece = download.data[offset : offset + self._piece_bytes]
+            size = piece_bytes(self._settings.max_message_bytes)
+            piece = download.data[offset : offset + size]
             header = pb.DownloadResponse(offset=offset, checksum=checksum(piece.data))
             message = join_message(header.SerializeToString(), [piece.data])
         return message, offset + len(piece)
@@ -296,13 +295,16 @@ class Transfers:
             times += [each.touched for each in self.downloads.values()]
         return min(times) + seconds - now if times else None
 
-    def close(self) -> None:
-        """Forget everything, and take nothing more in."""
+    def close(self) -> bool:
+        """Forget everything, and take nothing more in; whether there was something."""
+        self._closed = True
+        if not len(self):
+            return False
         with self._lock:
-            self._closed = True
             self.downloads.clear()
             for number in list(self._uploads):
                 self._end_upload(number)
+        return True
 
     def take_freed(self) -> int:
         """Bytes of uploads that ended since this was last asked."""

@@ -1,4 +1,4 @@
-"""Another language's client: Node runs the tutorial from the .proto alone."""
+"""Another language's client: Node runs the tutorial, and large tensors, from the .proto alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from gradwire_server.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "tests" / "node"
@@ -57,4 +59,25 @@ def test_node_runs_the_tutorial_from_the_proto_alone(
         "in the direction 0.3, 0.7: 0.6, 2.8",
         "without a direction: INVALID_ARGUMENT, NON_SCALAR_ROOT",
         "a model by name: 7, and its gradient: 2, 10",
+    ]
+
+
+def test_node_sends_and_reads_large_tensors_from_the_proto_alone(
+    node: str, installed: Path
+) -> None:
+    with EmbeddedServer.start(address="127.0.0.1:0", max_message_bytes=32_000) as server:
+        done = subprocess.run(
+            [node, "large.mjs", server.address, str(ROOT / "proto")],
+            cwd=installed,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "of 120000 bytes there are 50000",
+        "the server is asked, and has 50000",
+        "then there are 120000",
+        "the gradient has 120000 bytes, and is right",
     ]

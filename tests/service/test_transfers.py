@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,6 +31,7 @@ from tests.service.harness import (
     sequence,
 )
 from tests.service.sdk import Proxy
+from tests.service.test_mutated_bytes import mutated
 
 StartServer = Callable[..., AutogradServiceStub]
 
@@ -379,6 +381,39 @@ def test_an_ephemeral_session_has_no_downloads(small: Client) -> None:
     message, payloads = sequence(0, op("zeros", [], X, size=(9000,)), fetch_any(X))
     request = pb.RunRequest(sequence=message, payloads=payloads)
     assert refused(lambda: small.stub.Run(request)).reason == "MESSAGE_TOO_LARGE"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_messages_with_changed_bytes_are_answered_or_refused(
+    server: EmbeddedServer, small: Client, seed: int
+) -> None:
+    upload(small, *pieces(small))
+    small.run(put_upload(X))
+    (number,) = numbers(small, X)
+    piece = pieces(small, 2, data=DATA[:3000])[0].SerializeToString()
+    asked = pb.DownloadRequest(session_id=small.id, download=number, offset=110_000)
+    rng = random.Random(seed)
+    with grpc.insecure_channel(server.address) as channel:
+        send = channel.stream_unary("/gradwire.v1.AutogradService/Upload")
+        read = channel.unary_stream("/gradwire.v1.AutogradService/Download")
+        calls: list[Callable[[], object]] = [
+            lambda: send(iter([mutated(piece, rng)]), timeout=TIMEOUT),
+            lambda: list(read(mutated(asked.SerializeToString(), rng), timeout=TIMEOUT)),
+        ]
+        reasons = {reason_of(call) for _ in range(100) for call in calls}
+    assert "CHECKSUM_MISMATCH" in reasons
+    assert "MALFORMED_REQUEST" in reasons
+    assert "INTERNAL" not in reasons
+    assert download(small, number) == DATA
+
+
+def reason_of(call: Callable[[], object]) -> str:
+    """Why a call was refused; empty where it was not."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return refusal_of_call(error).reason
+    return ""
 
 
 # The SDK: nothing of this is seen.
