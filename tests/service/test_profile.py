@@ -288,6 +288,24 @@ class TestSdk:
         with pytest.raises(ZeroDivisionError), gw.profile():
             _ = 1 / 0
 
+    def test_a_compiled_function_is_one_program(self, session: gw.Session) -> None:
+        @gw.compile
+        def doubled(x: Any) -> Any:
+            return (x * 2).exp().sum()
+
+        x = gw.tensor([1.0, 2.0], requires_grad=True)
+        doubled(x).item()
+        with gw.profile(quiet=True) as prof:
+            doubled(x).backward()
+        kinds = [(each.kind, each.parent is None) for each in prof.events]
+        at = next(nr for nr, each in enumerate(prof.events) if each.kind == "program")
+        assert ("program", False) in kinds
+        parent = prof.events[at].parent
+        assert parent is not None
+        assert prof.events[parent].name == "call_program"
+        assert prof.events[at].bytes == 4
+        assert ("backward", False) in kinds
+
     def test_pictures_of_graphs_show_times(self, session: gw.Session) -> None:
         with gw.profile(quiet=True):
             loss = train()

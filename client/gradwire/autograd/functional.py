@@ -61,13 +61,7 @@ def vjp(
         RuntimeError: `v` does not fit the output.
     """
     call = _Call("vjp", func, inputs, create_graph, strict)
-    found = steps.grad(
-        call.outputs,
-        call.variables,
-        call.directions(v, call.outputs, "output"),
-        call.transform.variables,
-        create_graph=create_graph,
-    )
+    found = call.pulled_back(call.directions(v, call.outputs, "output"))
     return call.output(), call.as_inputs(found)
 
 
@@ -243,13 +237,7 @@ def _second(
         return found
 
     call = _Call(function, gradient, inputs, create_graph, strict)
-    found = steps.grad(
-        call.outputs,
-        call.variables,
-        call.directions(v, call.variables, "input"),
-        call.transform.variables,
-        create_graph=create_graph,
-    )
+    found = call.pulled_back(call.directions(v, call.variables, "input"))
     return call.transform.leave(values[0]), call.as_inputs(found)
 
 
@@ -288,6 +276,16 @@ class _Call:
         self.outputs = self._outputs.items
         if strict:
             require_dependence(self.outputs, self.variables)
+
+    def pulled_back(self, directions: list[Tensor]) -> list[Tensor]:
+        """The gradients of the variables along directions of the outputs."""
+        return steps.grad(
+            self.outputs,
+            self.variables,
+            directions,
+            self.transform.variables,
+            create_graph=self.transform.connected,
+        )
 
     def output(self) -> Tensors:
         return self.transform.leave(self._outputs.like(self.outputs))

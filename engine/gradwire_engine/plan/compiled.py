@@ -74,6 +74,16 @@ class CompiledProgram:
         """
         context = current.context
         plan = self._plan(inputs, context)
+        if context.profile is None:
+            return self._call(plan, inputs, context)
+        with context.profile.entry("program", self.name) as entry:
+            made = self._call(plan, inputs, context)
+            entry.bytes = sum(each.data.nbytes for each in made if each is not None)
+        return made
+
+    def _call(
+        self, plan: Plan | str, inputs: Sequence[Tensor], context: Context
+    ) -> list[Tensor | None]:
         if isinstance(plan, str):
             return self.program.run(inputs)
         return self._run(plan, inputs, context)
