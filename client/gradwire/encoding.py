@@ -15,7 +15,7 @@ from gradwire.recorder import Attribute, Entry, Handles, OpEntry
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import varint
 
-_LEAST: Final = 3
+_LEAST: Final = 8
 """So many operators in a row are worth a step of columns."""
 
 _NUMBERS: Final = frozenset({int, float})

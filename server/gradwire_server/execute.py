@@ -485,7 +485,9 @@ class Execution:
                 else:
                     first = handles[last]
                     made = (
-                        range(first, first + max(plan.results, 1)) if first else handles[place:last]
+                        range(first, first + max(plan.results, 1))
+                        if first
+                        else handles[place : place + 1]
                     )
                     with profile.op(plan.op.name, made, self._position, at):
                         self._call(plan, handles[place:last], handles[last], form.message)
