@@ -49,10 +49,11 @@ class Context:
     """
 
     __slots__ = (
+        "_generator",
+        "_seed",
         "check",
         "default_dtype",
         "detect_anomaly",
-        "generator",
         "grad_enabled",
         "inference",
         "limits",
@@ -78,8 +79,21 @@ class Context:
         self.profile: Profile | None = None
         self.running: Any = None
         self.saved_hooks: SavedHooks | None = None
-        self.generator = np.random.default_rng(seed)
+        # Made when it is first drawn from: that costs more than all the rest of a context.
+        self._seed = seed
+        self._generator: np.random.Generator | None = None
         self.next_id: Callable[[], int] = itertools.count(1).__next__
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """The source of random numbers."""
+        if self._generator is None:
+            self._generator = np.random.default_rng(self._seed)
+        return self._generator
+
+    @generator.setter
+    def generator(self, generator: np.random.Generator) -> None:
+        self._generator = generator
 
     def admit(self, shape: Sequence[int], what: str) -> None:
         """Refuse a shape beyond the limits.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Final
 
 from gradwire_server.errors import ServiceError, session_not_found, shutting_down
 from gradwire_server.session import Host, Session
+
+_CALL_ENDED: Final = ServiceError("SESSION_NOT_FOUND", "the session has ended with its call")
+"""Why a session of one call ends; nobody is told."""
 
 
 class Sessions:
@@ -77,7 +81,7 @@ class Sessions:
     def close_ephemeral(self, session: Session) -> None:
         """End such a session."""
         self._ephemeral.discard(session)
-        session.close(session_not_found(session.id))
+        session.close(_CALL_ENDED if session.idle else session_not_found(session.id))
 
     def find(self, session_id: str) -> Session:
         """The open session of that id. Does not renew its lease.

@@ -26,6 +26,8 @@ def _axes(dim: Sequence[int] | None, ndim: int) -> tuple[int, ...] | None:
 
 def spread(F: Any, g: Any, shape: Sequence[int], dim: Sequence[int] | None) -> Any:
     """A gradient of a reduction, back over the reduced dimensions (as a view of it)."""
+    if not g.ndim:
+        return F.expand(g, tuple(shape))
     return F.expand(F.reshape(g, dims.kept(shape, dim)), tuple(shape))
 
 
