@@ -61,6 +61,7 @@ NUMBERS_TOO: Final = frozenset({"other", "exponent", "value", "values", "min", "
 SCALARS: Final = {
     "Scalar": ("Number", "to_number"),
     "ScalarType": ("DtypeLike", "to_dtype"),
+    "Order": ("Number | str", "to_order"),
     "int": ("int", "to_int"),
     "float": ("float", "to_float"),
     "bool": ("bool", "to_bool"),

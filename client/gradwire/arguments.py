@@ -110,6 +110,11 @@ def to_str(op: str, name: str, value: object) -> str:
     raise wrong_type(op, name, "a str", value)
 
 
+def to_order(op: str, name: str, value: object) -> Number | str:
+    """An argument of type `Order`: a number, or a word such as `fro`."""
+    return value if isinstance(value, str) else to_number(op, name, value)
+
+
 def to_dtype(op: str, name: str, value: object) -> dtype:
     """An argument of type `ScalarType`."""
     try:

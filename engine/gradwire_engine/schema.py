@@ -29,7 +29,7 @@ REQUIRED: Final = _Required()
 
 _SIGNATURE = re.compile(r"^([\w.]+)\((.*)\) -> (.+)$")
 _ARGUMENT = re.compile(
-    r"^(Tensor|ScalarType|Scalar|int|float|bool|str)(\??\[\])?(\?)? (\w+)(?:=(.+))?$"
+    r"^(Tensor|ScalarType|Scalar|Order|int|float|bool|str)(\??\[\])?(\?)? (\w+)(?:=(.+))?$"
 )
 
 
@@ -37,7 +37,8 @@ _ARGUMENT = re.compile(
 class Argument:
     """One argument of a schema.
 
-    `type` is the element's: `Tensor`, `Scalar`, `ScalarType`, `int`, `float`, `bool` or `str`;
+    `type` is the element's: `Tensor`, `Scalar`, `ScalarType`, `Order` (of a norm: a number or a
+    word), `int`, `float`, `bool` or `str`;
     `holes` says that elements of the list may be None (`Tensor?[]`).
     """
 
@@ -240,6 +241,10 @@ def _scalar(value: object) -> bool | int | float | complex:
     raise TypeError
 
 
+def _order(value: object) -> bool | int | float | complex | str:
+    return value if isinstance(value, str) else _scalar(value)
+
+
 def _int(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError
@@ -274,6 +279,7 @@ _CONVERT = {
     "Tensor": lambda value: value,
     "Scalar": _scalar,
     "ScalarType": _dtype,
+    "Order": _order,
     "int": _int,
     "float": _float,
     "bool": _bool,

@@ -30,6 +30,7 @@ LAYOUT = {"device", "layout", "memory_format", "pin_memory", "requires_grad"}
 
 # Entries whose samples call something that is not an operator here.
 NOT_HERE = {
+    "linalg.pinv-singular": "of a product of two matrices",
     "nn.functional.unfold": "another function, of images",
     "bmm-triton_optimized": "the same operator again, for a GPU compiler",
     "addmm-decomposed": "the same operator again, as torch's compiler takes it apart",
@@ -256,6 +257,20 @@ def _sections_or_indices(name: str, args: tuple[Any, ...], kwargs: dict[str, Any
     return name, (self, *parts, *dim), kwargs
 
 
+def _equation_first(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    tensors, equation = args
+    return name, (equation, tensors), kwargs
+
+
+def _dimensions_of_both(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """How many dimensions to sum over is said here by their numbers."""
+    self, other = args
+    dims = kwargs["dims"]
+    if isinstance(dims, int):
+        dims = (tuple(range(self.ndim - dims, self.ndim)), tuple(range(dims)))
+    return name, (self, other, *map(tuple, dims)), {}
+
+
 # Results that are unique up to a phase, of which the absolute values are compared; and along which
 # dimension those beyond the number of singular values are not unique at all.
 UP_TO_A_PHASE: dict[str, dict[int, int | None]] = {
@@ -309,6 +324,8 @@ CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     ),
     **dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d"), _one_tensor),
     **dict.fromkeys(("tensor_split", "hsplit", "vsplit", "dsplit"), _sections_or_indices),
+    "einsum": _equation_first,
+    "tensordot": _dimensions_of_both,
     "median": _by_dimension_if_given,
     "nanmedian": _by_dimension_if_given,
     "split-list_args": _with_sizes,

@@ -69,6 +69,8 @@ NOT_IN_DATABASE = {
     "moveaxis": "as movedim",
     "swapaxes": "as transpose",
     "swapdims": "as transpose",
+    "linalg.matrix_exp": "as matrix_exp",
+    "matrix_power": "as linalg.matrix_power",
     "inverse": "as linalg.inv",
     "det": "as linalg.det",
     "slogdet": "as linalg.slogdet",

@@ -23,6 +23,9 @@ RELATIVE, ABSOLUTE = 1e-3, 1e-5
 MAX_ELEMENTS = 400
 MAX_SAMPLES = 8
 
+# Samples at points where there is a first derivative by convention and no second one.
+NOT_SMOOTH = {"linalg.norm-subgradients_at_zero"}
+
 Arrays = list[np.ndarray]
 Function = Callable[[list[Tensor]], list[Tensor]]
 """From the leaves to the results that have a gradient."""
@@ -56,7 +59,7 @@ def test_gradients_of_gradients_are_those_of_central_differences(
     entry: Entry, dtype: torch.dtype
 ) -> None:
     generator = np.random.default_rng(0)
-    for call in small_calls(entry, dtype):
+    for call in [] if entry.id in NOT_SMOOTH else small_calls(entry, dtype):
         function, leaves = as_function(call)
         results = function(leaves)
         if not results or not leaves:

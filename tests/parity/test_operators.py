@@ -50,6 +50,8 @@ GRAPH_DIFFERS: dict[Any, str] = {
         for kind in ("", "_transpose")
         for rank in (1, 2, 3)
     },
+    "linalg.tensorinv": "the inverse lies in memory by columns there",
+    "linalg.matrix_power": "the inverse lies in memory by columns there",
     "nn.functional.pad-circular": "one operator here; torch copies slices into a new tensor",
     "nn.functional.scaled_dot_product_attention": (
         "where it is composed of others: a reshaped transpose is a view here, ReshapeAlias there"
@@ -59,6 +61,10 @@ GRAPH_DIFFERS: dict[Any, str] = {
 }
 
 IN_PLACE_DIFFERS = {
+    **{
+        ("addbmm", dtype): "torch lets the tensor that is written to grow"
+        for dtype in (torch.float64, torch.complex128, torch.int64)
+    },
     **{
         (name, dtype): "torch has not differentiated the in-place form"
         for name in ("acosh", "asinh", "atanh")
@@ -73,6 +79,7 @@ IN_PLACE_DIFFERS = {
 CHOICE_AMONG_EQUALS = {"sort", "argsort", "topk", "kthvalue", "median", "nanmedian", "mode"}
 
 DTYPE_LEFT_OUT = {
+    ("matrix_exp", torch.float16): "torch's steps are in halves, which overflow",
     **{
         (name, torch.complex64): "eigenvalues come in the order in which LAPACK finds them"
         for name in ("linalg.eig", "linalg.eigvals")

@@ -45,9 +45,13 @@ __all__ = [
     "acosh",
     "acosh_",
     "add",
+    "addbmm",
     "addcdiv",
     "addcmul",
     "addmm",
+    "addmv",
+    "addmv_",
+    "addr",
     "all",
     "amax",
     "amin",
@@ -105,6 +109,7 @@ __all__ = [
     "cos_",
     "cosh",
     "cosh_",
+    "cross",
     "cummax",
     "cummin",
     "cumprod",
@@ -122,6 +127,7 @@ __all__ = [
     "div",
     "dot",
     "dstack",
+    "einsum",
     "eq",
     "erf",
     "erf_",
@@ -164,10 +170,12 @@ __all__ = [
     "index_put_",
     "index_reduce",
     "index_select",
+    "inner",
     "inverse",
     "isfinite",
     "isinf",
     "isnan",
+    "kron",
     "kthvalue",
     "ldexp",
     "ldexp_",
@@ -199,6 +207,8 @@ __all__ = [
     "masked_scatter",
     "masked_select",
     "matmul",
+    "matrix_exp",
+    "matrix_power",
     "max_pool1d_with_indices",
     "maximum",
     "mean",
@@ -220,6 +230,7 @@ __all__ = [
     "norm",
     "outer",
     "permute",
+    "pinverse",
     "polar",
     "polygamma",
     "pow",
@@ -282,6 +293,7 @@ __all__ = [
     "tan_",
     "tanh",
     "tanh_",
+    "tensordot",
     "tile",
     "topk",
     "trace",
@@ -295,6 +307,7 @@ __all__ = [
     "trunc_",
     "unflatten",
     "unsqueeze",
+    "vdot",
     "view_as_complex",
     "view_as_real",
     "vstack",
@@ -364,6 +377,22 @@ def add(input: AnyTensor, other: Tensor | Number, *, alpha: Number = 1) -> AnyTe
     return record("add", ("self", "other"), (input, other), attributes)
 
 
+def addbmm(
+    input: AnyTensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
+) -> AnyTensor:
+    """Run the operator `addbmm`.
+
+    Schema: addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar
+        alpha=1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if beta != 1:
+        attributes.append(("beta", to_number("addbmm", "beta", beta)))
+    if alpha != 1:
+        attributes.append(("alpha", to_number("addbmm", "alpha", alpha)))
+    return record("addbmm", ("self", "batch1", "batch2"), (input, batch1, batch2), attributes)
+
+
 def addcdiv(input: AnyTensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> AnyTensor:
     """Run the operator `addcdiv`.
 
@@ -400,6 +429,54 @@ def addmm(
     if alpha != 1:
         attributes.append(("alpha", to_number("addmm", "alpha", alpha)))
     return record("addmm", ("self", "mat1", "mat2"), (input, mat1, mat2), attributes)
+
+
+def addmv(
+    input: AnyTensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1
+) -> AnyTensor:
+    """Run the operator `addmv`.
+
+    Schema: addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if beta != 1:
+        attributes.append(("beta", to_number("addmv", "beta", beta)))
+    if alpha != 1:
+        attributes.append(("alpha", to_number("addmv", "alpha", alpha)))
+    return record("addmv", ("self", "mat", "vec"), (input, mat, vec), attributes)
+
+
+def addmv_(
+    input: AnyTensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1
+) -> AnyTensor:
+    """Run the operator `addmv_` on this tensor, in place.
+
+    Schema: addmv_(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if beta != 1:
+        attributes.append(("beta", to_number("addmv_", "beta", beta)))
+    if alpha != 1:
+        attributes.append(("alpha", to_number("addmv_", "alpha", alpha)))
+    return record_in_place("addmv_", ("self", "mat", "vec"), (input, mat, vec), attributes)
+
+
+def addr(
+    input: AnyTensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1
+) -> AnyTensor:
+    """Run the operator `addr`.
+
+    Schema: addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if beta != 1:
+        attributes.append(("beta", to_number("addr", "beta", beta)))
+    if alpha != 1:
+        attributes.append(("alpha", to_number("addr", "alpha", alpha)))
+    return record("addr", ("self", "vec1", "vec2"), (input, vec1, vec2), attributes)
 
 
 def all(
@@ -1068,6 +1145,17 @@ def cosh_(input: AnyTensor) -> AnyTensor:
     return record_in_place("cosh_", ("self",), (input,))
 
 
+def cross(input: AnyTensor, other: Tensor, dim: int | None = None) -> AnyTensor:
+    """Run the operator `cross`.
+
+    Schema: cross(Tensor self, Tensor other, int? dim=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_int("cross", "dim", dim)))
+    return record("cross", ("self", "other"), (input, other), attributes)
+
+
 def cummax(input: AnyTensor, dim: int) -> Cummax[AnyTensor]:
     """Run the operator `cummax`.
 
@@ -1246,6 +1334,25 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """
     attributes: list[Attribute] = [("tensors", TensorList("dstack", "tensors", tensors))]
     return record("dstack", (), (), attributes)
+
+
+def einsum(
+    equation: str,
+    tensors: Sequence[Tensor],
+    *,
+    path: SupportsIndex | Sequence[SupportsIndex] | None = None,
+) -> Tensor:
+    """Run the operator `einsum`.
+
+    Schema: einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("equation", to_str("einsum", "equation", equation)),
+        ("tensors", TensorList("einsum", "tensors", tensors)),
+    ]
+    if path is not None:
+        attributes.append(("path", to_ints("einsum", "path", path)))
+    return record("einsum", (), (), attributes)
 
 
 def eq(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
@@ -1644,6 +1751,14 @@ def index_select(input: AnyTensor, dim: int, index: Tensor) -> AnyTensor:
     return record("index_select", ("self", "index"), (input, index), attributes)
 
 
+def inner(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `inner`.
+
+    Schema: inner(Tensor self, Tensor other) -> Tensor
+    """
+    return record("inner", ("self", "other"), (input, other))
+
+
 def inverse(input: AnyTensor) -> AnyTensor:
     """Run the operator `inverse`.
 
@@ -1674,6 +1789,14 @@ def isnan(input: AnyTensor) -> AnyTensor:
     Schema: isnan(Tensor self) -> Tensor
     """
     return record("isnan", ("self",), (input,))
+
+
+def kron(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `kron`.
+
+    Schema: kron(Tensor self, Tensor other) -> Tensor
+    """
+    return record("kron", ("self", "other"), (input, other))
 
 
 def kthvalue(input: AnyTensor, k: int, dim: int = -1, keepdim: bool = False) -> Kthvalue[AnyTensor]:
@@ -1945,6 +2068,23 @@ def matmul(input: AnyTensor, other: Tensor) -> AnyTensor:
     return record("matmul", ("self", "other"), (input, other))
 
 
+def matrix_exp(input: AnyTensor) -> AnyTensor:
+    """Run the operator `matrix_exp`.
+
+    Schema: matrix_exp(Tensor self) -> Tensor
+    """
+    return record("matrix_exp", ("self",), (input,))
+
+
+def matrix_power(input: AnyTensor, n: int) -> AnyTensor:
+    """Run the operator `matrix_power`.
+
+    Schema: matrix_power(Tensor self, int n) -> Tensor
+    """
+    attributes: list[Attribute] = [("n", to_int("matrix_power", "n", n))]
+    return record("matrix_power", ("self",), (input,), attributes)
+
+
 def max_pool1d_with_indices(
     input: AnyTensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
@@ -2214,6 +2354,17 @@ def permute(input: AnyTensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> 
     """
     attributes: list[Attribute] = [("dims", to_ints("permute", "dims", dims))]
     return record("permute", ("self",), (input,), attributes)
+
+
+def pinverse(input: AnyTensor, rcond: float = 1e-15) -> AnyTensor:
+    """Run the operator `pinverse`.
+
+    Schema: pinverse(Tensor self, float rcond=1e-15) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if rcond != 1e-15:
+        attributes.append(("rcond", to_float("pinverse", "rcond", rcond)))
+    return record("pinverse", ("self",), (input,), attributes)
 
 
 def polar(abs: AnyTensor, angle: Tensor) -> AnyTensor:
@@ -2861,6 +3012,23 @@ def tanh_(input: AnyTensor) -> AnyTensor:
     return record_in_place("tanh_", ("self",), (input,))
 
 
+def tensordot(
+    input: AnyTensor,
+    other: Tensor,
+    dims_self: SupportsIndex | Sequence[SupportsIndex],
+    dims_other: SupportsIndex | Sequence[SupportsIndex],
+) -> AnyTensor:
+    """Run the operator `tensordot`.
+
+    Schema: tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("dims_self", to_ints("tensordot", "dims_self", dims_self)),
+        ("dims_other", to_ints("tensordot", "dims_other", dims_other)),
+    ]
+    return record("tensordot", ("self", "other"), (input, other), attributes)
+
+
 def tile(input: AnyTensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:
     """Run the operator `tile`.
 
@@ -3007,6 +3175,14 @@ def unsqueeze(input: AnyTensor, dim: int) -> AnyTensor:
     """
     attributes: list[Attribute] = [("dim", to_int("unsqueeze", "dim", dim))]
     return record("unsqueeze", ("self",), (input,), attributes)
+
+
+def vdot(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
+    """Run the operator `vdot`.
+
+    Schema: vdot(Tensor self, Tensor other) -> Tensor
+    """
+    return record("vdot", ("self", "other"), (input, other))
 
 
 def view_as_complex(input: AnyTensor) -> AnyTensor:

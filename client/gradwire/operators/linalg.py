@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
-from gradwire.arguments import Number, to_bool, to_dtype, to_int, to_ints, to_number, to_str
+from gradwire.arguments import (
+    Number,
+    to_bool,
+    to_dtype,
+    to_int,
+    to_ints,
+    to_number,
+    to_order,
+    to_str,
+)
 from gradwire.dtypes import DtypeLike
 from gradwire.operators.functions import matmul
 from gradwire.operators.results import (
@@ -16,12 +25,14 @@ from gradwire.operators.results import (
     LinalgEig,
     LinalgEigh,
     LinalgInvEx,
+    LinalgLu,
+    LinalgLuFactor,
     LinalgQr,
     LinalgSlogdet,
     LinalgSolveEx,
     LinalgSvd,
 )
-from gradwire.record import AnyTensor, record, record_many
+from gradwire.record import AnyTensor, TensorList, record, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -30,15 +41,27 @@ if TYPE_CHECKING:
 __all__ = [
     "cholesky",
     "cholesky_ex",
+    "cond",
+    "cross",
     "det",
     "diagonal",
     "eig",
     "eigh",
     "eigvals",
     "eigvalsh",
+    "householder_product",
     "inv",
     "inv_ex",
+    "lu",
+    "lu_factor",
     "matmul",
+    "matrix_exp",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
+    "multi_dot",
+    "norm",
+    "pinv",
     "qr",
     "slogdet",
     "solve",
@@ -46,6 +69,10 @@ __all__ = [
     "solve_triangular",
     "svd",
     "svdvals",
+    "tensorinv",
+    "tensorsolve",
+    "vander",
+    "vecdot",
     "vector_norm",
 ]
 
@@ -77,6 +104,28 @@ def cholesky_ex(
             ("check_errors", to_bool("linalg.cholesky_ex", "check_errors", check_errors))
         )
     return LinalgCholeskyEx(*record_many("linalg.cholesky_ex", ("self",), (input,), attributes, 2))
+
+
+def cond(input: AnyTensor, p: Number | str | None = None) -> AnyTensor:
+    """Run the operator `linalg.cond`.
+
+    Schema: linalg.cond(Tensor self, Order? p=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p is not None:
+        attributes.append(("p", to_order("linalg.cond", "p", p)))
+    return record("linalg.cond", ("self",), (input,), attributes)
+
+
+def cross(input: AnyTensor, other: Tensor | Number, *, dim: int = -1) -> AnyTensor:
+    """Run the operator `linalg.cross`.
+
+    Schema: linalg.cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim != -1:
+        attributes.append(("dim", to_int("linalg.cross", "dim", dim)))
+    return record("linalg.cross", ("self", "other"), (input, other), attributes)
 
 
 def det(A: AnyTensor) -> AnyTensor:
@@ -141,6 +190,14 @@ def eigvalsh(input: AnyTensor, UPLO: str = "L") -> AnyTensor:
     return record("linalg.eigvalsh", ("self",), (input,), attributes)
 
 
+def householder_product(input: AnyTensor, tau: Tensor) -> AnyTensor:
+    """Run the operator `linalg.householder_product`.
+
+    Schema: linalg.householder_product(Tensor input, Tensor tau) -> Tensor
+    """
+    return record("linalg.householder_product", ("input", "tau"), (input, tau))
+
+
 def inv(A: AnyTensor) -> AnyTensor:
     """Run the operator `linalg.inv`.
 
@@ -159,6 +216,140 @@ def inv_ex(A: AnyTensor, *, check_errors: bool = False) -> LinalgInvEx[AnyTensor
     if check_errors is not False:
         attributes.append(("check_errors", to_bool("linalg.inv_ex", "check_errors", check_errors)))
     return LinalgInvEx(*record_many("linalg.inv_ex", ("A",), (A,), attributes, 2))
+
+
+def lu(A: AnyTensor, *, pivot: bool = True) -> LinalgLu[AnyTensor]:
+    """Run the operator `linalg.lu`.
+
+    Schema: linalg.lu(Tensor A, *, bool pivot=True) -> (Tensor P, Tensor L, Tensor U)
+    """
+    attributes: list[Attribute] = []
+    if pivot is not True:
+        attributes.append(("pivot", to_bool("linalg.lu", "pivot", pivot)))
+    return LinalgLu(*record_many("linalg.lu", ("A",), (A,), attributes, 3))
+
+
+def lu_factor(A: AnyTensor, *, pivot: bool = True) -> LinalgLuFactor[AnyTensor]:
+    """Run the operator `linalg.lu_factor`.
+
+    Schema: linalg.lu_factor(Tensor A, *, bool pivot=True) -> (Tensor LU, Tensor pivots)
+    """
+    attributes: list[Attribute] = []
+    if pivot is not True:
+        attributes.append(("pivot", to_bool("linalg.lu_factor", "pivot", pivot)))
+    return LinalgLuFactor(*record_many("linalg.lu_factor", ("A",), (A,), attributes, 2))
+
+
+def matrix_exp(input: AnyTensor) -> AnyTensor:
+    """Run the operator `linalg.matrix_exp`.
+
+    Schema: linalg.matrix_exp(Tensor self) -> Tensor
+    """
+    return record("linalg.matrix_exp", ("self",), (input,))
+
+
+def matrix_norm(
+    input: AnyTensor,
+    ord: Number | str = "fro",
+    dim: SupportsIndex | Sequence[SupportsIndex] = (-2, -1),
+    keepdim: bool = False,
+    *,
+    dtype: DtypeLike | None = None,
+) -> AnyTensor:
+    """Run the operator `linalg.matrix_norm`.
+
+    Schema: linalg.matrix_norm(Tensor self, Order ord='fro', int[] dim=[-2, -1], bool
+        keepdim=False, *, ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if ord != "fro":
+        attributes.append(("ord", to_order("linalg.matrix_norm", "ord", ord)))
+    if dim != (-2, -1):
+        attributes.append(("dim", to_ints("linalg.matrix_norm", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("linalg.matrix_norm", "keepdim", keepdim)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("linalg.matrix_norm", "dtype", dtype)))
+    return record("linalg.matrix_norm", ("self",), (input,), attributes)
+
+
+def matrix_power(input: AnyTensor, n: int) -> AnyTensor:
+    """Run the operator `linalg.matrix_power`.
+
+    Schema: linalg.matrix_power(Tensor self, int n) -> Tensor
+    """
+    attributes: list[Attribute] = [("n", to_int("linalg.matrix_power", "n", n))]
+    return record("linalg.matrix_power", ("self",), (input,), attributes)
+
+
+def matrix_rank(
+    input: AnyTensor,
+    *,
+    atol: Tensor | Number | None = None,
+    rtol: Tensor | Number | None = None,
+    hermitian: bool = False,
+) -> AnyTensor:
+    """Run the operator `linalg.matrix_rank`.
+
+    Schema: linalg.matrix_rank(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool
+        hermitian=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if hermitian is not False:
+        attributes.append(("hermitian", to_bool("linalg.matrix_rank", "hermitian", hermitian)))
+    return record("linalg.matrix_rank", ("self", "atol", "rtol"), (input, atol, rtol), attributes)
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """Run the operator `linalg.multi_dot`.
+
+    Schema: linalg.multi_dot(Tensor[] tensors) -> Tensor
+    """
+    attributes: list[Attribute] = [("tensors", TensorList("linalg.multi_dot", "tensors", tensors))]
+    return record("linalg.multi_dot", (), (), attributes)
+
+
+def norm(
+    input: AnyTensor,
+    ord: Number | str | None = None,
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: DtypeLike | None = None,
+) -> AnyTensor:
+    """Run the operator `linalg.norm`.
+
+    Schema: linalg.norm(Tensor self, Order? ord=None, int[]? dim=None, bool keepdim=False, *,
+        ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if ord is not None:
+        attributes.append(("ord", to_order("linalg.norm", "ord", ord)))
+    if dim is not None:
+        attributes.append(("dim", to_ints("linalg.norm", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("linalg.norm", "keepdim", keepdim)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("linalg.norm", "dtype", dtype)))
+    return record("linalg.norm", ("self",), (input,), attributes)
+
+
+def pinv(
+    input: AnyTensor,
+    *,
+    atol: Tensor | Number | None = None,
+    rtol: Tensor | Number | None = None,
+    hermitian: bool = False,
+) -> AnyTensor:
+    """Run the operator `linalg.pinv`.
+
+    Schema: linalg.pinv(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool
+        hermitian=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if hermitian is not False:
+        attributes.append(("hermitian", to_bool("linalg.pinv", "hermitian", hermitian)))
+    return record("linalg.pinv", ("self", "atol", "rtol"), (input, atol, rtol), attributes)
 
 
 def qr(A: AnyTensor, mode: str = "reduced") -> LinalgQr[AnyTensor]:
@@ -252,6 +443,52 @@ def svdvals(A: AnyTensor, *, driver: str | None = None) -> AnyTensor:
     if driver is not None:
         attributes.append(("driver", to_str("linalg.svdvals", "driver", driver)))
     return record("linalg.svdvals", ("A",), (A,), attributes)
+
+
+def tensorinv(input: AnyTensor, ind: int = 2) -> AnyTensor:
+    """Run the operator `linalg.tensorinv`.
+
+    Schema: linalg.tensorinv(Tensor self, int ind=2) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if ind != 2:
+        attributes.append(("ind", to_int("linalg.tensorinv", "ind", ind)))
+    return record("linalg.tensorinv", ("self",), (input,), attributes)
+
+
+def tensorsolve(
+    input: AnyTensor, other: Tensor, dims: SupportsIndex | Sequence[SupportsIndex] | None = None
+) -> AnyTensor:
+    """Run the operator `linalg.tensorsolve`.
+
+    Schema: linalg.tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dims is not None:
+        attributes.append(("dims", to_ints("linalg.tensorsolve", "dims", dims)))
+    return record("linalg.tensorsolve", ("self", "other"), (input, other), attributes)
+
+
+def vander(x: AnyTensor, *, N: int | None = None) -> AnyTensor:
+    """Run the operator `linalg.vander`.
+
+    Schema: linalg.vander(Tensor x, *, int? N=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if N is not None:
+        attributes.append(("N", to_int("linalg.vander", "N", N)))
+    return record("linalg.vander", ("x",), (x,), attributes)
+
+
+def vecdot(x: AnyTensor, y: Tensor, *, dim: int = -1) -> AnyTensor:
+    """Run the operator `linalg.vecdot`.
+
+    Schema: linalg.vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim != -1:
+        attributes.append(("dim", to_int("linalg.vecdot", "dim", dim)))
+    return record("linalg.vecdot", ("x", "y"), (x, y), attributes)
 
 
 def vector_norm(

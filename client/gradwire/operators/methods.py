@@ -95,6 +95,38 @@ class Methods:
             attributes.append(("alpha", to_number("add_", "alpha", alpha)))
         return record_in_place("add_", ("self", "other"), (self, other), attributes)
 
+    def addbmm(
+        self, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
+    ) -> Self:
+        """Run the operator `addbmm`.
+
+        Schema: addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar
+            alpha=1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if beta != 1:
+            attributes.append(("beta", to_number("addbmm", "beta", beta)))
+        if alpha != 1:
+            attributes.append(("alpha", to_number("addbmm", "alpha", alpha)))
+        return record("addbmm", ("self", "batch1", "batch2"), (self, batch1, batch2), attributes)
+
+    def addbmm_(
+        self, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
+    ) -> Self:
+        """Run the operator `addbmm_` on this tensor, in place.
+
+        Schema: addbmm_(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar
+            alpha=1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if beta != 1:
+            attributes.append(("beta", to_number("addbmm_", "beta", beta)))
+        if alpha != 1:
+            attributes.append(("alpha", to_number("addbmm_", "alpha", alpha)))
+        return record_in_place(
+            "addbmm_", ("self", "batch1", "batch2"), (self, batch1, batch2), attributes
+        )
+
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Self:
         """Run the operator `addcdiv`.
 
@@ -168,6 +200,58 @@ class Methods:
         if alpha != 1:
             attributes.append(("alpha", to_number("addmm_", "alpha", alpha)))
         return record_in_place("addmm_", ("self", "mat1", "mat2"), (self, mat1, mat2), attributes)
+
+    def addmv(self, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Self:
+        """Run the operator `addmv`.
+
+        Schema: addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) ->
+            Tensor
+        """
+        attributes: list[Attribute] = []
+        if beta != 1:
+            attributes.append(("beta", to_number("addmv", "beta", beta)))
+        if alpha != 1:
+            attributes.append(("alpha", to_number("addmv", "alpha", alpha)))
+        return record("addmv", ("self", "mat", "vec"), (self, mat, vec), attributes)
+
+    def addmv_(self, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Self:
+        """Run the operator `addmv_` on this tensor, in place.
+
+        Schema: addmv_(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) ->
+            Tensor
+        """
+        attributes: list[Attribute] = []
+        if beta != 1:
+            attributes.append(("beta", to_number("addmv_", "beta", beta)))
+        if alpha != 1:
+            attributes.append(("alpha", to_number("addmv_", "alpha", alpha)))
+        return record_in_place("addmv_", ("self", "mat", "vec"), (self, mat, vec), attributes)
+
+    def addr(self, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Self:
+        """Run the operator `addr`.
+
+        Schema: addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) ->
+            Tensor
+        """
+        attributes: list[Attribute] = []
+        if beta != 1:
+            attributes.append(("beta", to_number("addr", "beta", beta)))
+        if alpha != 1:
+            attributes.append(("alpha", to_number("addr", "alpha", alpha)))
+        return record("addr", ("self", "vec1", "vec2"), (self, vec1, vec2), attributes)
+
+    def addr_(self, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Self:
+        """Run the operator `addr_` on this tensor, in place.
+
+        Schema: addr_(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) ->
+            Tensor
+        """
+        attributes: list[Attribute] = []
+        if beta != 1:
+            attributes.append(("beta", to_number("addr_", "beta", beta)))
+        if alpha != 1:
+            attributes.append(("alpha", to_number("addr_", "alpha", alpha)))
+        return record_in_place("addr_", ("self", "vec1", "vec2"), (self, vec1, vec2), attributes)
 
     def all(
         self, dim: SupportsIndex | Sequence[SupportsIndex] | None = None, keepdim: bool = False
@@ -584,6 +668,16 @@ class Methods:
         Schema: cosh_(Tensor self) -> Tensor
         """
         return record_in_place("cosh_", ("self",), (self,))
+
+    def cross(self, other: Tensor, dim: int | None = None) -> Self:
+        """Run the operator `cross`.
+
+        Schema: cross(Tensor self, Tensor other, int? dim=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_int("cross", "dim", dim)))
+        return record("cross", ("self", "other"), (self, other), attributes)
 
     def cummax(self, dim: int) -> Cummax[Self]:
         """Run the operator `cummax`.
@@ -1216,6 +1310,13 @@ class Methods:
         attributes: list[Attribute] = [("dim", to_int("index_select", "dim", dim))]
         return record("index_select", ("self", "index"), (self, index), attributes)
 
+    def inner(self, other: Tensor) -> Self:
+        """Run the operator `inner`.
+
+        Schema: inner(Tensor self, Tensor other) -> Tensor
+        """
+        return record("inner", ("self", "other"), (self, other))
+
     def inverse(self) -> Self:
         """Run the operator `inverse`.
 
@@ -1243,6 +1344,13 @@ class Methods:
         Schema: isnan(Tensor self) -> Tensor
         """
         return record("isnan", ("self",), (self,))
+
+    def kron(self, other: Tensor) -> Self:
+        """Run the operator `kron`.
+
+        Schema: kron(Tensor self, Tensor other) -> Tensor
+        """
+        return record("kron", ("self", "other"), (self, other))
 
     def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> Kthvalue[Self]:
         """Run the operator `kthvalue`.
@@ -1552,6 +1660,21 @@ class Methods:
         """
         return record("matmul", ("self", "other"), (self, other))
 
+    def matrix_exp(self) -> Self:
+        """Run the operator `matrix_exp`.
+
+        Schema: matrix_exp(Tensor self) -> Tensor
+        """
+        return record("matrix_exp", ("self",), (self,))
+
+    def matrix_power(self, n: int) -> Self:
+        """Run the operator `matrix_power`.
+
+        Schema: matrix_power(Tensor self, int n) -> Tensor
+        """
+        attributes: list[Attribute] = [("n", to_int("matrix_power", "n", n))]
+        return record("matrix_power", ("self",), (self,), attributes)
+
     def maximum(self, other: Tensor | Number) -> Self:
         """Run the operator `maximum`.
 
@@ -1788,6 +1911,16 @@ class Methods:
         """
         attributes: list[Attribute] = [("dims", to_size("permute", "dims", dims))]
         return record("permute", ("self",), (self,), attributes)
+
+    def pinverse(self, rcond: float = 1e-15) -> Self:
+        """Run the operator `pinverse`.
+
+        Schema: pinverse(Tensor self, float rcond=1e-15) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if rcond != 1e-15:
+            attributes.append(("rcond", to_float("pinverse", "rcond", rcond)))
+        return record("pinverse", ("self",), (self,), attributes)
 
     def polygamma(self, n: int) -> Self:
         """Run the operator `polygamma`.
@@ -2596,6 +2729,13 @@ class Methods:
         """
         attributes: list[Attribute] = [("dim", to_int("unsqueeze_", "dim", dim))]
         return record_in_place("unsqueeze_", ("self",), (self,), attributes)
+
+    def vdot(self, other: Tensor | Number) -> Self:
+        """Run the operator `vdot`.
+
+        Schema: vdot(Tensor self, Tensor other) -> Tensor
+        """
+        return record("vdot", ("self", "other"), (self, other))
 
     def view(self, *size: SupportsIndex | Sequence[SupportsIndex]) -> Self:
         """Run the operator `view`.

@@ -59,6 +59,21 @@ class LinalgInvEx(NamedTuple, Generic[AnyTensor]):
     info: AnyTensor
 
 
+class LinalgLu(NamedTuple, Generic[AnyTensor]):
+    """What `linalg.lu` gives."""
+
+    P: AnyTensor
+    L: AnyTensor
+    U: AnyTensor
+
+
+class LinalgLuFactor(NamedTuple, Generic[AnyTensor]):
+    """What `linalg.lu_factor` gives."""
+
+    LU: AnyTensor
+    pivots: AnyTensor
+
+
 class LinalgQr(NamedTuple, Generic[AnyTensor]):
     """What `linalg.qr` gives."""
 

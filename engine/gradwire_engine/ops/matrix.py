@@ -119,23 +119,27 @@ def _add_product(self: Any, a: Any, b: Any, beta: Any = 1, alpha: Any = 1) -> An
     return product if beta == 0 else np.add(product, _scaled(self, beta))
 
 
+def _require_broadcasts(op: str, self: Any, out: tuple[int, ...]) -> None:
+    try:
+        fits = np.broadcast_shapes(self.shape, out) == out
+    except ValueError:
+        fits = False
+    if not fits:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"{op}: a tensor of shape {self.shape} does not broadcast to the product's {out}",
+            argument="self",
+            shape=self.shape,
+            product_shape=out,
+        )
+
+
 def _add_product_shape(op: str, ranks: tuple[int, int], rule: str) -> Any:
     product = _product_shape(op, ranks, rule)
 
     def shape(self: Any, a: Any, b: Any, beta: Any = 1, alpha: Any = 1) -> tuple[int, ...]:
         out: tuple[int, ...] = product(a, b)
-        try:
-            fits = np.broadcast_shapes(self.shape, out) == out
-        except ValueError:
-            fits = False
-        if not fits:
-            raise EngineError(
-                "SHAPE_MISMATCH",
-                f"{op}: a tensor of shape {self.shape} does not broadcast to the product's {out}",
-                argument="self",
-                shape=self.shape,
-                product_shape=out,
-            )
+        _require_broadcasts(op, self, out)
         return out
 
     return shape
@@ -178,6 +182,95 @@ bilinear(
     promotion="same",
     shape=_add_product_shape("baddbmm", (3, 3), "expected (b, n, k) and (b, k, m)"),
     flops=_add_product_flops,
+)
+
+
+bilinear(
+    "addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+    _add_product,
+    {
+        "self": _beta_part,
+        "mat": lambda F, g, vec, alpha: _scaled(
+            F.unsqueeze(g, 1) * F.conj(F.unsqueeze(vec, 0)), _conjugate(alpha)
+        ),
+        "vec": lambda F, g, mat, alpha: _scaled(F.mv(_swap(F, mat), g), _conjugate(alpha)),
+    },
+    promotion="same",
+    shape=_add_product_shape("addmv", (2, 1), "expected (n, k) and (k,)"),
+    in_place=True,
+    flops=_add_product_flops,
+)
+
+
+def _sum_of_products(self: Any, a: Any, b: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    if self.dtype.kind in "iu":
+        beta, alpha = int(beta), int(alpha)
+    total = _scaled(np.add.reduce(np.matmul(a, b), axis=0, dtype=a.dtype), alpha)
+    return total if beta == 0 else np.add(total, _scaled(self, beta))
+
+
+def _sum_of_products_shape(self: Any, a: Any, b: Any, *rest: Any) -> tuple[int, ...]:
+    out = _product_shape("addbmm", (3, 3), "expected (b, n, k) and (b, k, m)")(a, b)
+    _require_broadcasts("addbmm", self, out[1:])
+    return tuple(out)
+
+
+def _for_each(F: Any, g: Any, count: int) -> Any:
+    return F.expand(F.unsqueeze(g, 0), (count, *g.shape))
+
+
+bilinear(
+    "addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+    _sum_of_products,
+    {
+        "self": _beta_part,
+        "batch1": lambda F, g, batch2, alpha: _scaled(
+            F.bmm(_for_each(F, g, batch2.shape[0]), _swap(F, batch2)), _conjugate(alpha)
+        ),
+        "batch2": lambda F, g, batch1, alpha: _scaled(
+            F.bmm(_swap(F, batch1), _for_each(F, g, batch1.shape[0])), _conjugate(alpha)
+        ),
+    },
+    promotion="same",
+    shape=_sum_of_products_shape,
+    in_place=True,
+)
+
+
+def _add_outer(self: Any, a: Any, b: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    product = np.multiply.outer(a, b)
+    if self.dtype.kind == "b":
+        product = product & bool(alpha)
+        return product if not beta else product | self
+    return _add_scaled(self, product, beta, alpha)
+
+
+def _add_scaled(self: Any, product: Any, beta: Any, alpha: Any) -> Any:
+    if self.dtype.kind in "iu":
+        beta, alpha = int(beta), int(alpha)
+    product = _scaled(product, alpha)
+    return product if beta == 0 else np.add(product, _scaled(self, beta))
+
+
+def _add_outer_shape(self: Any, vec1: Any, vec2: Any, *rest: Any) -> tuple[int, ...]:
+    if vec1.ndim != 1 or vec2.ndim != 1:
+        raise _mismatch("addr", vec1, vec2, "expected two vectors")
+    out = (*vec1.shape, *vec2.shape)
+    _require_broadcasts("addr", self, out)
+    return out
+
+
+bilinear(
+    "addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
+    _add_outer,
+    {
+        "self": _beta_part,
+        "vec1": lambda F, g, vec2, alpha: _scaled(F.mv(g, F.conj(vec2)), _conjugate(alpha)),
+        "vec2": lambda F, g, vec1, alpha: _scaled(F.mv(F.t(g), F.conj(vec1)), _conjugate(alpha)),
+    },
+    promotion="same",
+    shape=_add_outer_shape,
+    in_place=True,
 )
 
 
