@@ -17,14 +17,11 @@ from gradwire_engine.plan import CompiledProgram
 from gradwire_engine.program import Instruction, Program
 from tests.parity.oracle import ENTRIES, Call, Entry, Sides
 
-MAX_SAMPLES = 4
+MAX_SAMPLES = {torch.float64: 2, torch.complex128: 1, torch.int64: 1}
 MAX_ELEMENTS = 400
 
 PER_DTYPE = [
-    (entry, dtype)
-    for entry in ENTRIES
-    for dtype in (torch.float64, torch.complex128, torch.int64)
-    if dtype in entry.info.dtypes
+    (entry, dtype) for entry in ENTRIES for dtype in MAX_SAMPLES if dtype in entry.info.dtypes
 ]
 
 per_entry = pytest.mark.parametrize(
@@ -69,7 +66,8 @@ def check(program: Program, compiled: CompiledProgram, inputs: list[Tensor], wha
         return
     directions = [Tensor(direction(each.shape, each.dtype)) for each, _ in pairs]
     gradients = [
-        grad(
+        answer(
+            grad,
             [pair[side] for pair in pairs],
             [each for each in given if each.requires_grad],
             directions,
@@ -77,6 +75,9 @@ def check(program: Program, compiled: CompiledProgram, inputs: list[Tensor], wha
         )
         for side, given in enumerate((leaves, again))
     ]
+    if isinstance(gradients[0], str):
+        assert gradients[0] == gradients[1], what
+        return
     for one, other in zip(*gradients, strict=True):
         assert (one is None) == (other is None), what
         if one is not None:
@@ -131,7 +132,7 @@ def direction(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def some_calls(entry: Entry, dtype: torch.dtype) -> list[Call]:
     floating = dtype.is_floating_point or dtype.is_complex
     calls = entry.calls(dtype, requires_grad=floating and entry.differentiable(dtype))
-    step = -(-len(calls) // MAX_SAMPLES) or 1
+    step = -(-len(calls) // MAX_SAMPLES[dtype]) or 1
     return calls[::step]
 
 

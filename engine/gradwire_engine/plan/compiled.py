@@ -15,6 +15,7 @@ from gradwire_engine.context import Context, current, grad_mode
 from gradwire_engine.errors import EngineError
 from gradwire_engine.functions import attach, recomputed
 from gradwire_engine.plan.build import Adjoint, Plan, build
+from gradwire_engine.plan.emit import ShapeError
 from gradwire_engine.plan.explain import Explanation, explain
 from gradwire_engine.plan.record import CompileError
 from gradwire_engine.program import Gradient, Instruction, Program
@@ -113,13 +114,16 @@ class CompiledProgram:
                 self._plans.move_to_end(signature)
                 return plan
         plan = self._made(inputs, context)
+        self._keep(signature, plan)
+        return plan
+
+    def _keep(self, signature: Signature, plan: Plan | str) -> None:
         with self._lock:
             self._plans[signature] = plan
             while len(self._plans) > MAX_PLANS or (
                 len(self._plans) > 1 and self._size() > MAX_BYTES
             ):
                 self._plans.popitem(last=False)
-        return plan
 
     def _reason_against(self, inputs: Sequence[Tensor], context: Context) -> str | None:
         """Why these inputs, whatever their shapes, make the program run call by call."""
@@ -169,6 +173,11 @@ class CompiledProgram:
         check = None if context.check is None else _Check(context.check)
         try:
             arrays = plan.forward([tensor.data for tensor in inputs], check)
+        except ShapeError as reason:
+            if state is not None:
+                context.generator.bit_generator.state = state
+            self._keep(_signature(inputs, context), str(reason))
+            return self.program.run(inputs)
         except Exception:
             if check is not None and check.has_stopped:
                 raise

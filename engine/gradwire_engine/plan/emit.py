@@ -41,6 +41,14 @@ class Buffers:
     place: dict[Value, int] = field(default_factory=dict)
 
 
+class ShapeError(Exception):
+    """A result has another shape than the plan was made for; the text says of which operator."""
+
+
+def _refuse_shape(name: str) -> None:
+    raise ShapeError(f"the shape of what {name} gives depends on values")
+
+
 class Routine:
     """Compiled steps. Safe to run in several threads at once: each run has buffers of its own.
 
@@ -119,7 +127,11 @@ class Routine:
         return self._make(*self._constants, *loops, *arrays)
 
     def __call__(self, arrays: Sequence[np.ndarray], check: Check) -> tuple[np.ndarray, ...]:
-        """Run on arrays for the inputs; `check` is called now and then and raises to stop."""
+        """Run on arrays for the inputs; `check` is called now and then and raises to stop.
+
+        Raises:
+            ShapeError: the plan is not one for these values.
+        """
         run = self._shared
         if run is not None:
             return run(check, *arrays)
@@ -520,13 +532,16 @@ class _Writer:
                 names.append(self._constant(each))
         asarray = self._constant(np.asarray)
         call = f"{self._constant(step.function)}({', '.join(names)})"
-        if len(step.results) == 1:
-            self._lines.append(f"{self._local(step.results[0])} = {asarray}({call})")
-            return
         targets = [self._local(each) for each in step.results]
-        self._lines.append(f"{''.join(f'{each}, ' for each in targets)} = {call}")
-        for each in targets:
-            self._lines.append(f"{each} = {asarray}({each})")
+        if len(targets) == 1:
+            self._lines.append(f"{targets[0]} = {asarray}({call})")
+        else:
+            self._lines.append(f"{''.join(f'{each}, ' for each in targets)} = {call}")
+            self._lines += [f"{each} = {asarray}({each})" for each in targets]
+        refuse = self._constant(_refuse_shape)
+        what = self._constant(step.name, ("name", step.name))
+        for name, value in zip(targets, step.results, strict=True):
+            self._lines.append(f"if {name}.shape != {value.shape!r}: {refuse}({what})")
 
 
 _NO_POSITION: Final = (np.maximum, np.minimum)

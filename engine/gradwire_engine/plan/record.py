@@ -25,7 +25,7 @@ from gradwire_engine.plan.values import Graph, Kind, Value, ViewPath, follow
 from gradwire_engine.program import Gradient, Instruction, Program
 from gradwire_engine.registry import operators
 from gradwire_engine.rules import Param, Rule
-from gradwire_engine.tensor import ViewStep
+from gradwire_engine.tensor import Tensor, ViewStep
 
 TapeEdge = tuple["TapeNode", int]
 
@@ -361,6 +361,12 @@ class Recorder:
             except EngineError as error:
                 error.metadata.setdefault("program_step", str(at))
                 raise
+            except (CompileError, MemoryError):
+                raise
+            except Exception as error:
+                raise CompileError(
+                    f"step {at} asks for more than can be recorded ({error})"
+                ) from None
             for register, result in zip(each.results, made, strict=False):
                 held[register] = result
         return [None if register is None else held[register] for register in program.outputs]
@@ -394,6 +400,9 @@ class Recorder:
     def call(self, op: Operator, args: list[Any]) -> Any:
         """Record a call, with all its arguments in schema order."""
         self.graph.name = op.name
+        if any(isinstance(each, Tensor) for each in args):
+            # Formulas make constants of their own.
+            args = [self.constant(e.data) if isinstance(e, Tensor) else e for e in args]
         if op.kind == "composite":
             return self._composite(op, args)
         if op.mutates:

@@ -541,6 +541,17 @@ def test_what_looks_at_values_runs_call_by_call_and_says_so(
     assert str(explanation).startswith("runs call by call: ")
 
 
+def test_what_has_a_shape_that_depends_on_values_runs_call_by_call() -> None:
+    w = Writer(2)
+    program = w.program(w.call("mul", w.call("masked_select", R(0), R(1)), 2.0))
+    compiled = CompiledProgram(program)
+    for mask in ([True, False], [True, True], [False, False]):
+        inputs = [tensor([1.0, 2.0], True), Tensor(np.array(mask))]
+        same(program.run(inputs)[0], compiled.call(inputs)[0])
+    reason = compiled.explain(inputs).reason
+    assert reason == "the shape of what masked_select gives depends on values"
+
+
 def test_an_explanation_tells_steps_groups_buffers_and_what_was_left_out() -> None:
     w = Writer(2)
     x, y = R(0), R(1)
