@@ -145,6 +145,8 @@ def _inferred(data: Any, array: Array) -> Dtype:
     """The dtype that PyTorch would give: Python's floats count as the default dtype."""
     python = (bool, int, float, complex)
     kinds = {type(each) for each in _leaves(data)}
+    if len(kinds) == 1 and float in kinds:
+        return dtypes.get_default_dtype()
     if array.dtype == np.uint64:
         if int in kinds:
             raise ValueError("an integer does not fit into 64 bits with a sign")

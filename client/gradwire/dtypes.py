@@ -81,6 +81,7 @@ ALL: Final = (
 )
 _BY_WIRE: Final[Mapping[int, dtype]] = {each.wire: each for each in ALL}
 _BY_NAME: Final[Mapping[str, dtype]] = {each.name: each for each in ALL}
+_BY_NUMPY: Final[Mapping[np.dtype[np.generic], dtype]] = {each.numpy: each for each in ALL}
 _DEFAULTS: Final = (float16, float32, float64)
 
 _default: dtype = float32
@@ -94,7 +95,7 @@ def from_wire(number: int) -> dtype:
 
 def from_numpy(found: np.dtype[np.generic]) -> dtype:
     """The dtype of a NumPy array; a TypeError where tensors have no such elements."""
-    named = _BY_NAME.get(found.name)
+    named = _BY_NUMPY.get(found)
     if named is None:
         known = ", ".join(_BY_NAME)
         raise TypeError(f"tensors cannot hold elements of dtype {found}; they can be {known}")
