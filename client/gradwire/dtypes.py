@@ -95,7 +95,8 @@ def from_wire(number: int) -> dtype:
 
 def from_numpy(found: np.dtype[np.generic]) -> dtype:
     """The dtype of a NumPy array; a TypeError where tensors have no such elements."""
-    named = _BY_NUMPY.get(found)
+    # By name also those of the other byte order.
+    named = _BY_NUMPY.get(found) or _BY_NAME.get(found.name)
     if named is None:
         known = ", ".join(_BY_NAME)
         raise TypeError(f"tensors cannot hold elements of dtype {found}; they can be {known}")
