@@ -16,10 +16,10 @@ _FUNCTIONAL = ("nn.functional",)
 def _in_own_dtype(function: Any) -> Any:
     """A SciPy function whose float16 results are float16; SciPy's own are float64."""
 
-    def kernel(self: np.ndarray) -> np.ndarray:
+    def kernel(self: np.ndarray) -> Any:
         if self.dtype == np.float16:
-            return np.asarray(function(self.astype(np.float32)).astype(np.float16))
-        return np.asarray(function(self))
+            return function(self.astype(np.float32)).astype(np.float16)
+        return function(self)
 
     return kernel
 
@@ -27,10 +27,10 @@ def _in_own_dtype(function: Any) -> Any:
 _real_sigmoid = _in_own_dtype(special.expit)
 
 
-def _sigmoid(self: np.ndarray) -> np.ndarray:
+def _sigmoid(self: np.ndarray) -> Any:
     if self.dtype.kind == "c":
-        return np.asarray(1 / (1 + np.exp(-self)))
-    return np.asarray(_real_sigmoid(self))
+        return 1 / (1 + np.exp(-self))
+    return _real_sigmoid(self)
 
 
 elementwise(

@@ -18,12 +18,12 @@ def _conj(value: Any) -> Any:
     return value.conjugate() if isinstance(value, complex) else value
 
 
-def _negative(self: np.ndarray) -> np.ndarray:
+def _negative(self: np.ndarray) -> Any:
     if self.dtype.kind == "b":
         raise EngineError(
             "DTYPE_MISMATCH", "neg: a bool tensor has no negative; use logical_not", op="neg"
         )
-    return np.asarray(np.negative(self))
+    return np.negative(self)
 
 
 def _add(self: Any, other: Any, alpha: Any = 1) -> Any:

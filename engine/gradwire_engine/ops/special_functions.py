@@ -25,8 +25,8 @@ def of_real(op: str, function: Callable[..., Any]) -> Callable[..., Any]:
     SciPy has none for float16, which goes through float32.
     """
 
-    def kernel(*given: Any) -> np.ndarray:
-        dtypes = [each.dtype for each in given if isinstance(each, (np.ndarray, np.generic))]
+    def kernel(*given: Any) -> Any:
+        dtypes = [each.dtype for each in given if hasattr(each, "dtype")]
         if any(dtype.kind == "c" for dtype in dtypes):
             raise EngineError(
                 "DTYPE_MISMATCH",
@@ -35,9 +35,9 @@ def of_real(op: str, function: Callable[..., Any]) -> Callable[..., Any]:
             )
         if dtypes[0] == np.float16:
             wide = [each.astype(FLOAT32) if hasattr(each, "astype") else each for each in given]
-            return np.asarray(function(*wide)).astype(np.float16)
+            return function(*wide).astype(np.float16)
         # A plain number must not widen float32.
-        return np.asarray(function(*given)).astype(dtypes[0], copy=False)
+        return function(*given).astype(dtypes[0], copy=False)
 
     return kernel
 

@@ -88,6 +88,16 @@ class Operand(NDArrayOperatorsMixin):
         path = ((np.reshape, (shape,), None),)
         return Operand(self.graph, self.graph.view(self.value, path, whole, whole.reshape(shape)))
 
+    def _broadcast(self, shape: tuple[int, ...]) -> Operand:
+        if self.value.constant is not None:
+            wide = np.broadcast_to(self.value.constant, shape)
+            return Operand(self.graph, self.graph.constant(wide))
+        strides = self.value.strides or dense(self.value)
+        whole = np.lib.stride_tricks.as_strided(np.empty(1, self.dtype), self.shape, strides)
+        path = ((np.broadcast_to, (tuple(shape),), None),)
+        part = np.broadcast_to(whole, shape)
+        return Operand(self.graph, self.graph.view(self.value, path, whole, part))
+
     def __array_ufunc__(
         self, function: np.ufunc, method: str, *inputs: Any, **options: Any
     ) -> Operand:
@@ -126,6 +136,8 @@ class Operand(NDArrayOperatorsMixin):
             condition, one, other = (self._operand(each) for each in args)
             if isinstance(condition, Value) and condition.dtype.kind == "b":
                 return Operand(self.graph, self.graph.select(condition, one, other))
+        if function is np.broadcast_to and isinstance(args[0], Operand):
+            return self._broadcast(args[1])
         if function in _FILLED and len(args) == 1 and isinstance(args[0], Operand):
             like = args[0]
             filled = np.broadcast_to(np.array(_FILLED[function], like.dtype), like.shape)
@@ -185,9 +197,13 @@ def lowered(
     results = list(made) if isinstance(made, (tuple, list)) else [made]
     values: list[Value] = []
     for each, sample in zip(results, samples, strict=True):
-        if not isinstance(each, Operand):
+        if isinstance(each, (np.ndarray, np.generic)):
+            # Made without looking at an operand, so the same in each call.
+            value = graph.constant(np.asarray(each))
+        elif isinstance(each, Operand):
+            value = each.value
+        else:
             return None
-        value = each.value
         if value.shape != sample.shape or value.dtype != sample.dtype:
             return None
         values.append(value)
