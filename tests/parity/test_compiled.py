@@ -77,6 +77,7 @@ def check(program: Program, compiled: CompiledProgram, inputs: list[Tensor], wha
     ]
     if isinstance(gradients[0], str):
         assert gradients[0] == gradients[1], what
+        assert gradients[1] == gradients[0], what
         return
     for one, other in zip(*gradients, strict=True):
         assert (one is None) == (other is None), what

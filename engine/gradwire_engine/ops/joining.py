@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from gradwire_engine.context import current
-from gradwire_engine.declare import composite, linear
+from gradwire_engine.declare import composite, linear, nondiff
 from gradwire_engine.dtypes import result_dtype
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
-from gradwire_engine.tensor import Tensor
 
 _TORCH = ("torch",)
 
@@ -281,6 +280,30 @@ def _cartesian_prod(F: Any, tensors: Sequence[Any]) -> Any:
 composite("cartesian_prod(Tensor[] tensors) -> Tensor", _cartesian_prod, places=_TORCH)
 
 
+def _chosen(n: int, r: int, with_replacement: bool) -> np.ndarray:
+    """Where in the grid of all r-tuples of n the places rise, or do not fall."""
+    chosen = np.ones((n,) * r, np.bool_)
+    order = np.arange(n)
+    for at in range(r - 1):
+        first = order.reshape(n, *(1 for _ in range(r - 1 - at)))
+        second = order.reshape(n, *(1 for _ in range(r - 2 - at)))
+        chosen &= (first <= second) if with_replacement else (first < second)
+    return chosen
+
+
+nondiff(
+    "_chosen_combinations(int n, int r, bool with_replacement) -> Tensor",
+    _chosen,
+    shape=lambda n, r, with_replacement: _grid_shape(n, r),
+    places=(),
+)
+
+
+def _grid_shape(n: int, r: int) -> tuple[int, ...]:
+    """n^r elements; a tuple of as many sizes as a client likes would be one itself."""
+    return (n,) * min(r, current.context.limits.max_rank + 1)
+
+
 def _combinations(F: Any, self: Any, r: int, with_replacement: bool) -> Any:
     if len(self.shape) != 1 or r < 0:
         raise EngineError(
@@ -288,18 +311,10 @@ def _combinations(F: Any, self: Any, r: int, with_replacement: bool) -> Any:
             f"combinations: needs a vector and r of at least 0, not shape {self.shape} and r={r}",
             argument="r",
         )
-    n = self.shape[0]
     if r == 0:
         return F.zeros((0,), dtype=self.dtype)
-    # PyTorch masks a grid of all n^r tuples, and so it is bounded by them.
-    current.context.admit((n,) * r, "combinations")
-    chosen = np.ones((n,) * r, np.bool_)
-    order = np.arange(n)
-    for at in range(r - 1):
-        first = order.reshape(n, *(1 for _ in range(r - 1 - at)))
-        second = order.reshape(n, *(1 for _ in range(r - 2 - at)))
-        chosen &= (first <= second) if with_replacement else (first < second)
-    mask = Tensor(chosen)
+    # PyTorch masks a grid of all tuples, and so it is bounded by them.
+    mask = F._chosen_combinations(self.shape[0], r, with_replacement)
     return F.stack([F.masked_select(each, mask) for each in F.meshgrid([self] * r)], 1)
 
 
