@@ -358,10 +358,15 @@ def send_pieces(
 ) -> bytes:
     """One Upload call; its answer, or its failure as an exception of ours."""
     method: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(wire.UPLOAD)
+    call = method.future(pieces, timeout=timeout, metadata=metadata)
     try:
-        return method(pieces, timeout=timeout, metadata=metadata)
+        answer: bytes = call.result()
     except grpc.RpcError as error:
         raise from_call(error, address) from None
+    finally:
+        # Of a wait that was cut short too: else the rest would go on being sent.
+        call.cancel()
+    return answer
 
 
 def receive_pieces(

@@ -33,6 +33,9 @@ class Proxy:
         self.forwarded = 0
         self._faults: list[int] = []
         self._counting = threading.Lock()
+        self.flowing = threading.Event()
+        """Cleared, it passes nothing on, and breaks nothing."""
+        self.flowing.set()
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
 
@@ -103,6 +106,7 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._count(len(data))
+                self.flowing.wait()
                 sink.sendall(data)
         for each in (source, sink):
             with suppress(OSError):

@@ -32,6 +32,7 @@ from tests.service.harness import (
 )
 from tests.service.sdk import Proxy
 from tests.service.test_mutated_bytes import mutated
+from tests.service.test_sdk_interrupt import interrupted
 
 StartServer = Callable[..., AutogradServiceStub]
 
@@ -576,3 +577,17 @@ def test_a_server_without_transfers_is_told_apart(session: gw.Session) -> None:
     session.features -= {"transfers"}
     with pytest.raises(gw.errors.LimitError, match="does not fit into one message"):
         gw.tensor(VALUES)
+
+
+@pytest.mark.parametrize("direction", ["upload", "download"])
+def test_an_interrupted_transfer_is_over(server: EmbeddedServer, direction: str) -> None:
+    proxy = Proxy(server.address)
+    with gw.connect(proxy.address) as session:
+        made = session.tensor(LARGE)
+        assert made.sum().item() == pytest.approx(LARGE.sum())
+        with interrupted():
+            proxy.flowing.clear()
+            made.numpy() if direction == "download" else session.tensor(LARGE)
+        proxy.flowing.set()
+        np.testing.assert_array_equal(made.numpy(), LARGE)
+        np.testing.assert_array_equal(session.tensor(LARGE + 1).numpy(), LARGE + 1)
