@@ -109,7 +109,7 @@ def test_interrupted_while_it_is_sent_nothing_is_lost(
     gw.tensor([3.0]).add(x)  # dropped at once: its release is recorded too
     encode = core.encode_request
 
-    def interrupt(*args: Any) -> bytes:
+    def interrupt(*args: Any, **flags: Any) -> bytes:
         monkeypatch.setattr(core, "encode_request", encode)
         raise KeyboardInterrupt
 
