@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -31,27 +30,22 @@ from gradwire import (
 )
 from gradwire.codec import Fetched, decode_fetched, encode_request
 from gradwire.dtypes import DtypeLike
-from gradwire.encoding import entry_at
 from gradwire.errors import (
     GradwireError,
     LimitError,
     SessionError,
     UnavailableError,
-    from_status,
     from_wire_error,
 )
-from gradwire.location import Mark, locate
+from gradwire.failures import ANYONE, Failures
 from gradwire.modes import grad_mode, stamped
 from gradwire.pipeline import Aside, Pipeline, Request, Traffic
 from gradwire.recorder import (
     FLUSH_BYTES,
     Attribute,
     Batch,
-    Entry,
     OpEntry,
     Recorder,
-    mark_of,
-    outputs_of,
 )
 from gradwire.transport import Metadata, Retry
 from gradwire.v1 import autograd_pb2 as pb
@@ -86,17 +80,6 @@ _ROOTS: Final = 16
 
 _BROKEN_OFF: Final = frozenset({"HOOK_FAILED", "CANCELLED", "DEADLINE_EXCEEDED"})
 """Failures of a backward whose hook may have answered in vain."""
-
-ANYONE: Final = object()
-"""As the owner of failures: whoever's they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A step's failure that was not reported yet, and who recorded the step."""
-
-    owner: object
-    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +143,6 @@ class SessionCore(ABC):
         self._acknowledged = self._last_number
         self._last_upload = 0
         self._lock = threading.Lock()
-        self._failures: deque[_Failure] = deque()
-        self._failed: dict[int, Mark | None] = {}
         self.recorder = self._make_recorder(created.limits.max_steps)
         self.release: Callable[[int], None] = self.recorder.release
         self._record_op = self.recorder.op
@@ -193,6 +174,7 @@ class SessionCore(ABC):
         self.program_lines: weakref.WeakValueDictionary[str, Lines] = weakref.WeakValueDictionary()
         self.node_metadata: dict[int, dict[str, object]] = {}
         self._lines = anomaly.Lines()
+        self._failures = Failures(self._lines, self.program_lines)
 
     def __repr__(self) -> str:
         name = f"{self.name!r} " if self.name else ""
@@ -500,7 +482,7 @@ class SessionCore(ABC):
         # Variables are deleted before the frame becomes part of the traceback, lest exception and
         # frame keep each other, and the tensors of the frames between, alive.
         try:
-            self._report(self._asker())
+            self._failures.report(self._asker())
             if error is not None and request.owner is self._asker():
                 raise error from None
         finally:
@@ -552,7 +534,7 @@ class SessionCore(ABC):
             self.unsettled = False
             self._flush()
         await self._answers()
-        self._report(self._asker() if whose is None else whose)
+        self._failures.report(self._asker() if whose is None else whose)
 
     async def request(self, path: str, request: Message, response: type[M]) -> M:
         """Make a unary call that may be repeated safely.
@@ -587,7 +569,7 @@ class SessionCore(ABC):
 
     def has_failed(self, handle: int) -> bool:
         """Whether the step that was to make this handle is known to have failed."""
-        return handle in self._failed
+        return handle in self._failures
 
     def _hook_here(self) -> "hooks.HookRun | None":
         """The hook of this session that runs in this context.
@@ -779,20 +761,6 @@ class SessionCore(ABC):
         self._stream.send(request)
         return request
 
-    def _report(self, owner: object) -> None:
-        """Raise the owner's first failure that was not reported; later ones follow from it."""
-        if not self._failures:
-            return
-        others = [each for each in self._failures if owner not in (each.owner, ANYONE)]
-        if len(others) == len(self._failures):
-            return
-        first = next(each.error for each in self._failures if owner in (each.owner, ANYONE))
-        self._failures = deque(others)
-        try:
-            raise first from None
-        finally:
-            del first
-
     def _on_answer(self, request: Request) -> None:
         """Take note of an answer. Runs while it is read, in order, and takes no lock."""
         self._acknowledged = request.number
@@ -802,50 +770,21 @@ class SessionCore(ABC):
             self.hooks_there.discard(number)
         if request.result.HasField("error"):
             self._note_failure(request, request.result.error)
-        elif self._failed:
-            for _, handles in request.released:
-                for handle in handles:
-                    self._failed.pop(handle, None)
+        else:
+            self._failures.forget(request.released)
         if request.profile is not None and request.result.HasField("profile"):
             request.profile.add(self.id, request.number, request.result.profile, request.entries)
         request.entries = []
 
     def note_failure(self, whose: object, error: GradwireError) -> None:
         """Note what is to be reported to an owner who did not wait for it."""
-        self._failures.append(_Failure(whose, error))
+        self._failures.note(whose, error)
 
     def _note_failure(self, request: Request, status: pb.Error) -> None:
-        error = from_status(status)
-        index = entry_at(request.entries, error.metadata)
-        at = index or 0
-        # A sequence may fail as a whole, before its first step; then no line is to blame.
-        found = mark_of(request.entries[at]) if index is not None else None
-        poisoned = error.metadata.get("poisoned_handle", "")
-        if poisoned.isdecimal():
-            found = self._failed.get(int(poisoned), found)
-        called = None
-        if "program_step" in error.metadata:
-            inner = self._line_in_program(request.entries[at : at + 1], error)
-            called, found = (found, inner) if inner is not None else (None, found)
-        origin = self._lines.find(
-            error.metadata.get("origin_sequence", ""),
-            error.metadata.get("origin_step", ""),
-            error.metadata.get("origin_call", "0"),
-        )
-        found = origin or found
-        in_hook = entry_at(request.hook_entries, error.metadata, "hook_step", "hook_step_call")
-        if in_hook is not None:
-            error = error.at(locate(mark_of(request.hook_entries[in_hook])))
-        else:
-            error = error.at(locate(found))
+        error, at = self._failures.placed(request, status)
         if error.metadata.get("hook_call") == str(request.hook_call):
             # What this answer was to make has not been made.
             self.hooks.pop(request.unpack_hook, None)
-        if called is not None:
-            error.add_note(f"in a call of a compiled function at {locate(called)}")
-        for entry in request.entries[at:]:
-            for handle in outputs_of(entry):
-                self._failed[handle] = found
         for step_at, handles in request.released:
             if step_at >= at:
                 self.recorder.release_again(handles)
@@ -857,15 +796,7 @@ class SessionCore(ABC):
         # The user's own exception, raised in a hook, is what the backward raises.
         raised = request.hook_error if error.reason == "HOOK_FAILED" else None
         request.error = raised or error
-        self._failures.append(_Failure(request.owner, request.error))
-
-    def _line_in_program(self, entries: Sequence[Entry], error: GradwireError) -> Mark | None:
-        """The line that recorded the step of a program that failed in a call."""
-        for entry in entries:
-            if len(entry) == 2:
-                lines = self.program_lines.get(entry[0].call_program.program)
-                return None if lines is None else lines.find(error.metadata["program_step"])
-        return None
+        self._failures.note(request.owner, request.error)
 
     # In what follows sessions differ.
 
