@@ -13,6 +13,7 @@ import pytest
 import gradwire as gw
 import gradwire.nn.functional as F
 from gradwire import wire
+from gradwire.utils.checkpoint import checkpoint
 from gradwire.v1 import autograd_pb2 as pb
 from tests.service.sdk import Proxy, session
 
@@ -80,6 +81,11 @@ def partly(x: gw.Tensor) -> gw.Tensor:
     return x * y
 
 
+def checkpointed(x: gw.Tensor) -> gw.Tensor:
+    result: gw.Tensor = checkpoint(polynomial, x.sin())
+    return result
+
+
 def passed(x: gw.Tensor) -> tuple[gw.Tensor, gw.Tensor]:
     return x, x * 2
 
@@ -93,6 +99,7 @@ FUNCTIONS: list[tuple[Callable[..., Any], int]] = [
     (constants, 1),
     (inner_gradient, 1),
     (partly, 1),
+    (checkpointed, 1),
     (passed, 1),
 ]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradwire import tensors as _tensors
+from gradwire import tracing
 from gradwire.capture import Capture
 from gradwire.errors import ArgumentError
 from gradwire.v1 import autograd_pb2 as pb
@@ -33,6 +34,9 @@ def checkpoint(
         RuntimeError: the function reads a value.
         TypeError: no argument is a tensor, or a result is none.
     """
+    if tracing.active() is not None:
+        # What a program keeps for its backward, its plan decides.
+        return function(*args, **kwargs)
     given = [each for each in (*args, *kwargs.values()) if isinstance(each, _tensors.Tensor)]
     if not given:
         raise ArgumentError("checkpoint() needs a tensor among the arguments")
