@@ -75,6 +75,13 @@ def inner_gradient(x: gw.Tensor) -> gw.Tensor:
     return slope * x
 
 
+def turned(x: gw.Tensor, y: gw.Tensor) -> gw.Tensor:
+    one = x.unsqueeze(1) * y
+    other = one + 1
+    product = (one @ other).t()
+    return other.t() @ product
+
+
 def partly(x: gw.Tensor) -> gw.Tensor:
     with gw.no_grad():
         y = x * 3
@@ -98,6 +105,7 @@ FUNCTIONS: list[tuple[Callable[..., Any], int]] = [
     (views, 1),
     (constants, 1),
     (inner_gradient, 1),
+    (turned, 2),
     (partly, 1),
     (checkpointed, 1),
     (passed, 1),

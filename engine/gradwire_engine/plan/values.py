@@ -326,6 +326,8 @@ class Graph:
                 or views[0].kind is not Kind.VIEW
                 or any(value is first for value in needed)
                 or not _is_transposed(first, views[0].results[0])
+                # Their layout follows from the one that it has now.
+                or any(each.kind is Kind.VIEW for each in readers.get(views[0].results[0], ()))
             ):
                 continue
             (turned,) = views[0].results
@@ -333,6 +335,11 @@ class Graph:
             at = self.steps.index(views[0])
             after, self.steps = self.steps[at + 1 :], self.steps[:at]
             operands = (self._transposed(b), self._transposed(a))
+            # They may be there already, for somebody who needs them later than this does.
+            for operand in operands:
+                if operand.step in after:
+                    after.remove(operand.step)
+                    self.steps.append(operand.step)
             flops = product.flops
             step = Step(Kind.UFUNC, product.name, np.matmul, operands, [turned], flops=flops)
             turned.step, turned.strides = step, None
