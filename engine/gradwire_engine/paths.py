@@ -19,7 +19,7 @@ from gradwire_engine.node import Node
 from gradwire_engine.numbers import number_array, numbers32, numbers64
 from gradwire_engine.rules import Param, Rule
 from gradwire_engine.saved_hooks import pack_saved
-from gradwire_engine.tensor import Tensor
+from gradwire_engine.tensor import Tensor, ViewStep
 
 if TYPE_CHECKING:
     from gradwire_engine.operator import Operator
@@ -38,7 +38,9 @@ def path_of(op: Operator, types: tuple[type, ...]) -> Path:
 
 
 def _can_be_written(op: Operator, types: tuple[type, ...]) -> bool:
-    if op.kind == "composite" or op.mutates or op.is_view or op.list_positions:
+    if op.kind == "composite" or op.mutates or op.list_positions:
+        return False
+    if op.is_view and not (op.rules and len(op.tensor_positions) == 1):
         return False
     if not op.has_single_result or Tensor not in types:
         return False
@@ -63,7 +65,13 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
     lines = [f"def path({', '.join(parameters)}):"]
     lines += [f"    d{p} = a{p}.data" for p in tensors]
 
-    unfit = [f"a{p}.view is not None" for p in tensors]
+    # A view that stands where its base stands in the graph is a tensor like any other.
+    unfit = [
+        f"a{p}.view is not None and (a{p}.edge is None or a{p}.view.seen != a{p}.version[0])"
+        for p in tensors
+    ]
+    if op.is_view:
+        unfit.append(f"not d{first}.flags.writeable")
     if op.promotion != "keep" or op.is_pointwise:
         lines.append(f"    t = d{first}.dtype")
     if op.promotion != "keep":
@@ -100,10 +108,14 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
         "        made = asarray(made)",
         "    result = new(Tensor)",
         "    result.data = made",
-        "    result.version = [0]",
         "    result.edge = result.view = result.grad = result.hooks = result._accumulator = None",
         "    result.leaf_requires_grad = False",
     ]
+    if op.is_view:
+        step = f"ViewStep(op, {_template(op, types, tensors)}, None)"
+        lines.append(f"    result.as_view_of(a{first}, {step}, context)")
+    else:
+        lines.append("    result.version = [0]")
     if op.rules:
         lines += _recording(op, types, tensors, first)
     lines.append("    return result")
@@ -173,16 +185,12 @@ def _recording(op: Operator, types: tuple[type, ...], tensors: list[int], first:
                 f"{indent}    versions += ({counter}, {counter}[0])",
             ]
     pairs = _tuple([f"{counter}, {counter}[0]" for _, counter in versions])
-    template = ["None" if p in tensors else f"a{p}" for p in range(len(types))]
-    template += [f"defaults[{p}]" for p in range(len(types), len(op.schema.arguments))]
-    if all(p in tensors for p in range(len(types))):
-        template = ["template"]
     arguments = [f"a{p}" for p in range(len(op.schema.arguments))]
     edges = [f"e{rule.position}" if rule.position in ruled else "None" for _, rule in rules]
     lines += [
         f"{indent}node = new(Node)",
         f"{indent}node.op = op",
-        f"{indent}node.template = {_tuple(template) if template != ['template'] else 'template'}",
+        f"{indent}node.template = {_template(op, types, tensors)}",
         f"{indent}node.id = context.next_id()",
         f"{indent}node.edges = {_tuple(edges)}",
         f"{indent}node.only = {_only(ruled, edges)}",
@@ -207,6 +215,13 @@ def _only(ruled: list[int], edges: list[str]) -> str:
     first, second = (f"e{p}" for p in ruled)
     at, other = edges.index(first), edges.index(second)
     return f"{at} if {second} is None else {other} if {first} is None else -1"
+
+
+def _template(op: Operator, types: tuple[type, ...], tensors: list[int]) -> str:
+    if all(p in tensors for p in range(len(types))):
+        return "template"
+    values = ["None" if p in tensors else f"a{p}" for p in range(len(types))]
+    return _tuple(values + [f"defaults[{p}]" for p in range(len(types), len(op.defaults))])
 
 
 def _tuple(values: list[str]) -> str:
@@ -266,6 +281,7 @@ def _compiled(op: Operator, source: str, types: tuple[type, ...]) -> Path:
         "pack_saved": pack_saved,
         "new": object.__new__,
         "Tensor": Tensor,
+        "ViewStep": ViewStep,
         "Node": Node,
         "ndarray": np.ndarray,
         "asarray": np.asarray,

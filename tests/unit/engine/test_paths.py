@@ -21,6 +21,17 @@ def leaf(shape: tuple[int, ...], dtype: Any, requires_grad: bool = True) -> Tens
     return Tensor.from_array(values, requires_grad=requires_grad)
 
 
+def matrix(dtype: Any) -> Tensor:
+    tensor: Tensor = operators["reshape"].apply(leaf((6,), dtype) * 1, (2, 3))
+    return tensor
+
+
+def read_only(dtype: Any) -> Tensor:
+    tensor = leaf((3,), dtype)
+    tensor.data.flags.writeable = False
+    return tensor
+
+
 def described(result: Tensor) -> tuple[object, ...]:
     """A result and what it left in the graph."""
     node = result.grad_fn
@@ -33,6 +44,7 @@ def described(result: Tensor) -> tuple[object, ...]:
         [None if each is None else (each.name, nr) for each, nr in node.next_functions],
         node.outputs,
         node.attributes,
+        result.view and [step.op.name for step in result.view.path],
     )
 
 
@@ -58,6 +70,10 @@ CALLS: dict[str, Callable[[Any], tuple[str, tuple[Any, ...]]]] = {
     "one tensor": lambda t: ("exp", (leaf((3,), t),)),
     "a plain argument": lambda t: ("sum.dim", (leaf((2, 3), t), (0,))),
     "a comparison": lambda t: ("gt", (leaf((3,), t), 1.0)),
+    "a view": lambda t: ("reshape", (leaf((2, 3), t), (3, 2))),
+    "a view of a view": lambda t: ("t", (leaf((2, 3), t) * 1,)),
+    "a view of a leaf that is read-only": lambda t: ("unsqueeze", (read_only(t), 0)),
+    "a product of views": lambda t: ("mm", (matrix(t), operators["t"].apply(matrix(t)))),
     "a product of matrices": lambda t: ("mm", (leaf((2, 3), t), leaf((3, 2), t))),
 }
 
