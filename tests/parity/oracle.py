@@ -31,7 +31,6 @@ LAYOUT = {"device", "layout", "memory_format", "pin_memory", "requires_grad"}
 # Entries whose samples call something that is not an operator here.
 NOT_HERE = {
     "linalg.pinv-singular": "of a product of two matrices",
-    "nn.functional.unfold": "another function, of images",
     "bmm-triton_optimized": "the same operator again, for a GPU compiler",
     "addmm-decomposed": "the same operator again, as torch's compiler takes it apart",
     "linspace-tensor_overload": "start and end as tensors",
@@ -293,7 +292,19 @@ HERMITIAN = {
 TRIANGULAR = {"cholesky_solve": 1, "cholesky_inverse": 0}
 
 
+def _target_last(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """The target says 1 or -1: there is nothing between to differentiate by."""
+    return name, (*args[:-1], args[-1].detach()), kwargs
+
+
+def _as_columns(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    return "im2col", args, kwargs
+
+
 CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
+    "nn.functional.unfold": _as_columns,
+    "nn.functional.hinge_embedding_loss": _target_last,
+    "nn.functional.cosine_embedding_loss": _target_last,
     "nn.functional.scaled_dot_product_attention": _without_dropout,
     **{f"nn.functional.max_pool{rank}d": _max_pool for rank in (1, 2, 3)},
     **{

@@ -30,6 +30,10 @@ PLACED_OTHERWISE = {
         for name in (
             "alpha_dropout",
             "batch_norm",
+            "hinge_embedding_loss",
+            "kl_div",
+            "poisson_nll_loss",
+            "triplet_margin_loss",
             "dropout",
             "feature_alpha_dropout",
             "instance_norm",
@@ -55,6 +59,7 @@ NOT_IN_DATABASE = {
     "rand": "as rand_like",
     "convolution": "as conv2d and its kin, which are made of it",
     "dropout1d": "as dropout2d",
+    **{f"lp_pool{rank}d": "as avg_pool, tests of nn.functional" for rank in (1, 2, 3)},
     "max.dim": "as max, samples with a dimension",
     **{
         f"max_pool{rank}d_with_indices": "as max_pool, samples that want indices"
@@ -83,7 +88,11 @@ OLDER = {"inplace", "reduce", "return_indices", "size_average"}
 LEFT_OUT = {
     "group_norm": {"cudnn_enabled"},
     "mse_loss": {"weight"},
+    "l1_loss": {"weight"},
+    "huber_loss": {"weight"},
+    "normalize": {"out"},
     "add.Scalar": {"alpha"},
+    "sub.Scalar": {"alpha"},
     "_safe_softmax": {"dtype"},
     "gather": {"sparse_grad"},
     "embedding": {"scale_grad_by_freq", "sparse"},
@@ -99,8 +108,13 @@ LEFT_OUT = {
 }
 
 ONE_SCHEMA = "torch has an overload without it"
-AS_FUNCTIONAL = "none, as in nn.functional"
+AS_FUNCTIONAL = "as in nn.functional"
 DIFFERENT_DEFAULTS = {
+    **{
+        (name, argument): AS_FUNCTIONAL
+        for name in ("im2col", "col2im")
+        for argument in ("dilation", "padding", "stride")
+    },
     ("arange", "end"): ONE_SCHEMA,
     ("arange", "step"): ONE_SCHEMA,
     ("eye", "m"): ONE_SCHEMA,

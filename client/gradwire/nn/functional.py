@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from gradwire.arguments import to_int
 from gradwire.nn.convolution import conv1d, conv2d, conv3d
+from gradwire.nn.folding import fold, unfold
 from gradwire.nn.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -34,10 +35,12 @@ __all__ = [
     "conv2d",
     "conv3d",
     "embedding",
+    "fold",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
     "one_hot",
+    "unfold",
 ]
 __all__ += generated.__all__
 

@@ -13,6 +13,7 @@ from gradwire.arguments import (
     to_bool,
     to_dtype,
     to_float,
+    to_floats,
     to_int,
     to_ints,
     to_number,
@@ -21,17 +22,28 @@ from gradwire.arguments import (
 from gradwire.dtypes import DtypeLike
 from gradwire.operators.functions import (
     avg_pool1d,
+    binary_cross_entropy_with_logits,
+    channel_shuffle,
     conv_transpose1d,
     conv_transpose2d,
     conv_transpose3d,
+    cosine_embedding_loss,
+    cosine_similarity,
     group_norm,
+    hardshrink,
     log_softmax,
+    margin_ranking_loss,
     max_pool1d_with_indices,
+    pairwise_distance,
+    pixel_shuffle,
+    pixel_unshuffle,
+    prelu,
     relu_,
     rms_norm,
     sigmoid,
     softmax,
     tanh,
+    threshold_,
 )
 from gradwire.operators.results import MaxPool2dWithIndices, MaxPool3dWithIndices
 from gradwire.record import AnyTensor, record, record_in_place, record_many
@@ -46,40 +58,87 @@ __all__ = [
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "celu",
+    "celu_",
+    "channel_shuffle",
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
+    "elu",
+    "elu_",
     "feature_alpha_dropout",
+    "gaussian_nll_loss",
     "gelu",
+    "glu",
     "group_norm",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "hardtanh_",
+    "hinge_embedding_loss",
+    "huber_loss",
     "instance_norm",
+    "interpolate",
+    "kl_div",
+    "l1_loss",
     "layer_norm",
     "leaky_relu",
     "leaky_relu_",
     "linear",
     "local_response_norm",
     "log_softmax",
+    "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "margin_ranking_loss",
     "max_pool1d_with_indices",
     "max_pool2d_with_indices",
     "max_pool3d_with_indices",
+    "mish",
     "mse_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
+    "normalize",
     "pad",
+    "pairwise_distance",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "poisson_nll_loss",
+    "prelu",
     "relu",
+    "relu6",
     "relu_",
     "rms_norm",
+    "rrelu",
+    "rrelu_",
     "scaled_dot_product_attention",
+    "selu",
+    "selu_",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
+    "softshrink",
+    "softsign",
     "tanh",
+    "tanhshrink",
+    "threshold",
+    "threshold_",
+    "triplet_margin_loss",
 ]
 
 
@@ -201,6 +260,46 @@ def batch_norm(
     )
 
 
+def binary_cross_entropy(
+    input: AnyTensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+) -> AnyTensor:
+    """Run the operator `binary_cross_entropy`.
+
+    Schema: binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, str
+        reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("binary_cross_entropy", "reduction", reduction)))
+    return record(
+        "binary_cross_entropy", ("self", "target", "weight"), (input, target, weight), attributes
+    )
+
+
+def celu(input: AnyTensor, alpha: Number = 1.0, inplace: bool = False) -> AnyTensor:
+    """Run the operator `celu`.
+
+    Schema: celu(Tensor self, Scalar alpha=1.0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if alpha != 1.0:
+        attributes.append(("alpha", to_number("celu", "alpha", alpha)))
+    if inplace:
+        return record_in_place("celu_", ("self",), (input,), attributes)
+    return record("celu", ("self",), (input,), attributes)
+
+
+def celu_(input: AnyTensor, alpha: Number = 1.0) -> AnyTensor:
+    """Run the operator `celu_` on this tensor, in place.
+
+    Schema: celu_(Tensor self, Scalar alpha=1.0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if alpha != 1.0:
+        attributes.append(("alpha", to_number("celu_", "alpha", alpha)))
+    return record_in_place("celu_", ("self",), (input,), attributes)
+
+
 def cross_entropy(
     input: AnyTensor,
     target: Tensor,
@@ -296,6 +395,30 @@ def dropout3d(
     return record("dropout3d", ("input",), (input,), attributes)
 
 
+def elu(input: AnyTensor, alpha: Number = 1.0, inplace: bool = False) -> AnyTensor:
+    """Run the operator `elu`.
+
+    Schema: elu(Tensor self, Scalar alpha=1.0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if alpha != 1.0:
+        attributes.append(("alpha", to_number("elu", "alpha", alpha)))
+    if inplace:
+        return record_in_place("elu_", ("self",), (input,), attributes)
+    return record("elu", ("self",), (input,), attributes)
+
+
+def elu_(input: AnyTensor, alpha: Number = 1.0) -> AnyTensor:
+    """Run the operator `elu_` on this tensor, in place.
+
+    Schema: elu_(Tensor self, Scalar alpha=1.0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if alpha != 1.0:
+        attributes.append(("alpha", to_number("elu_", "alpha", alpha)))
+    return record_in_place("elu_", ("self",), (input,), attributes)
+
+
 def feature_alpha_dropout(
     input: AnyTensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> AnyTensor:
@@ -313,6 +436,29 @@ def feature_alpha_dropout(
     return record("feature_alpha_dropout", ("input",), (input,), attributes)
 
 
+def gaussian_nll_loss(
+    input: AnyTensor,
+    target: Tensor,
+    var: Tensor | Number,
+    full: bool = False,
+    eps: float = 1e-06,
+    reduction: str = "mean",
+) -> AnyTensor:
+    """Run the operator `gaussian_nll_loss`.
+
+    Schema: gaussian_nll_loss(Tensor self, Tensor target, Tensor var, bool full=False, float
+        eps=1e-06, str reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if full is not False:
+        attributes.append(("full", to_bool("gaussian_nll_loss", "full", full)))
+    if eps != 1e-06:
+        attributes.append(("eps", to_float("gaussian_nll_loss", "eps", eps)))
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("gaussian_nll_loss", "reduction", reduction)))
+    return record("gaussian_nll_loss", ("self", "target", "var"), (input, target, var), attributes)
+
+
 def gelu(input: AnyTensor, *, approximate: str = "none") -> AnyTensor:
     """Run the operator `gelu`.
 
@@ -322,6 +468,99 @@ def gelu(input: AnyTensor, *, approximate: str = "none") -> AnyTensor:
     if approximate != "none":
         attributes.append(("approximate", to_str("gelu", "approximate", approximate)))
     return record("gelu", ("self",), (input,), attributes)
+
+
+def glu(input: AnyTensor, dim: int = -1) -> AnyTensor:
+    """Run the operator `glu`.
+
+    Schema: glu(Tensor self, int dim=-1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim != -1:
+        attributes.append(("dim", to_int("glu", "dim", dim)))
+    return record("glu", ("self",), (input,), attributes)
+
+
+def hardsigmoid(input: AnyTensor, inplace: bool = False) -> AnyTensor:
+    """Run the operator `hardsigmoid`.
+
+    Schema: hardsigmoid(Tensor self) -> Tensor
+    """
+    if inplace:
+        return record_in_place("hardsigmoid_", ("self",), (input,))
+    return record("hardsigmoid", ("self",), (input,))
+
+
+def hardswish(input: AnyTensor, inplace: bool = False) -> AnyTensor:
+    """Run the operator `hardswish`.
+
+    Schema: hardswish(Tensor self) -> Tensor
+    """
+    if inplace:
+        return record_in_place("hardswish_", ("self",), (input,))
+    return record("hardswish", ("self",), (input,))
+
+
+def hardtanh(
+    input: AnyTensor, min_val: Number = -1.0, max_val: Number = 1.0, inplace: bool = False
+) -> AnyTensor:
+    """Run the operator `hardtanh`.
+
+    Schema: hardtanh(Tensor self, Scalar min_val=-1.0, Scalar max_val=1.0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if min_val != -1.0:
+        attributes.append(("min_val", to_number("hardtanh", "min_val", min_val)))
+    if max_val != 1.0:
+        attributes.append(("max_val", to_number("hardtanh", "max_val", max_val)))
+    if inplace:
+        return record_in_place("hardtanh_", ("self",), (input,), attributes)
+    return record("hardtanh", ("self",), (input,), attributes)
+
+
+def hardtanh_(input: AnyTensor, min_val: Number = -1.0, max_val: Number = 1.0) -> AnyTensor:
+    """Run the operator `hardtanh_` on this tensor, in place.
+
+    Schema: hardtanh_(Tensor self, Scalar min_val=-1.0, Scalar max_val=1.0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if min_val != -1.0:
+        attributes.append(("min_val", to_number("hardtanh_", "min_val", min_val)))
+    if max_val != 1.0:
+        attributes.append(("max_val", to_number("hardtanh_", "max_val", max_val)))
+    return record_in_place("hardtanh_", ("self",), (input,), attributes)
+
+
+def hinge_embedding_loss(
+    input: AnyTensor, target: Tensor, margin: float = 1.0, reduction: str = "mean"
+) -> AnyTensor:
+    """Run the operator `hinge_embedding_loss`.
+
+    Schema: hinge_embedding_loss(Tensor self, Tensor target, float margin=1.0, str
+        reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if margin != 1.0:
+        attributes.append(("margin", to_float("hinge_embedding_loss", "margin", margin)))
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("hinge_embedding_loss", "reduction", reduction)))
+    return record("hinge_embedding_loss", ("self", "target"), (input, target), attributes)
+
+
+def huber_loss(
+    input: AnyTensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
+) -> AnyTensor:
+    """Run the operator `huber_loss`.
+
+    Schema: huber_loss(Tensor self, Tensor target, str reduction='mean', float delta=1.0) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("huber_loss", "reduction", reduction)))
+    if delta != 1.0:
+        attributes.append(("delta", to_float("huber_loss", "delta", delta)))
+    return record("huber_loss", ("self", "target"), (input, target), attributes)
 
 
 def instance_norm(
@@ -355,6 +594,69 @@ def instance_norm(
         (input, running_mean, running_var, weight, bias),
         attributes,
     )
+
+
+def interpolate(
+    input: AnyTensor,
+    size: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> AnyTensor:
+    """Run the operator `interpolate`.
+
+    Schema: interpolate(Tensor self, int[]? size=None, float[]? scale_factor=None, str
+        mode='nearest', bool? align_corners=None, bool? recompute_scale_factor=None, bool
+        antialias=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if size is not None:
+        attributes.append(("size", to_ints("interpolate", "size", size)))
+    if scale_factor is not None:
+        attributes.append(("scale_factor", to_floats("interpolate", "scale_factor", scale_factor)))
+    if mode != "nearest":
+        attributes.append(("mode", to_str("interpolate", "mode", mode)))
+    if align_corners is not None:
+        attributes.append(("align_corners", to_bool("interpolate", "align_corners", align_corners)))
+    if recompute_scale_factor is not None:
+        attributes.append(
+            (
+                "recompute_scale_factor",
+                to_bool("interpolate", "recompute_scale_factor", recompute_scale_factor),
+            )
+        )
+    if antialias is not False:
+        attributes.append(("antialias", to_bool("interpolate", "antialias", antialias)))
+    return record("interpolate", ("self",), (input,), attributes)
+
+
+def kl_div(
+    input: AnyTensor, target: Tensor, reduction: str = "mean", log_target: bool = False
+) -> AnyTensor:
+    """Run the operator `kl_div`.
+
+    Schema: kl_div(Tensor self, Tensor target, str reduction='mean', bool log_target=False) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("kl_div", "reduction", reduction)))
+    if log_target is not False:
+        attributes.append(("log_target", to_bool("kl_div", "log_target", log_target)))
+    return record("kl_div", ("self", "target"), (input, target), attributes)
+
+
+def l1_loss(input: AnyTensor, target: Tensor, reduction: str = "mean") -> AnyTensor:
+    """Run the operator `l1_loss`.
+
+    Schema: l1_loss(Tensor self, Tensor target, str reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("l1_loss", "reduction", reduction)))
+    return record("l1_loss", ("self", "target"), (input, target), attributes)
 
 
 def layer_norm(
@@ -431,6 +733,83 @@ def local_response_norm(
     return record("local_response_norm", ("input",), (input,), attributes)
 
 
+def logsigmoid(input: AnyTensor) -> AnyTensor:
+    """Run the operator `logsigmoid`.
+
+    Schema: logsigmoid(Tensor self) -> Tensor
+    """
+    return record("logsigmoid", ("self",), (input,))
+
+
+def lp_pool1d(
+    input: AnyTensor,
+    norm_type: float,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    ceil_mode: bool = False,
+) -> AnyTensor:
+    """Run the operator `lp_pool1d`.
+
+    Schema: lp_pool1d(Tensor self, float norm_type, int[] kernel_size, int[]? stride=None,
+        bool ceil_mode=False) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("norm_type", to_float("lp_pool1d", "norm_type", norm_type)),
+        ("kernel_size", to_ints("lp_pool1d", "kernel_size", kernel_size)),
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("lp_pool1d", "stride", stride)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("lp_pool1d", "ceil_mode", ceil_mode)))
+    return record("lp_pool1d", ("self",), (input,), attributes)
+
+
+def lp_pool2d(
+    input: AnyTensor,
+    norm_type: float,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    ceil_mode: bool = False,
+) -> AnyTensor:
+    """Run the operator `lp_pool2d`.
+
+    Schema: lp_pool2d(Tensor self, float norm_type, int[] kernel_size, int[]? stride=None,
+        bool ceil_mode=False) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("norm_type", to_float("lp_pool2d", "norm_type", norm_type)),
+        ("kernel_size", to_ints("lp_pool2d", "kernel_size", kernel_size)),
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("lp_pool2d", "stride", stride)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("lp_pool2d", "ceil_mode", ceil_mode)))
+    return record("lp_pool2d", ("self",), (input,), attributes)
+
+
+def lp_pool3d(
+    input: AnyTensor,
+    norm_type: float,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    ceil_mode: bool = False,
+) -> AnyTensor:
+    """Run the operator `lp_pool3d`.
+
+    Schema: lp_pool3d(Tensor self, float norm_type, int[] kernel_size, int[]? stride=None,
+        bool ceil_mode=False) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("norm_type", to_float("lp_pool3d", "norm_type", norm_type)),
+        ("kernel_size", to_ints("lp_pool3d", "kernel_size", kernel_size)),
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("lp_pool3d", "stride", stride)))
+    if ceil_mode is not False:
+        attributes.append(("ceil_mode", to_bool("lp_pool3d", "ceil_mode", ceil_mode)))
+    return record("lp_pool3d", ("self",), (input,), attributes)
+
+
 def max_pool2d_with_indices(
     input: AnyTensor,
     kernel_size: SupportsIndex | Sequence[SupportsIndex],
@@ -491,6 +870,16 @@ def max_pool3d_with_indices(
     )
 
 
+def mish(input: AnyTensor, inplace: bool = False) -> AnyTensor:
+    """Run the operator `mish`.
+
+    Schema: mish(Tensor self) -> Tensor
+    """
+    if inplace:
+        return record_in_place("mish_", ("self",), (input,))
+    return record("mish", ("self",), (input,))
+
+
 def mse_loss(input: AnyTensor, target: Tensor, reduction: str = "mean") -> AnyTensor:
     """Run the operator `mse_loss`.
 
@@ -500,6 +889,27 @@ def mse_loss(input: AnyTensor, target: Tensor, reduction: str = "mean") -> AnyTe
     if reduction != "mean":
         attributes.append(("reduction", to_str("mse_loss", "reduction", reduction)))
     return record("mse_loss", ("self", "target"), (input, target), attributes)
+
+
+def multilabel_soft_margin_loss(
+    input: AnyTensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+) -> AnyTensor:
+    """Run the operator `multilabel_soft_margin_loss`.
+
+    Schema: multilabel_soft_margin_loss(Tensor self, Tensor target, Tensor? weight=None, str
+        reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(
+            ("reduction", to_str("multilabel_soft_margin_loss", "reduction", reduction))
+        )
+    return record(
+        "multilabel_soft_margin_loss",
+        ("self", "target", "weight"),
+        (input, target, weight),
+        attributes,
+    )
 
 
 def nll_loss(
@@ -522,6 +932,21 @@ def nll_loss(
     return record("nll_loss", ("self", "target", "weight"), (input, target, weight), attributes)
 
 
+def normalize(input: AnyTensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> AnyTensor:
+    """Run the operator `normalize`.
+
+    Schema: normalize(Tensor self, float p=2.0, int dim=1, float eps=1e-12) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 2.0:
+        attributes.append(("p", to_float("normalize", "p", p)))
+    if dim != 1:
+        attributes.append(("dim", to_int("normalize", "dim", dim)))
+    if eps != 1e-12:
+        attributes.append(("eps", to_float("normalize", "eps", eps)))
+    return record("normalize", ("self",), (input,), attributes)
+
+
 def pad(
     input: AnyTensor,
     pad: SupportsIndex | Sequence[SupportsIndex],
@@ -540,6 +965,31 @@ def pad(
     return record("pad", ("self",), (input,), attributes)
 
 
+def poisson_nll_loss(
+    input: AnyTensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-08,
+    reduction: str = "mean",
+) -> AnyTensor:
+    """Run the operator `poisson_nll_loss`.
+
+    Schema: poisson_nll_loss(Tensor self, Tensor target, bool log_input=True, bool full=False,
+        float eps=1e-08, str reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if log_input is not True:
+        attributes.append(("log_input", to_bool("poisson_nll_loss", "log_input", log_input)))
+    if full is not False:
+        attributes.append(("full", to_bool("poisson_nll_loss", "full", full)))
+    if eps != 1e-08:
+        attributes.append(("eps", to_float("poisson_nll_loss", "eps", eps)))
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("poisson_nll_loss", "reduction", reduction)))
+    return record("poisson_nll_loss", ("self", "target"), (input, target), attributes)
+
+
 def relu(input: AnyTensor, inplace: bool = False) -> AnyTensor:
     """Run the operator `relu`.
 
@@ -548,6 +998,61 @@ def relu(input: AnyTensor, inplace: bool = False) -> AnyTensor:
     if inplace:
         return record_in_place("relu_", ("self",), (input,))
     return record("relu", ("self",), (input,))
+
+
+def relu6(input: AnyTensor, inplace: bool = False) -> AnyTensor:
+    """Run the operator `relu6`.
+
+    Schema: relu6(Tensor self) -> Tensor
+    """
+    if inplace:
+        return record_in_place("relu6_", ("self",), (input,))
+    return record("relu6", ("self",), (input,))
+
+
+def rrelu(
+    input: AnyTensor,
+    lower: float = 0.125,
+    upper: float = 0.3333333333333333,
+    training: bool = False,
+    inplace: bool = False,
+) -> AnyTensor:
+    """Run the operator `rrelu`.
+
+    Schema: rrelu(Tensor self, float lower=0.125, float upper=0.3333333333333333, bool
+        training=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if lower != 0.125:
+        attributes.append(("lower", to_float("rrelu", "lower", lower)))
+    if upper != 0.3333333333333333:
+        attributes.append(("upper", to_float("rrelu", "upper", upper)))
+    if training is not False:
+        attributes.append(("training", to_bool("rrelu", "training", training)))
+    if inplace:
+        return record_in_place("rrelu_", ("self",), (input,), attributes)
+    return record("rrelu", ("self",), (input,), attributes)
+
+
+def rrelu_(
+    input: AnyTensor,
+    lower: float = 0.125,
+    upper: float = 0.3333333333333333,
+    training: bool = False,
+) -> AnyTensor:
+    """Run the operator `rrelu_` on this tensor, in place.
+
+    Schema: rrelu_(Tensor self, float lower=0.125, float upper=0.3333333333333333, bool
+        training=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if lower != 0.125:
+        attributes.append(("lower", to_float("rrelu_", "lower", lower)))
+    if upper != 0.3333333333333333:
+        attributes.append(("upper", to_float("rrelu_", "upper", upper)))
+    if training is not False:
+        attributes.append(("training", to_bool("rrelu_", "training", training)))
+    return record_in_place("rrelu_", ("self",), (input,), attributes)
 
 
 def scaled_dot_product_attention(
@@ -590,6 +1095,24 @@ def scaled_dot_product_attention(
     )
 
 
+def selu(input: AnyTensor, inplace: bool = False) -> AnyTensor:
+    """Run the operator `selu`.
+
+    Schema: selu(Tensor self) -> Tensor
+    """
+    if inplace:
+        return record_in_place("selu_", ("self",), (input,))
+    return record("selu", ("self",), (input,))
+
+
+def selu_(input: AnyTensor) -> AnyTensor:
+    """Run the operator `selu_` on this tensor, in place.
+
+    Schema: selu_(Tensor self) -> Tensor
+    """
+    return record_in_place("selu_", ("self",), (input,))
+
+
 def silu(input: AnyTensor, inplace: bool = False) -> AnyTensor:
     """Run the operator `silu`.
 
@@ -598,6 +1121,33 @@ def silu(input: AnyTensor, inplace: bool = False) -> AnyTensor:
     if inplace:
         return record_in_place("silu_", ("self",), (input,))
     return record("silu", ("self",), (input,))
+
+
+def smooth_l1_loss(
+    input: AnyTensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
+) -> AnyTensor:
+    """Run the operator `smooth_l1_loss`.
+
+    Schema: smooth_l1_loss(Tensor self, Tensor target, str reduction='mean', float beta=1.0)
+        -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("smooth_l1_loss", "reduction", reduction)))
+    if beta != 1.0:
+        attributes.append(("beta", to_float("smooth_l1_loss", "beta", beta)))
+    return record("smooth_l1_loss", ("self", "target"), (input, target), attributes)
+
+
+def soft_margin_loss(input: AnyTensor, target: Tensor, reduction: str = "mean") -> AnyTensor:
+    """Run the operator `soft_margin_loss`.
+
+    Schema: soft_margin_loss(Tensor self, Tensor target, str reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("soft_margin_loss", "reduction", reduction)))
+    return record("soft_margin_loss", ("self", "target"), (input, target), attributes)
 
 
 def softmin(input: AnyTensor, dim: int, dtype: DtypeLike | None = None) -> AnyTensor:
@@ -622,3 +1172,81 @@ def softplus(input: AnyTensor, beta: Number = 1, threshold: Number = 20) -> AnyT
     if threshold != 20:
         attributes.append(("threshold", to_number("softplus", "threshold", threshold)))
     return record("softplus", ("self",), (input,), attributes)
+
+
+def softshrink(input: AnyTensor, lambd: Number = 0.5) -> AnyTensor:
+    """Run the operator `softshrink`.
+
+    Schema: softshrink(Tensor self, Scalar lambd=0.5) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if lambd != 0.5:
+        attributes.append(("lambd", to_number("softshrink", "lambd", lambd)))
+    return record("softshrink", ("self",), (input,), attributes)
+
+
+def softsign(input: AnyTensor) -> AnyTensor:
+    """Run the operator `softsign`.
+
+    Schema: softsign(Tensor self) -> Tensor
+    """
+    return record("softsign", ("self",), (input,))
+
+
+def tanhshrink(input: AnyTensor) -> AnyTensor:
+    """Run the operator `tanhshrink`.
+
+    Schema: tanhshrink(Tensor self) -> Tensor
+    """
+    return record("tanhshrink", ("self",), (input,))
+
+
+def threshold(
+    input: AnyTensor, threshold: Number, value: Number, inplace: bool = False
+) -> AnyTensor:
+    """Run the operator `threshold`.
+
+    Schema: threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("threshold", to_number("threshold", "threshold", threshold)),
+        ("value", to_number("threshold", "value", value)),
+    ]
+    if inplace:
+        return record_in_place("threshold_", ("self",), (input,), attributes)
+    return record("threshold", ("self",), (input,), attributes)
+
+
+def triplet_margin_loss(
+    anchor: AnyTensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-06,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> AnyTensor:
+    """Run the operator `triplet_margin_loss`.
+
+    Schema: triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float
+        margin=1.0, float p=2.0, float eps=1e-06, bool swap=False, str reduction='mean') ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if margin != 1.0:
+        attributes.append(("margin", to_float("triplet_margin_loss", "margin", margin)))
+    if p != 2.0:
+        attributes.append(("p", to_float("triplet_margin_loss", "p", p)))
+    if eps != 1e-06:
+        attributes.append(("eps", to_float("triplet_margin_loss", "eps", eps)))
+    if swap is not False:
+        attributes.append(("swap", to_bool("triplet_margin_loss", "swap", swap)))
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("triplet_margin_loss", "reduction", reduction)))
+    return record(
+        "triplet_margin_loss",
+        ("anchor", "positive", "negative"),
+        (anchor, positive, negative),
+        attributes,
+    )

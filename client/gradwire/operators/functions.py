@@ -74,6 +74,7 @@ __all__ = [
     "atleast_3d",
     "avg_pool1d",
     "baddbmm",
+    "binary_cross_entropy_with_logits",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
@@ -85,6 +86,8 @@ __all__ = [
     "cat",
     "ceil",
     "ceil_",
+    "celu",
+    "channel_shuffle",
     "cholesky",
     "cholesky_inverse",
     "cholesky_solve",
@@ -109,6 +112,8 @@ __all__ = [
     "cos_",
     "cosh",
     "cosh_",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "cross",
     "cummax",
     "cummin",
@@ -157,6 +162,7 @@ __all__ = [
     "ge",
     "group_norm",
     "gt",
+    "hardshrink",
     "heaviside",
     "hstack",
     "hypot",
@@ -203,6 +209,7 @@ __all__ = [
     "logit_",
     "logsumexp",
     "lt",
+    "margin_ranking_loss",
     "masked_fill",
     "masked_scatter",
     "masked_select",
@@ -229,11 +236,15 @@ __all__ = [
     "neg_",
     "norm",
     "outer",
+    "pairwise_distance",
     "permute",
     "pinverse",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "polar",
     "polygamma",
     "pow",
+    "prelu",
     "prod",
     "put",
     "qr",
@@ -255,6 +266,7 @@ __all__ = [
     "rot90",
     "round",
     "round_",
+    "rrelu",
     "rsqrt",
     "rsqrt_",
     "rsub",
@@ -262,6 +274,7 @@ __all__ = [
     "scatter_add",
     "scatter_reduce",
     "select",
+    "selu",
     "sgn",
     "sigmoid",
     "sigmoid_",
@@ -294,6 +307,8 @@ __all__ = [
     "tanh",
     "tanh_",
     "tensordot",
+    "threshold",
+    "threshold_",
     "tile",
     "topk",
     "trace",
@@ -736,6 +751,31 @@ def baddbmm(
     return record("baddbmm", ("self", "batch1", "batch2"), (input, batch1, batch2), attributes)
 
 
+def binary_cross_entropy_with_logits(
+    input: AnyTensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> AnyTensor:
+    """Run the operator `binary_cross_entropy_with_logits`.
+
+    Schema: binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None,
+        str reduction='mean', Tensor? pos_weight=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(
+            ("reduction", to_str("binary_cross_entropy_with_logits", "reduction", reduction))
+        )
+    return record(
+        "binary_cross_entropy_with_logits",
+        ("self", "target", "weight", "pos_weight"),
+        (input, target, weight, pos_weight),
+        attributes,
+    )
+
+
 def bitwise_and(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `bitwise_and`.
 
@@ -828,6 +868,26 @@ def ceil_(input: AnyTensor) -> AnyTensor:
     Schema: ceil_(Tensor self) -> Tensor
     """
     return record_in_place("ceil_", ("self",), (input,))
+
+
+def celu(input: AnyTensor, alpha: Number = 1.0) -> AnyTensor:
+    """Run the operator `celu`.
+
+    Schema: celu(Tensor self, Scalar alpha=1.0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if alpha != 1.0:
+        attributes.append(("alpha", to_number("celu", "alpha", alpha)))
+    return record("celu", ("self",), (input,), attributes)
+
+
+def channel_shuffle(input: AnyTensor, groups: int) -> AnyTensor:
+    """Run the operator `channel_shuffle`.
+
+    Schema: channel_shuffle(Tensor self, int groups) -> Tensor
+    """
+    attributes: list[Attribute] = [("groups", to_int("channel_shuffle", "groups", groups))]
+    return record("channel_shuffle", ("self",), (input,), attributes)
 
 
 def cholesky(input: AnyTensor, upper: bool = False) -> AnyTensor:
@@ -1143,6 +1203,40 @@ def cosh_(input: AnyTensor) -> AnyTensor:
     Schema: cosh_(Tensor self) -> Tensor
     """
     return record_in_place("cosh_", ("self",), (input,))
+
+
+def cosine_embedding_loss(
+    input1: AnyTensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> AnyTensor:
+    """Run the operator `cosine_embedding_loss`.
+
+    Schema: cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, float
+        margin=0.0, str reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if margin != 0.0:
+        attributes.append(("margin", to_float("cosine_embedding_loss", "margin", margin)))
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("cosine_embedding_loss", "reduction", reduction)))
+    return record(
+        "cosine_embedding_loss",
+        ("input1", "input2", "target"),
+        (input1, input2, target),
+        attributes,
+    )
+
+
+def cosine_similarity(x1: AnyTensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) -> AnyTensor:
+    """Run the operator `cosine_similarity`.
+
+    Schema: cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim != 1:
+        attributes.append(("dim", to_int("cosine_similarity", "dim", dim)))
+    if eps != 1e-08:
+        attributes.append(("eps", to_float("cosine_similarity", "eps", eps)))
+    return record("cosine_similarity", ("x1", "x2"), (x1, x2), attributes)
 
 
 def cross(input: AnyTensor, other: Tensor, dim: int | None = None) -> AnyTensor:
@@ -1604,6 +1698,17 @@ def gt(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("gt", ("self", "other"), (input, other))
 
 
+def hardshrink(input: AnyTensor, lambd: Number = 0.5) -> AnyTensor:
+    """Run the operator `hardshrink`.
+
+    Schema: hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if lambd != 0.5:
+        attributes.append(("lambd", to_number("hardshrink", "lambd", lambd)))
+    return record("hardshrink", ("self",), (input,), attributes)
+
+
 def heaviside(input: AnyTensor, values: Tensor | Number) -> AnyTensor:
     """Run the operator `heaviside`.
 
@@ -2036,6 +2141,24 @@ def lt(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("lt", ("self", "other"), (input, other))
 
 
+def margin_ranking_loss(
+    input1: AnyTensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> AnyTensor:
+    """Run the operator `margin_ranking_loss`.
+
+    Schema: margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0.0,
+        str reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if margin != 0.0:
+        attributes.append(("margin", to_float("margin_ranking_loss", "margin", margin)))
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("margin_ranking_loss", "reduction", reduction)))
+    return record(
+        "margin_ranking_loss", ("input1", "input2", "target"), (input1, input2, target), attributes
+    )
+
+
 def masked_fill(input: AnyTensor, mask: Tensor, value: Tensor | Number) -> AnyTensor:
     """Run the operator `masked_fill`.
 
@@ -2347,6 +2470,24 @@ def outer(input: AnyTensor, vec2: Tensor) -> AnyTensor:
     return record("outer", ("self", "vec2"), (input, vec2))
 
 
+def pairwise_distance(
+    x1: AnyTensor, x2: Tensor, p: float = 2.0, eps: float = 1e-06, keepdim: bool = False
+) -> AnyTensor:
+    """Run the operator `pairwise_distance`.
+
+    Schema: pairwise_distance(Tensor x1, Tensor x2, float p=2.0, float eps=1e-06, bool
+        keepdim=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 2.0:
+        attributes.append(("p", to_float("pairwise_distance", "p", p)))
+    if eps != 1e-06:
+        attributes.append(("eps", to_float("pairwise_distance", "eps", eps)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("pairwise_distance", "keepdim", keepdim)))
+    return record("pairwise_distance", ("x1", "x2"), (x1, x2), attributes)
+
+
 def permute(input: AnyTensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:
     """Run the operator `permute`.
 
@@ -2365,6 +2506,28 @@ def pinverse(input: AnyTensor, rcond: float = 1e-15) -> AnyTensor:
     if rcond != 1e-15:
         attributes.append(("rcond", to_float("pinverse", "rcond", rcond)))
     return record("pinverse", ("self",), (input,), attributes)
+
+
+def pixel_shuffle(input: AnyTensor, upscale_factor: int) -> AnyTensor:
+    """Run the operator `pixel_shuffle`.
+
+    Schema: pixel_shuffle(Tensor self, int upscale_factor) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("upscale_factor", to_int("pixel_shuffle", "upscale_factor", upscale_factor))
+    ]
+    return record("pixel_shuffle", ("self",), (input,), attributes)
+
+
+def pixel_unshuffle(input: AnyTensor, downscale_factor: int) -> AnyTensor:
+    """Run the operator `pixel_unshuffle`.
+
+    Schema: pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("downscale_factor", to_int("pixel_unshuffle", "downscale_factor", downscale_factor))
+    ]
+    return record("pixel_unshuffle", ("self",), (input,), attributes)
 
 
 def polar(abs: AnyTensor, angle: Tensor) -> AnyTensor:
@@ -2390,6 +2553,14 @@ def pow(input: AnyTensor, exponent: Tensor | Number) -> AnyTensor:
     Schema: pow(Tensor self, Tensor exponent) -> Tensor
     """
     return record("pow", ("self", "exponent"), (input, exponent))
+
+
+def prelu(input: AnyTensor, weight: Tensor) -> AnyTensor:
+    """Run the operator `prelu`.
+
+    Schema: prelu(Tensor self, Tensor weight) -> Tensor
+    """
+    return record("prelu", ("self", "weight"), (input, weight))
 
 
 def prod(
@@ -2624,6 +2795,27 @@ def round_(input: AnyTensor, *, decimals: int | None = None) -> AnyTensor:
     return record_in_place("round_", ("self",), (input,), attributes)
 
 
+def rrelu(
+    input: AnyTensor,
+    lower: float = 0.125,
+    upper: float = 0.3333333333333333,
+    training: bool = False,
+) -> AnyTensor:
+    """Run the operator `rrelu`.
+
+    Schema: rrelu(Tensor self, float lower=0.125, float upper=0.3333333333333333, bool
+        training=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if lower != 0.125:
+        attributes.append(("lower", to_float("rrelu", "lower", lower)))
+    if upper != 0.3333333333333333:
+        attributes.append(("upper", to_float("rrelu", "upper", upper)))
+    if training is not False:
+        attributes.append(("training", to_bool("rrelu", "training", training)))
+    return record("rrelu", ("self",), (input,), attributes)
+
+
 def rsqrt(input: AnyTensor) -> AnyTensor:
     """Run the operator `rsqrt`.
 
@@ -2707,6 +2899,14 @@ def select(input: AnyTensor, dim: int, index: int) -> AnyTensor:
         ("index", to_int("select", "index", index)),
     ]
     return record("select", ("self",), (input,), attributes)
+
+
+def selu(input: AnyTensor) -> AnyTensor:
+    """Run the operator `selu`.
+
+    Schema: selu(Tensor self) -> Tensor
+    """
+    return record("selu", ("self",), (input,))
 
 
 def sgn(input: AnyTensor) -> AnyTensor:
@@ -3027,6 +3227,30 @@ def tensordot(
         ("dims_other", to_ints("tensordot", "dims_other", dims_other)),
     ]
     return record("tensordot", ("self", "other"), (input, other), attributes)
+
+
+def threshold(input: AnyTensor, threshold: Number, value: Number) -> AnyTensor:
+    """Run the operator `threshold`.
+
+    Schema: threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("threshold", to_number("threshold", "threshold", threshold)),
+        ("value", to_number("threshold", "value", value)),
+    ]
+    return record("threshold", ("self",), (input,), attributes)
+
+
+def threshold_(input: AnyTensor, threshold: Number, value: Number) -> AnyTensor:
+    """Run the operator `threshold_` on this tensor, in place.
+
+    Schema: threshold_(Tensor self, Scalar threshold, Scalar value) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("threshold", to_number("threshold_", "threshold", threshold)),
+        ("value", to_number("threshold_", "value", value)),
+    ]
+    return record_in_place("threshold_", ("self",), (input,), attributes)
 
 
 def tile(input: AnyTensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:

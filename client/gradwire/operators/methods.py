@@ -1134,6 +1134,16 @@ class Methods:
         """
         return record_in_place("gt_", ("self", "other"), (self, other))
 
+    def hardshrink(self, lambd: Number = 0.5) -> Self:
+        """Run the operator `hardshrink`.
+
+        Schema: hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if lambd != 0.5:
+            attributes.append(("lambd", to_number("hardshrink", "lambd", lambd)))
+        return record("hardshrink", ("self",), (self,), attributes)
+
     def heaviside(self, values: Tensor | Number) -> Self:
         """Run the operator `heaviside`.
 
@@ -1943,6 +1953,13 @@ class Methods:
         Schema: pow_(Tensor self, Tensor exponent) -> Tensor
         """
         return record_in_place("pow_", ("self", "exponent"), (self, exponent))
+
+    def prelu(self, weight: Tensor) -> Self:
+        """Run the operator `prelu`.
+
+        Schema: prelu(Tensor self, Tensor weight) -> Tensor
+        """
+        return record("prelu", ("self", "weight"), (self, weight))
 
     def prod(
         self, dim: int | None = None, keepdim: bool = False, *, dtype: DtypeLike | None = None

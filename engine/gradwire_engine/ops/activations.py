@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from gradwire_engine.declare import elementwise
+from gradwire_engine.declare import composite, elementwise, general
+from gradwire_engine.errors import EngineError
+from gradwire_engine.ops import dims
 
 _FUNCTIONAL = ("nn.functional",)
 
@@ -116,3 +118,79 @@ elementwise(
     in_place=True,
     places=("torch", "Tensor", "special"),
 )
+
+
+def _log_sigmoid(self: np.ndarray) -> np.ndarray:
+    return np.asarray(np.minimum(self, 0) - np.log1p(np.exp(-np.abs(self))))
+
+
+elementwise(
+    "logsigmoid(Tensor self) -> Tensor",
+    _log_sigmoid,
+    vjp=lambda F, g, self: g * F.sigmoid(-self),
+    promotion="float",
+    grad_fn="LogSigmoidBackward0",
+    places=_FUNCTIONAL,
+)
+
+
+def _mish_slope(F: Any, g: Any, self: Any) -> Any:
+    t = F.tanh(F.softplus(self))
+    return g * (t + self * F.sigmoid(self) * (1 - t * t))
+
+
+elementwise(
+    "mish(Tensor self) -> Tensor",
+    lambda self: self * np.tanh(np.logaddexp(self, 0)),
+    vjp=_mish_slope,
+    promotion="float",
+    in_place=True,
+    places=_FUNCTIONAL,
+)
+composite(
+    "softsign(Tensor self) -> Tensor",
+    lambda F, self: self / (F.abs(self) + 1),
+    places=_FUNCTIONAL,
+)
+composite(
+    "tanhshrink(Tensor self) -> Tensor",
+    lambda F, self: self - F.tanh(self),
+    places=_FUNCTIONAL,
+)
+
+
+def _halves(self: Any, dim: int) -> tuple[int, int]:
+    """The dimension that is split, and half of its size."""
+    axis = dims.one(dim, len(self.shape))
+    size = self.shape[axis] if self.shape else 1
+    if size % 2:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"glu: dimension {dim} is split into halves, so its size must be even, not {size}",
+            argument="dim",
+            shape=self.shape,
+        )
+    return axis, size // 2
+
+
+def _glu(self: np.ndarray, dim: int = -1) -> np.ndarray:
+    if self.dtype.kind != "f":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"glu: needs a floating-point tensor, not {self.dtype}; convert it with to()",
+            argument="self",
+        )
+    axis, half = _halves(self, dim)
+    values, gates = np.split(self, [half], axis)
+    return np.asarray(values * _real_sigmoid(gates))
+
+
+def _glu_slope(F: Any, g: Any, self: Any, dim: int) -> Any:
+    axis, half = _halves(self, dim)
+    values, gates = F.narrow(self, axis, 0, half), F.narrow(self, axis, half, half)
+    s = F.sigmoid(gates)
+    by_values = g * s
+    return F.cat([by_values, by_values * values * (1 - s)], axis)
+
+
+general("glu(Tensor self, int dim=-1) -> Tensor", _glu, _glu_slope, places=_FUNCTIONAL)

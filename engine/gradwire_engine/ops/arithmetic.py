@@ -162,19 +162,39 @@ elementwise(
     ),
     in_place=True,
 )
+
+
+def _with_number(function: np.ufunc) -> Any:
+    """A kernel of a tensor and a number, in PyTorch's dtype of the two."""
+
+    def kernel(self: np.ndarray, other: Any) -> Any:
+        if self.dtype.kind in "biu" and isinstance(other, float):
+            self = self.astype(current.context.default_dtype)
+        return function(self, other)
+
+    return kernel
+
+
 # Sums, products and quotients by numbers as PyTorch's own compositions record them.
 linear(
     "mul.Scalar(Tensor self, Scalar other) -> Tensor",
-    np.multiply,
+    _with_number(np.multiply),
     lambda F, g, other: g * _conj(other),
     grad_fn="MulBackward1",
     places=(),
 )
 linear(
     "add.Scalar(Tensor self, Scalar other) -> Tensor",
-    np.add,
+    _with_number(np.add),
     lambda F, g: g,
     grad_fn="AddBackward1",
+    places=(),
+)
+linear(
+    "sub.Scalar(Tensor self, Scalar other) -> Tensor",
+    _with_number(np.subtract),
+    lambda F, g: g,
+    grad_fn="SubBackward1",
     places=(),
 )
 linear(

@@ -13,7 +13,12 @@ from gradwire_engine.errors import EngineError
 _FUNCTIONAL = ("nn.functional",)
 
 
-def _require_reduction(reduction: str, op: str) -> None:
+def require_reduction(reduction: str, op: str) -> None:
+    """Refuse what is no reduction of losses.
+
+    Raises:
+        EngineError: BAD_VALUE.
+    """
     if reduction not in ("mean", "sum", "none"):
         raise EngineError(
             "BAD_VALUE",
@@ -23,7 +28,7 @@ def _require_reduction(reduction: str, op: str) -> None:
 
 
 def _mse_loss(self: np.ndarray, target: np.ndarray, reduction: str = "mean") -> Any:
-    _require_reduction(reduction, "mse_loss")
+    require_reduction(reduction, "mse_loss")
     error = self - target
     squares = error * error
     if reduction == "none":
@@ -112,7 +117,7 @@ def _nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Any:
-    _require_reduction(reduction, "nll_loss")
+    require_reduction(reduction, "nll_loss")
     _check_classes(self, target, ignore_index)
     rows = _row_weights(target, weight, ignore_index, self.dtype)
     losses = -_picked(self, target, ignore_index) * rows
@@ -162,7 +167,7 @@ def _nll_loss_of_any_rank(
     rank = len(self.shape)
     if rank <= 2:
         return F._nll_loss(self, target, weight, ignore_index, reduction)
-    _require_reduction(reduction, "nll_loss")
+    require_reduction(reduction, "nll_loss")
     _check_classes(self.data, target.data, ignore_index)
     if rank == 4:
         return F._nll_loss2d(self, target, weight, ignore_index, reduction)
@@ -204,7 +209,7 @@ def _cross_entropy(
     reduction: str,
     label_smoothing: float,
 ) -> Any:
-    _require_reduction(reduction, "cross_entropy")
+    require_reduction(reduction, "cross_entropy")
     if not 0.0 <= label_smoothing <= 1.0:
         raise EngineError(
             "BAD_VALUE",

@@ -14,6 +14,7 @@ from gradwire_engine.declare import composite, general, linear
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
 from gradwire_engine.ops.blocks import wide
+from gradwire_engine.ops.interpolation import through_matrices
 from gradwire_engine.ops.windows import Sizes, Windows, spread
 
 _FUNCTIONAL = ("nn.functional",)
@@ -544,13 +545,6 @@ def _bin_means(size: int, count: int, dtype: np.dtype) -> np.ndarray:
     return matrix
 
 
-def _by_matrices(array: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
-    """Each of the last dimensions through a matrix of its own."""
-    for axis, matrix in enumerate(matrices, array.ndim - len(matrices)):
-        array = np.moveaxis(np.matmul(np.moveaxis(array, axis, -1), matrix.T), -1, axis)
-    return np.ascontiguousarray(array)
-
-
 def _bin_averages(rank: int, op: str) -> Any:
     def kernel(self: np.ndarray, output_size: Sequence[int]) -> np.ndarray:
         count = _output_size(self, output_size, rank, op)
@@ -559,7 +553,7 @@ def _bin_averages(rank: int, op: str) -> Any:
             _bin_means(size, each, widened.dtype)
             for size, each in zip(self.shape[-rank:], count, strict=True)
         ]
-        return _by_matrices(widened, matrices).astype(self.dtype, copy=False)
+        return through_matrices(widened, matrices).astype(self.dtype, copy=False)
 
     return kernel
 
@@ -571,7 +565,7 @@ def _bin_averages_back(grad_output: np.ndarray, size: Sequence[int]) -> np.ndarr
         _bin_means(each, count, widened.dtype).T
         for each, count in zip(size, grad_output.shape[-rank:], strict=True)
     ]
-    return _by_matrices(widened, matrices).astype(grad_output.dtype, copy=False)
+    return through_matrices(widened, matrices).astype(grad_output.dtype, copy=False)
 
 
 linear(
@@ -694,3 +688,31 @@ composite(
     _adaptive_max_pool1d,
     places=("torch", "nn.functional"),
 )
+
+
+def _declare_lp_pool(rank: int) -> None:
+    def formula(
+        F: Any,
+        self: Any,
+        norm_type: float,
+        kernel_size: Sequence[int],
+        stride: Sequence[int] | None,
+        ceil_mode: bool,
+    ) -> Any:
+        kernel = spread(kernel_size, rank, f"lp_pool{rank}d", "kernel_size", 1)
+        average = getattr(F, f"avg_pool{rank}d")
+        means = average(F.pow(self, norm_type), kernel, stride, (0,), ceil_mode)
+        # An odd power may have a negative mean, which has no root.
+        positive = F.sign(means) * F.relu(F.abs(means))
+        return F.pow(positive * math.prod(kernel), 1.0 / norm_type)
+
+    composite(
+        f"lp_pool{rank}d(Tensor self, float norm_type, int[] kernel_size, int[]? stride=None, "
+        "bool ceil_mode=False) -> Tensor",
+        formula,
+        places=_FUNCTIONAL,
+    )
+
+
+for _rank in (1, 2, 3):
+    _declare_lp_pool(_rank)

@@ -360,19 +360,20 @@ general(
 )
 
 
-def _vector_norm(
+def vector_norm(
     self: np.ndarray,
     ord: Any = 2,
     dim: Sequence[int] | None = None,
     keepdim: bool = False,
     dtype: np.dtype | None = None,
 ) -> Any:
+    """The kernel of `linalg.vector_norm`."""
     _require_float(self, "linalg.vector_norm")
     axis = _axes(dim, self.ndim)
     size = np.abs(self if dtype is None else self.astype(dtype))
     if size.dtype == np.float16:
         # Powers of halves overflow where the norm does not.
-        wide = _vector_norm(size.astype(np.float32), ord, dim, keepdim)
+        wide = vector_norm(size.astype(np.float32), ord, dim, keepdim)
         return np.asarray(wide).astype(np.float16)
     if ord == 0:
         return _total(size != 0, axis=axis, keepdims=keepdim, dtype=size.dtype)
@@ -387,7 +388,7 @@ def _vector_norm(
     return _total(size**ord, axis=axis, keepdims=keepdim) ** (1 / ord)
 
 
-def _norm_slope(F: Any, g: Any, self: Any, ord: Any, dim: Any, result: Any) -> Any:
+def norm_slope(F: Any, g: Any, self: Any, ord: Any, dim: Any, result: Any) -> Any:
     """The subgradient at 0 is 0, as in PyTorch. Counting the elements has none at all."""
     if ord == 0:
         return None
@@ -412,8 +413,8 @@ def _norm_slope(F: Any, g: Any, self: Any, ord: Any, dim: Any, result: Any) -> A
 general(
     "linalg.vector_norm(Tensor self, Scalar ord=2, int[]? dim=None, bool keepdim=False, *, "
     "ScalarType? dtype=None) -> Tensor",
-    _vector_norm,
-    _norm_slope,
+    vector_norm,
+    norm_slope,
     grad_fn="LinalgVectorNormBackward0",
     places=("linalg",),
 )
