@@ -117,7 +117,7 @@ ACCEPTED_HERE = {
         }.items()
         for position in positions
     },
-    **{(name, position): RANK_65 for name in ("amax", "amin") for position in (1, 2)},
+    **{(name, at): RANK_65 for name in ("amax", "amin", "aminmax") for at in (1, 2)},
 }
 
 per_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)

@@ -20,6 +20,7 @@ from gradwire.arguments import (
 )
 from gradwire.dtypes import DtypeLike
 from gradwire.operators.results import (
+    Aminmax,
     Cummax,
     Cummin,
     Kthvalue,
@@ -28,8 +29,10 @@ from gradwire.operators.results import (
     Qr,
     Slogdet,
     Sort,
+    StdMean,
     Svd,
     Topk,
+    VarMean,
 )
 from gradwire.record import AnyTensor, TensorList, record, record_in_place, record_many
 from gradwire.recorder import Attribute
@@ -55,6 +58,7 @@ __all__ = [
     "all",
     "amax",
     "amin",
+    "aminmax",
     "angle",
     "any",
     "argmax",
@@ -75,6 +79,7 @@ __all__ = [
     "avg_pool1d",
     "baddbmm",
     "binary_cross_entropy_with_logits",
+    "bincount",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
@@ -82,6 +87,7 @@ __all__ = [
     "block_diag",
     "bmm",
     "broadcast_to",
+    "bucketize",
     "cartesian_prod",
     "cat",
     "ceil",
@@ -114,6 +120,7 @@ __all__ = [
     "cosh_",
     "cosine_embedding_loss",
     "cosine_similarity",
+    "count_nonzero",
     "cross",
     "cummax",
     "cummin",
@@ -178,6 +185,7 @@ __all__ = [
     "index_select",
     "inner",
     "inverse",
+    "isclose",
     "isfinite",
     "isinf",
     "isnan",
@@ -230,6 +238,9 @@ __all__ = [
     "mvlgamma",
     "nan_to_num",
     "nan_to_num_",
+    "nanmean",
+    "nanquantile",
+    "nansum",
     "narrow",
     "ne",
     "neg",
@@ -248,6 +259,7 @@ __all__ = [
     "prod",
     "put",
     "qr",
+    "quantile",
     "rad2deg",
     "rad2deg_",
     "ravel",
@@ -273,6 +285,7 @@ __all__ = [
     "scatter",
     "scatter_add",
     "scatter_reduce",
+    "searchsorted",
     "select",
     "selu",
     "sgn",
@@ -294,6 +307,7 @@ __all__ = [
     "square",
     "squeeze",
     "stack",
+    "std_mean",
     "sub",
     "sum",
     "svd",
@@ -322,6 +336,7 @@ __all__ = [
     "trunc_",
     "unflatten",
     "unsqueeze",
+    "var_mean",
     "vdot",
     "view_as_complex",
     "view_as_real",
@@ -539,6 +554,22 @@ def amin(
     if keepdim is not False:
         attributes.append(("keepdim", to_bool("amin", "keepdim", keepdim)))
     return record("amin", ("self",), (input,), attributes)
+
+
+def aminmax(
+    input: AnyTensor, *, dim: int | None = None, keepdim: bool = False
+) -> Aminmax[AnyTensor]:
+    """Run the operator `aminmax`.
+
+    Schema: aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor
+        max)
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_int("aminmax", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("aminmax", "keepdim", keepdim)))
+    return Aminmax(*record_many("aminmax", ("self",), (input,), attributes, 2))
 
 
 def angle(input: AnyTensor) -> AnyTensor:
@@ -776,6 +807,17 @@ def binary_cross_entropy_with_logits(
     )
 
 
+def bincount(input: AnyTensor, weights: Tensor | None = None, minlength: int = 0) -> AnyTensor:
+    """Run the operator `bincount`.
+
+    Schema: bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if minlength != 0:
+        attributes.append(("minlength", to_int("bincount", "minlength", minlength)))
+    return record("bincount", ("self", "weights"), (input, weights), attributes)
+
+
 def bitwise_and(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     """Run the operator `bitwise_and`.
 
@@ -832,6 +874,22 @@ def broadcast_to(input: AnyTensor, size: SupportsIndex | Sequence[SupportsIndex]
     """
     attributes: list[Attribute] = [("size", to_ints("broadcast_to", "size", size))]
     return record("broadcast_to", ("self",), (input,), attributes)
+
+
+def bucketize(
+    input: Tensor | Number, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
+) -> Tensor:
+    """Run the operator `bucketize`.
+
+    Schema: bucketize(Tensor self, Tensor boundaries, *, bool out_int32=False, bool
+        right=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if out_int32 is not False:
+        attributes.append(("out_int32", to_bool("bucketize", "out_int32", out_int32)))
+    if right is not False:
+        attributes.append(("right", to_bool("bucketize", "right", right)))
+    return record("bucketize", ("self", "boundaries"), (input, boundaries), attributes)
 
 
 def cartesian_prod(tensors: Sequence[Tensor]) -> Tensor:
@@ -1237,6 +1295,19 @@ def cosine_similarity(x1: AnyTensor, x2: Tensor, dim: int = 1, eps: float = 1e-0
     if eps != 1e-08:
         attributes.append(("eps", to_float("cosine_similarity", "eps", eps)))
     return record("cosine_similarity", ("x1", "x2"), (x1, x2), attributes)
+
+
+def count_nonzero(
+    input: AnyTensor, dim: SupportsIndex | Sequence[SupportsIndex] | None = None
+) -> AnyTensor:
+    """Run the operator `count_nonzero`.
+
+    Schema: count_nonzero(Tensor self, int[]? dim=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_ints("count_nonzero", "dim", dim)))
+    return record("count_nonzero", ("self",), (input,), attributes)
 
 
 def cross(input: AnyTensor, other: Tensor, dim: int | None = None) -> AnyTensor:
@@ -1872,6 +1943,28 @@ def inverse(input: AnyTensor) -> AnyTensor:
     return record("inverse", ("self",), (input,))
 
 
+def isclose(
+    input: AnyTensor,
+    other: Tensor | Number,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
+) -> AnyTensor:
+    """Run the operator `isclose`.
+
+    Schema: isclose(Tensor self, Tensor other, float rtol=1e-05, float atol=1e-08, bool
+        equal_nan=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if rtol != 1e-05:
+        attributes.append(("rtol", to_float("isclose", "rtol", rtol)))
+    if atol != 1e-08:
+        attributes.append(("atol", to_float("isclose", "atol", atol)))
+    if equal_nan is not False:
+        attributes.append(("equal_nan", to_bool("isclose", "equal_nan", equal_nan)))
+    return record("isclose", ("self", "other"), (input, other), attributes)
+
+
 def isfinite(input: AnyTensor) -> AnyTensor:
     """Run the operator `isfinite`.
 
@@ -2405,6 +2498,73 @@ def nan_to_num_(
     return record_in_place("nan_to_num_", ("self",), (input,), attributes)
 
 
+def nanmean(
+    input: AnyTensor,
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: DtypeLike | None = None,
+) -> AnyTensor:
+    """Run the operator `nanmean`.
+
+    Schema: nanmean(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType?
+        dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_ints("nanmean", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("nanmean", "keepdim", keepdim)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("nanmean", "dtype", dtype)))
+    return record("nanmean", ("self",), (input,), attributes)
+
+
+def nanquantile(
+    input: AnyTensor,
+    q: Tensor | Number,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> AnyTensor:
+    """Run the operator `nanquantile`.
+
+    Schema: nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str
+        interpolation='linear') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_int("nanquantile", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("nanquantile", "keepdim", keepdim)))
+    if interpolation != "linear":
+        attributes.append(("interpolation", to_str("nanquantile", "interpolation", interpolation)))
+    return record("nanquantile", ("self", "q"), (input, q), attributes)
+
+
+def nansum(
+    input: AnyTensor,
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: DtypeLike | None = None,
+) -> AnyTensor:
+    """Run the operator `nansum`.
+
+    Schema: nansum(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType?
+        dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_ints("nansum", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("nansum", "keepdim", keepdim)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("nansum", "dtype", dtype)))
+    return record("nansum", ("self",), (input,), attributes)
+
+
 def narrow(input: AnyTensor, dim: int, start: int, length: int) -> AnyTensor:
     """Run the operator `narrow`.
 
@@ -2605,6 +2765,29 @@ def qr(input: AnyTensor, some: bool = True) -> Qr[AnyTensor]:
     if some is not True:
         attributes.append(("some", to_bool("qr", "some", some)))
     return Qr(*record_many("qr", ("self",), (input,), attributes, 2))
+
+
+def quantile(
+    input: AnyTensor,
+    q: Tensor | Number,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> AnyTensor:
+    """Run the operator `quantile`.
+
+    Schema: quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str
+        interpolation='linear') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_int("quantile", "dim", dim)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("quantile", "keepdim", keepdim)))
+    if interpolation != "linear":
+        attributes.append(("interpolation", to_str("quantile", "interpolation", interpolation)))
+    return record("quantile", ("self", "q"), (input, q), attributes)
 
 
 def rad2deg(input: AnyTensor) -> AnyTensor:
@@ -2889,6 +3072,35 @@ def scatter_reduce(
     return record("scatter_reduce", ("self", "index", "src"), (input, index, src), attributes)
 
 
+def searchsorted(
+    sorted_sequence: AnyTensor,
+    input: Tensor | Number,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> AnyTensor:
+    """Run the operator `searchsorted`.
+
+    Schema: searchsorted(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool
+        right=False, str? side=None, Tensor? sorter=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if out_int32 is not False:
+        attributes.append(("out_int32", to_bool("searchsorted", "out_int32", out_int32)))
+    if right is not False:
+        attributes.append(("right", to_bool("searchsorted", "right", right)))
+    if side is not None:
+        attributes.append(("side", to_str("searchsorted", "side", side)))
+    return record(
+        "searchsorted",
+        ("sorted_sequence", "self", "sorter"),
+        (sorted_sequence, input, sorter),
+        attributes,
+    )
+
+
 def select(input: AnyTensor, dim: int, index: int) -> AnyTensor:
     """Run the operator `select`.
 
@@ -3080,6 +3292,28 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if dim != 0:
         attributes.append(("dim", to_int("stack", "dim", dim)))
     return record("stack", (), (), attributes)
+
+
+def std_mean(
+    input: AnyTensor,
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    *,
+    correction: Number | None = None,
+    keepdim: bool = False,
+) -> StdMean[AnyTensor]:
+    """Run the operator `std_mean`.
+
+    Schema: std_mean(Tensor self, int[]? dim=None, *, Scalar? correction=None, bool
+        keepdim=False) -> (Tensor std, Tensor mean)
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_ints("std_mean", "dim", dim)))
+    if correction is not None:
+        attributes.append(("correction", to_number("std_mean", "correction", correction)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("std_mean", "keepdim", keepdim)))
+    return StdMean(*record_many("std_mean", ("self",), (input,), attributes, 2))
 
 
 def sub(input: AnyTensor, other: Tensor | Number, *, alpha: Number = 1) -> AnyTensor:
@@ -3399,6 +3633,28 @@ def unsqueeze(input: AnyTensor, dim: int) -> AnyTensor:
     """
     attributes: list[Attribute] = [("dim", to_int("unsqueeze", "dim", dim))]
     return record("unsqueeze", ("self",), (input,), attributes)
+
+
+def var_mean(
+    input: AnyTensor,
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    *,
+    correction: Number | None = None,
+    keepdim: bool = False,
+) -> VarMean[AnyTensor]:
+    """Run the operator `var_mean`.
+
+    Schema: var_mean(Tensor self, int[]? dim=None, *, Scalar? correction=None, bool
+        keepdim=False) -> (Tensor var, Tensor mean)
+    """
+    attributes: list[Attribute] = []
+    if dim is not None:
+        attributes.append(("dim", to_ints("var_mean", "dim", dim)))
+    if correction is not None:
+        attributes.append(("correction", to_number("var_mean", "correction", correction)))
+    if keepdim is not False:
+        attributes.append(("keepdim", to_bool("var_mean", "keepdim", keepdim)))
+    return VarMean(*record_many("var_mean", ("self",), (input,), attributes, 2))
 
 
 def vdot(input: AnyTensor, other: Tensor | Number) -> AnyTensor:

@@ -20,7 +20,18 @@ from gradwire.arguments import (
     to_str,
 )
 from gradwire.dtypes import DtypeLike
-from gradwire.operators.results import Cummax, Cummin, Kthvalue, Mode, Qr, Slogdet, Sort, Svd, Topk
+from gradwire.operators.results import (
+    Aminmax,
+    Cummax,
+    Cummin,
+    Kthvalue,
+    Mode,
+    Qr,
+    Slogdet,
+    Sort,
+    Svd,
+    Topk,
+)
 from gradwire.record import TensorList, record, record_in_place, record_many
 from gradwire.recorder import Attribute
 
@@ -295,6 +306,19 @@ class Methods:
             attributes.append(("keepdim", to_bool("amin", "keepdim", keepdim)))
         return record("amin", ("self",), (self,), attributes)
 
+    def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> Aminmax[Self]:
+        """Run the operator `aminmax`.
+
+        Schema: aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor
+            max)
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_int("aminmax", "dim", dim)))
+        if keepdim is not False:
+            attributes.append(("keepdim", to_bool("aminmax", "keepdim", keepdim)))
+        return Aminmax(*record_many("aminmax", ("self",), (self,), attributes, 2))
+
     def angle(self) -> Self:
         """Run the operator `angle`.
 
@@ -439,6 +463,16 @@ class Methods:
         if alpha != 1:
             attributes.append(("alpha", to_number("baddbmm", "alpha", alpha)))
         return record("baddbmm", ("self", "batch1", "batch2"), (self, batch1, batch2), attributes)
+
+    def bincount(self, weights: Tensor | None = None, minlength: int = 0) -> Self:
+        """Run the operator `bincount`.
+
+        Schema: bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if minlength != 0:
+            attributes.append(("minlength", to_int("bincount", "minlength", minlength)))
+        return record("bincount", ("self", "weights"), (self, weights), attributes)
 
     def bitwise_and(self, other: Tensor | Number) -> Self:
         """Run the operator `bitwise_and`.
@@ -668,6 +702,16 @@ class Methods:
         Schema: cosh_(Tensor self) -> Tensor
         """
         return record_in_place("cosh_", ("self",), (self,))
+
+    def count_nonzero(self, dim: SupportsIndex | Sequence[SupportsIndex] | None = None) -> Self:
+        """Run the operator `count_nonzero`.
+
+        Schema: count_nonzero(Tensor self, int[]? dim=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_ints("count_nonzero", "dim", dim)))
+        return record("count_nonzero", ("self",), (self,), attributes)
 
     def cross(self, other: Tensor, dim: int | None = None) -> Self:
         """Run the operator `cross`.
@@ -1334,6 +1378,27 @@ class Methods:
         """
         return record("inverse", ("self",), (self,))
 
+    def isclose(
+        self,
+        other: Tensor | Number,
+        rtol: float = 1e-05,
+        atol: float = 1e-08,
+        equal_nan: bool = False,
+    ) -> Self:
+        """Run the operator `isclose`.
+
+        Schema: isclose(Tensor self, Tensor other, float rtol=1e-05, float atol=1e-08, bool
+            equal_nan=False) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if rtol != 1e-05:
+            attributes.append(("rtol", to_float("isclose", "rtol", rtol)))
+        if atol != 1e-08:
+            attributes.append(("atol", to_float("isclose", "atol", atol)))
+        if equal_nan is not False:
+            attributes.append(("equal_nan", to_bool("isclose", "equal_nan", equal_nan)))
+        return record("isclose", ("self", "other"), (self, other), attributes)
+
     def isfinite(self) -> Self:
         """Run the operator `isfinite`.
 
@@ -1848,6 +1913,72 @@ class Methods:
             attributes.append(("neginf", to_float("nan_to_num_", "neginf", neginf)))
         return record_in_place("nan_to_num_", ("self",), (self,), attributes)
 
+    def nanmean(
+        self,
+        dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        keepdim: bool = False,
+        *,
+        dtype: DtypeLike | None = None,
+    ) -> Self:
+        """Run the operator `nanmean`.
+
+        Schema: nanmean(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType?
+            dtype=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_ints("nanmean", "dim", dim)))
+        if keepdim is not False:
+            attributes.append(("keepdim", to_bool("nanmean", "keepdim", keepdim)))
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("nanmean", "dtype", dtype)))
+        return record("nanmean", ("self",), (self,), attributes)
+
+    def nanquantile(
+        self,
+        q: Tensor | Number,
+        dim: int | None = None,
+        keepdim: bool = False,
+        *,
+        interpolation: str = "linear",
+    ) -> Self:
+        """Run the operator `nanquantile`.
+
+        Schema: nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str
+            interpolation='linear') -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_int("nanquantile", "dim", dim)))
+        if keepdim is not False:
+            attributes.append(("keepdim", to_bool("nanquantile", "keepdim", keepdim)))
+        if interpolation != "linear":
+            attributes.append(
+                ("interpolation", to_str("nanquantile", "interpolation", interpolation))
+            )
+        return record("nanquantile", ("self", "q"), (self, q), attributes)
+
+    def nansum(
+        self,
+        dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        keepdim: bool = False,
+        *,
+        dtype: DtypeLike | None = None,
+    ) -> Self:
+        """Run the operator `nansum`.
+
+        Schema: nansum(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType?
+            dtype=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_ints("nansum", "dim", dim)))
+        if keepdim is not False:
+            attributes.append(("keepdim", to_bool("nansum", "keepdim", keepdim)))
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("nansum", "dtype", dtype)))
+        return record("nansum", ("self",), (self,), attributes)
+
     def narrow(self, dim: int, start: int, length: int) -> Self:
         """Run the operator `narrow`.
 
@@ -2009,6 +2140,28 @@ class Methods:
         if some is not True:
             attributes.append(("some", to_bool("qr", "some", some)))
         return Qr(*record_many("qr", ("self",), (self,), attributes, 2))
+
+    def quantile(
+        self,
+        q: Tensor | Number,
+        dim: int | None = None,
+        keepdim: bool = False,
+        *,
+        interpolation: str = "linear",
+    ) -> Self:
+        """Run the operator `quantile`.
+
+        Schema: quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str
+            interpolation='linear') -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim is not None:
+            attributes.append(("dim", to_int("quantile", "dim", dim)))
+        if keepdim is not False:
+            attributes.append(("keepdim", to_bool("quantile", "keepdim", keepdim)))
+        if interpolation != "linear":
+            attributes.append(("interpolation", to_str("quantile", "interpolation", interpolation)))
+        return record("quantile", ("self", "q"), (self, q), attributes)
 
     def rad2deg(self) -> Self:
         """Run the operator `rad2deg`.

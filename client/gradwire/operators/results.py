@@ -10,6 +10,13 @@ from typing import Generic, NamedTuple
 from gradwire.record import AnyTensor
 
 
+class Aminmax(NamedTuple, Generic[AnyTensor]):
+    """What `aminmax` gives."""
+
+    min: AnyTensor
+    max: AnyTensor
+
+
 class Cummax(NamedTuple, Generic[AnyTensor]):
     """What `cummax` gives."""
 
@@ -152,6 +159,13 @@ class Sort(NamedTuple, Generic[AnyTensor]):
     indices: AnyTensor
 
 
+class StdMean(NamedTuple, Generic[AnyTensor]):
+    """What `std_mean` gives."""
+
+    std: AnyTensor
+    mean: AnyTensor
+
+
 class Svd(NamedTuple, Generic[AnyTensor]):
     """What `svd` gives."""
 
@@ -165,3 +179,10 @@ class Topk(NamedTuple, Generic[AnyTensor]):
 
     values: AnyTensor
     indices: AnyTensor
+
+
+class VarMean(NamedTuple, Generic[AnyTensor]):
+    """What `var_mean` gives."""
+
+    var: AnyTensor
+    mean: AnyTensor

@@ -43,6 +43,7 @@ from gradwire_engine.ops import (
     softmax,
     sorting,
     special_functions,
+    statistics,
     storage,
     trigonometry,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "softmax",
     "sorting",
     "special_functions",
+    "statistics",
     "storage",
     "trigonometry",
 ]

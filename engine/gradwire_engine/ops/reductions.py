@@ -36,12 +36,13 @@ def with_dims(F: Any, reduced: Any, shape: Sequence[int], dim: Sequence[int] | N
     return F.reshape(reduced, dims.kept(shape, dim))
 
 
-def _sum(
+def sum_kernel(
     self: np.ndarray,
     dim: Sequence[int] | None = None,
     keepdim: bool = False,
     dtype: np.dtype | None = None,
 ) -> Any:
+    """The sum; of integers and bool as int64."""
     if dtype is None and self.dtype.kind in "bui":
         dtype = np.dtype(np.int64)
     return _added(self, dim, keepdim, dtype)
@@ -61,18 +62,19 @@ def _added(
 
 linear(
     "sum(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-    _sum,
+    sum_kernel,
     lambda F, g, self_shape, dim: spread(F, g, self_shape, dim),
     grad_fn=lambda self, dim, keepdim, dtype: "SumBackward0" if dim is None else "SumBackward1",
 )
 
 
-def _mean(
+def mean_kernel(
     self: np.ndarray,
     dim: Sequence[int] | None = None,
     keepdim: bool = False,
     dtype: np.dtype | None = None,
 ) -> Any:
+    """The mean, of floating-point and complex tensors."""
     kind = (dtype or self.dtype).kind
     if kind not in "fc":
         raise EngineError(
@@ -83,14 +85,14 @@ def _mean(
             dtype=self.dtype,
         )
     if (dtype or self.dtype) == np.float16:
-        return np.asarray(_mean(self, dim, keepdim, np.dtype(np.float32))).astype(np.float16)
+        return np.asarray(mean_kernel(self, dim, keepdim, np.dtype(np.float32))).astype(np.float16)
     total = _total(self, axis=_axes(dim, self.ndim), dtype=dtype, keepdims=keepdim)
     return total / dims.count(self.shape, dim) if self.size else total * np.nan
 
 
 linear(
     "mean(Tensor self, int[]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
-    _mean,
+    mean_kernel,
     lambda F, g, self_shape, dim: spread(
         F, g / max(dims.count(self_shape, dim), 1), self_shape, dim
     ),
@@ -281,15 +283,16 @@ def _require_float(self: np.ndarray, op: str) -> None:
         )
 
 
-def _var(
+def var_kernel(
     self: np.ndarray,
     dim: Sequence[int] | None = None,
     correction: Any = None,
     keepdim: bool = False,
 ) -> Any:
+    """The variance: divided by the count minus `correction`, which is 1 if not given."""
     _require_float(self, "var")
     if self.dtype == np.float16:
-        wide = _var(self.astype(np.float32), dim, correction, keepdim)
+        wide = var_kernel(self.astype(np.float32), dim, correction, keepdim)
         return np.asarray(wide).astype(np.float16)
     over = _axes(dim, self.ndim)
     n = dims.count(self.shape, dim)
@@ -305,7 +308,8 @@ def _freedom(n: int, correction: Any) -> Any:
     return max(n - (1 if correction is None else correction), 0)
 
 
-def _var_slope(F: Any, g: Any, self: Any, dim: Any, correction: Any) -> Any:
+def var_slope(F: Any, g: Any, self: Any, dim: Any, correction: Any) -> Any:
+    """The rule of the variance."""
     n = dims.count(self.shape, dim)
     freedom = _freedom(n, correction)
     factor = 2.0 / freedom if freedom else np.nan
@@ -314,24 +318,25 @@ def _var_slope(F: Any, g: Any, self: Any, dim: Any, correction: Any) -> Any:
 
 general(
     "var(Tensor self, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-    _var,
-    _var_slope,
+    var_kernel,
+    var_slope,
 )
 
 
-def _std(
+def std_kernel(
     self: np.ndarray,
     dim: Sequence[int] | None = None,
     correction: Any = None,
     keepdim: bool = False,
 ) -> Any:
-    return np.sqrt(_var(self, dim, correction, keepdim))
+    """The square root of the variance."""
+    return np.sqrt(var_kernel(self, dim, correction, keepdim))
 
 
 general(
     "std(Tensor self, int[]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor",
-    _std,
-    lambda F, g, self, dim, correction, result: _var_slope(
+    std_kernel,
+    lambda F, g, self, dim, correction, result: var_slope(
         F, F.where(result == 0, 0.0, g / (2 * result)), self, dim, correction
     ),
 )
