@@ -80,6 +80,12 @@ IN_PLACE_DIFFERS = {
 CHOICE_AMONG_EQUALS = {"sort", "argsort", "topk", "kthvalue", "median", "nanmedian", "mode"}
 
 DTYPE_LEFT_OUT = {
+    **{
+        (f"nn.functional.{name}", torch.uint8): "torch interpolates bytes with weights in 16 bits"
+        for name in ("interpolate-bilinear", "interpolate-bicubic")
+    },
+    ("nn.functional.soft_margin_loss", torch.float16): "torch's exponential overflows in halves",
+    ("nn.functional.cosine_embedding_loss", torch.uint8): "a target of bytes has no -1",
     ("matrix_exp", torch.float16): "torch's steps are in halves, which overflow",
     **{
         (name, torch.complex64): "eigenvalues come in the order in which LAPACK finds them"
