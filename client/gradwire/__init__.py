@@ -70,7 +70,18 @@ from gradwire.operators.functions import *  # noqa: F403 (the names are those of
 from gradwire.overloads import chunk, max, median, min, nanmedian, split, std, unbind, var
 from gradwire.profiling import profile
 from gradwire.session import Session
-from gradwire.several import broadcast_tensors, dsplit, hsplit, meshgrid, tensor_split, vsplit
+from gradwire.several import (
+    block_diag,
+    broadcast_tensors,
+    cartesian_prod,
+    dsplit,
+    einsum,
+    hsplit,
+    meshgrid,
+    tensor_split,
+    tensordot,
+    vsplit,
+)
 
 bool = dtypes.bool_
 half = float16
@@ -94,8 +105,10 @@ __all__ = [
     "arange",
     "as_tensor",
     "autograd",
+    "block_diag",
     "bool",
     "broadcast_tensors",
+    "cartesian_prod",
     "cdouble",
     "cfloat",
     "chunk",
@@ -109,6 +122,7 @@ __all__ = [
     "double",
     "dsplit",
     "dtype",
+    "einsum",
     "enable_grad",
     "equal",
     "errors",
@@ -170,6 +184,7 @@ __all__ = [
     "std",
     "tensor",
     "tensor_split",
+    "tensordot",
     "uint8",
     "unbind",
     "var",

@@ -1,4 +1,4 @@
-"""Operators with as many results as their arguments say: meshgrid, tensor_split and their kin."""
+"""Operators that take or give as many tensors as one likes: einsum, meshgrid, tensor_split."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 from gradwire import arguments
 from gradwire import tensors as _tensors
 from gradwire.errors import refused
-from gradwire.record import TensorList, record_many
+from gradwire.record import TensorList, record, record_many
 from gradwire.recorder import Attribute
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _SELF = ("self",)
 
 def broadcast_tensors(*tensors: "Tensor") -> "tuple[Tensor, ...]":
     """The tensors expanded to their common shape, as views."""
-    attributes = [("tensors", TensorList("broadcast_tensors", "tensors", tensors))]
+    attributes: list[Attribute] = [("tensors", TensorList("broadcast_tensors", "tensors", tensors))]
     return record_many("broadcast_tensors", (), (), attributes, len(tensors))
 
 
@@ -32,6 +32,48 @@ def meshgrid(*tensors: "Tensor | Sequence[Tensor]", indexing: str = "ij") -> "tu
     if indexing != "ij":
         attributes.append(("indexing", arguments.to_str("meshgrid", "indexing", indexing)))
     return record_many("meshgrid", (), (), attributes, len(vectors))
+
+
+def einsum(equation: str, *operands: "Tensor | Sequence[Tensor]") -> "Tensor":
+    """Sums of products by Einstein's convention: `einsum("ij,jk->ik", x, y)`.
+
+    Args:
+        equation: letters for the dimensions of each operand, and of the result after `->`; `...`
+            for those that have none.
+    """
+    tensors = TensorList("einsum", "tensors", _flat(operands))
+    attributes: list[Attribute] = [
+        ("equation", arguments.to_str("einsum", "equation", equation)),
+        ("tensors", tensors),
+    ]
+    return record("einsum", (), (), attributes)
+
+
+def tensordot(
+    a: "Tensor", b: "Tensor", dims: int | Sequence[Sequence[SupportsIndex]] = 2
+) -> "Tensor":
+    """The product summed over dimensions of both.
+
+    Args:
+        dims: how many, the last of `a` and the first of `b`; or which of `a` and which of `b`.
+    """
+    if isinstance(dims, int):
+        dims = (tuple(range(-dims, 0)), tuple(range(dims)))
+    of_a, of_b = (arguments.to_ints("tensordot", "dims", each) for each in dims)
+    attributes: list[Attribute] = [("dims_self", of_a), ("dims_other", of_b)]
+    return record("tensordot", ("self", "other"), (a, b), attributes)
+
+
+def block_diag(*tensors: "Tensor") -> "Tensor":
+    """A matrix with these as blocks along its diagonal, and zeros elsewhere."""
+    attributes: list[Attribute] = [("tensors", TensorList("block_diag", "tensors", tensors))]
+    return record("block_diag", (), (), attributes)
+
+
+def cartesian_prod(*tensors: "Tensor") -> "Tensor":
+    """All combinations of one element of each vector, as rows."""
+    attributes: list[Attribute] = [("tensors", TensorList("cartesian_prod", "tensors", tensors))]
+    return record("cartesian_prod", (), (), attributes)
 
 
 def _flat(tensors: "tuple[Tensor | Sequence[Tensor], ...]") -> "tuple[Tensor, ...]":

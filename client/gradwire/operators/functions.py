@@ -84,11 +84,9 @@ __all__ = [
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
-    "block_diag",
     "bmm",
     "broadcast_to",
     "bucketize",
-    "cartesian_prod",
     "cat",
     "ceil",
     "ceil_",
@@ -139,7 +137,6 @@ __all__ = [
     "div",
     "dot",
     "dstack",
-    "einsum",
     "eq",
     "erf",
     "erf_",
@@ -320,7 +317,6 @@ __all__ = [
     "tan_",
     "tanh",
     "tanh_",
-    "tensordot",
     "threshold",
     "threshold_",
     "tile",
@@ -850,15 +846,6 @@ def bitwise_xor(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("bitwise_xor", ("self", "other"), (input, other))
 
 
-def block_diag(tensors: Sequence[Tensor]) -> Tensor:
-    """Run the operator `block_diag`.
-
-    Schema: block_diag(Tensor[] tensors) -> Tensor
-    """
-    attributes: list[Attribute] = [("tensors", TensorList("block_diag", "tensors", tensors))]
-    return record("block_diag", (), (), attributes)
-
-
 def bmm(input: AnyTensor, mat2: Tensor) -> AnyTensor:
     """Run the operator `bmm`.
 
@@ -890,15 +877,6 @@ def bucketize(
     if right is not False:
         attributes.append(("right", to_bool("bucketize", "right", right)))
     return record("bucketize", ("self", "boundaries"), (input, boundaries), attributes)
-
-
-def cartesian_prod(tensors: Sequence[Tensor]) -> Tensor:
-    """Run the operator `cartesian_prod`.
-
-    Schema: cartesian_prod(Tensor[] tensors) -> Tensor
-    """
-    attributes: list[Attribute] = [("tensors", TensorList("cartesian_prod", "tensors", tensors))]
-    return record("cartesian_prod", (), (), attributes)
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -1499,25 +1477,6 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """
     attributes: list[Attribute] = [("tensors", TensorList("dstack", "tensors", tensors))]
     return record("dstack", (), (), attributes)
-
-
-def einsum(
-    equation: str,
-    tensors: Sequence[Tensor],
-    *,
-    path: SupportsIndex | Sequence[SupportsIndex] | None = None,
-) -> Tensor:
-    """Run the operator `einsum`.
-
-    Schema: einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor
-    """
-    attributes: list[Attribute] = [
-        ("equation", to_str("einsum", "equation", equation)),
-        ("tensors", TensorList("einsum", "tensors", tensors)),
-    ]
-    if path is not None:
-        attributes.append(("path", to_ints("einsum", "path", path)))
-    return record("einsum", (), (), attributes)
 
 
 def eq(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
@@ -3444,23 +3403,6 @@ def tanh_(input: AnyTensor) -> AnyTensor:
     Schema: tanh_(Tensor self) -> Tensor
     """
     return record_in_place("tanh_", ("self",), (input,))
-
-
-def tensordot(
-    input: AnyTensor,
-    other: Tensor,
-    dims_self: SupportsIndex | Sequence[SupportsIndex],
-    dims_other: SupportsIndex | Sequence[SupportsIndex],
-) -> AnyTensor:
-    """Run the operator `tensordot`.
-
-    Schema: tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor
-    """
-    attributes: list[Attribute] = [
-        ("dims_self", to_ints("tensordot", "dims_self", dims_self)),
-        ("dims_other", to_ints("tensordot", "dims_other", dims_other)),
-    ]
-    return record("tensordot", ("self", "other"), (input, other), attributes)
 
 
 def threshold(input: AnyTensor, threshold: Number, value: Number) -> AnyTensor:
