@@ -8,11 +8,10 @@ import itertools
 import threading
 import time
 import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from google.protobuf.message import Message
 
@@ -28,58 +27,28 @@ from gradwire import (
     transfer,
     wire,
 )
-from gradwire.codec import Fetched, decode_fetched, encode_request
+from gradwire.codec import Fetched, encode_request
 from gradwire.dtypes import DtypeLike
-from gradwire.errors import (
-    GradwireError,
-    LimitError,
-    SessionError,
-    UnavailableError,
-    from_wire_error,
-)
+from gradwire.errors import GradwireError, SessionError, UnavailableError
 from gradwire.failures import ANYONE, Failures
 from gradwire.modes import grad_mode, stamped
-from gradwire.pipeline import Aside, Pipeline, Request, Traffic
-from gradwire.recorder import (
-    FLUSH_BYTES,
-    Attribute,
-    Batch,
-    OpEntry,
-    Recorder,
-)
+from gradwire.pipeline import Pipeline, Request, Traffic
+from gradwire.recorder import Attribute, Batch, OpEntry
 from gradwire.transport import Metadata, Retry
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire.wire import Array, M
+from gradwire.waiting import SessionStream, Waiting
+from gradwire.wire import M
 
 if TYPE_CHECKING:
-    import asyncio
-
     from gradwire.programs import Lines
     from gradwire.repeating import Listener
     from gradwire.tensors import Tensor
 
-T = TypeVar("T")
-
-
-class _Stream(Protocol):
-    @property
-    def last_due(self) -> Request | None: ...
-    def send(self, request: Request) -> None: ...
-    def close(self) -> None: ...
-    def forget(self) -> None: ...
-    @property
-    def connection(self) -> object: ...
-
-
-_ROOM_FOR_HEADER: Final = 4096
 _CALL_TIMEOUT: Final = 30.0
 _CLOSE_TIMEOUT: Final = 5.0
 
 _ROOTS: Final = 16
 """So many roots of backwards are remembered, to fetch their values along with the gradients."""
-
-_BROKEN_OFF: Final = frozenset({"HOOK_FAILED", "CANCELLED", "DEADLINE_EXCEEDED"})
-"""Failures of a backward whose hook may have answered in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +70,7 @@ class Terms:
     is_embedded: bool
 
 
-class SessionCore(ABC):
+class SessionCore(Waiting):
     """A namespace of tensors with one graph, on a server.
 
     Attributes:
@@ -117,7 +86,7 @@ class SessionCore(ABC):
 
     tensor_type: "ClassVar[type[Tensor]]"
     _kind: ClassVar[str]
-    _stream: _Stream
+    _stream: SessionStream
 
     def __init__(
         self,
@@ -140,9 +109,9 @@ class SessionCore(ABC):
         self._ttl = created.session.ttl.ToTimedelta().total_seconds()
         self._last_used = time.monotonic()
         self._last_number = created.session.last_number
-        self._acknowledged = self._last_number
-        self._last_upload = 0
-        self._lock = threading.Lock()
+        self.acknowledged = self._last_number
+        self.upload_numbers = itertools.count(1)
+        self.lock = threading.Lock()
         self.recorder = self._make_recorder(created.limits.max_steps)
         self.release: Callable[[int], None] = self.recorder.release
         self._record_op = self.recorder.op
@@ -174,7 +143,7 @@ class SessionCore(ABC):
         self.program_lines: weakref.WeakValueDictionary[str, Lines] = weakref.WeakValueDictionary()
         self.node_metadata: dict[int, dict[str, object]] = {}
         self._lines = anomaly.Lines()
-        self._failures = Failures(self._lines, self.program_lines)
+        self.failures = Failures(self._lines, self.program_lines)
 
     def __repr__(self) -> str:
         name = f"{self.name!r} " if self.name else ""
@@ -197,6 +166,11 @@ class SessionCore(ABC):
     def last_used(self) -> float:
         """`time.monotonic()` of the last request."""
         return self._last_used
+
+    @property
+    def last_due(self) -> Request | None:
+        """The last request whose answer is due."""
+        return self._stream.last_due
 
     @property
     def traffic(self) -> Traffic:
@@ -244,14 +218,14 @@ class SessionCore(ABC):
         """Record an operator; the handle of its first result, 0 for an in-place one."""
         if self._guarded:
             return self._guarded_op(name, inputs, attributes, outputs, grad_mode)
-        with self._lock:
+        with self.lock:
             self.unsettled = True
             if not outputs:
                 self.changes += 1
             output = self._record_op(name, inputs, attributes, outputs, grad_mode)
             recorder = self.recorder
             if len(recorder.entries) >= recorder.most_steps:
-                self._flush()
+                self.send_recorded()
         return output
 
     def _guarded_op(
@@ -263,15 +237,15 @@ class SessionCore(ABC):
         grad_mode: int,
     ) -> int:
         """As `op`, where a hook or a trace may be what records."""
-        if (hook := self._hook_here()) is not None:
+        if (hook := self.hook_here()) is not None:
             self.unsettled = True
             if not outputs:
                 self.changes += 1
             return hook.recorder.op(name, inputs, attributes, outputs, grad_mode)
-        trace = tracing.running(self)
+        trace = self.trace_here()
         if trace is not None and not outputs:
             trace.keep_constants()
-        with self._lock:
+        with self.lock:
             self.unsettled = True
             if not outputs:
                 self.changes += 1
@@ -279,122 +253,47 @@ class SessionCore(ABC):
             if trace is not None:
                 trace.note_op(cast("OpEntry", self.recorder.entries[-1]))
             if self.recorder.is_full:
-                self._flush()
-        return output
-
-    def put(self, array: Array, requires_grad: bool) -> int:
-        """Record a tensor made from data of ours; its handle.
-
-        Raises:
-            LimitError: the data does not fit into a message.
-        """
-        hook = self._hook_here()
-        largest = self.limits.max_message_bytes - _ROOM_FOR_HEADER
-        if 0 < largest < array.nbytes:
-            return self._put_in_pieces(array, requires_grad)
-        payload = wire.payload_from_array(array)
-        if hook is not None:
-            return self._record_put(hook.recorder, array, bytes(payload), requires_grad)
-        with self._lock:
-            recorder = self.recorder
-            if 0 < largest < array.nbytes + recorder.payload_bytes:
-                self._flush()
-            if isinstance(payload, memoryview) and array.nbytes < FLUSH_BYTES:
-                # It waits until it is sent; the caller may change the array before that.
-                payload = bytes(payload)
-            output = self._record_put(recorder, array, payload, requires_grad)
-            if recorder.is_full:
-                self._flush()
-        return output
-
-    def _put_in_pieces(self, array: Array, requires_grad: bool) -> int:
-        """Upload what does not fit into a message, and record that it becomes a tensor."""
-        if "transfers" not in self.features:
-            raise LimitError(
-                f"a tensor of {array.nbytes} bytes does not fit into one message; the server takes "
-                f"up to {self.limits.max_message_bytes} (max_message_bytes)",
-                reason="MESSAGE_TOO_LARGE",
-                code="RESOURCE_EXHAUSTED",
-                metadata={
-                    "limit": "max_message_bytes",
-                    "value": str(array.nbytes),
-                    "maximum": str(self.limits.max_message_bytes),
-                },
-            )
-        hook = self._hook_here()
-        with self._lock:
-            self._last_upload += 1
-            sent = transfer.Upload(self, self._last_upload, wire.payload_from_array(array))
-            if hook is None:
-                sent.after = self._flush() or self._stream.last_due
-        self._upload(sent)
-        if hook is not None:
-            return self._record_put(hook.recorder, array, None, requires_grad, sent.number)
-        with self._lock:
-            output = self._record_put(self.recorder, array, None, requires_grad, sent.number)
-            self._flush()
-        return output
-
-    def _record_put(
-        self,
-        recorder: Recorder,
-        array: Array,
-        payload: wire.Payload | None,
-        requires_grad: bool,
-        upload: int = 0,
-    ) -> int:
-        output = recorder.handles()
-        put = pb.Put(
-            output=output,
-            dtype=wire.dtype_to_wire(array.dtype),  # type: ignore[arg-type]
-            shape=array.shape,
-            payload=0 if payload is None else recorder.payload(payload),
-            requires_grad=requires_grad,
-            upload=upload,
-        )
-        recorder.step(stamped(pb.Step(put=put)))
-        if self._guarded and (trace := tracing.running(self)) is not None:
-            trace.note_put(output)
+                self.send_recorded()
         return output
 
     def new_handles(self, count: int) -> int:
         """The first of `count` new handles."""
-        if self._guarded and (hook := self._hook_here()) is not None:
+        if self._guarded and (hook := self.hook_here()) is not None:
             return hook.recorder.handles(count)
-        with self._lock:
+        with self.lock:
             return self.recorder.handles(count)
 
     def step(self, step: pb.Step) -> None:
         """Record a step of another kind."""
-        if (hook := self._hook_here()) is not None:
+        if (hook := self.hook_here()) is not None:
             self.unsettled = True
             hook.recorder.step(stamped(step))
             return
-        if self._guarded and (trace := tracing.running(self)) is not None:
+        if (trace := self.trace_here()) is not None:
             trace.note_step(step)
-        with self._lock:
+        with self.lock:
             self.unsettled = True
             self.recorder.step(stamped(step))
             if self.recorder.is_full:
-                self._flush()
+                self.send_recorded()
 
     def backward(self, step: pb.Backward, roots: "Sequence[Tensor]", create_graph: bool) -> None:
         """Record a backward, and send it without waiting.
 
         Also note what it makes stale: it may fill, or change, any `.grad`.
         """
-        if (hook := self._hook_here()) is not None:
+        if (hook := self.hook_here()) is not None:
             self.unsettled = True
             hook.recorder.step(stamped(pb.Step(backward=step)))
             self._note_backward(create_graph)
             return
-        with self._lock:
+        with self.lock:
             self.unsettled = True
             self.recorder.step(stamped(pb.Step(backward=step)))
             self._note_backward(create_graph)
             refs = (*self.last_roots, *(weakref.ref(root) for root in roots))
             self.last_roots = refs[-_ROOTS:]
-            self._flush()
+            self.send_recorded()
 
     def _note_backward(self, create_graph: bool) -> None:
         self.backwards += 1
@@ -415,31 +314,6 @@ class SessionCore(ABC):
         """Let a batch begin with the saved-tensor hooks that it needs and the server lacks."""
         saved_hooks.announce(self, batch)
 
-    def leave_saved_hooks(self, number: int, *, wait: bool) -> None:
-        """End the saved-tensor hooks of that number, after what was recorded under them.
-
-        Args:
-            wait: Until that ran, where waiting is fine.
-        """
-        if self._closed:
-            return
-        if (hook := self._hook_here()) is not None:
-            if number in self.saved_hooks or number in saved_hooks.scopes_of(hook.recorder.entries):
-                self.wait_for_backward()
-        else:
-            with self._lock:
-                if number in saved_hooks.scopes_of(self.recorder.entries):
-                    self._flush()
-        if number not in self.saved_hooks:
-            return
-        self.saved_hooks.discard(number)
-        try:
-            if wait:
-                self.wait_for_backward()
-        finally:
-            # In a sequence of its own, for steps after one that failed do not run.
-            self.step(pb.Step(remove_hook=pb.RemoveHook(hook=number)))
-
     async def ask(self, *steps: pb.Step) -> list[Fetched]:
         """Record steps, send all that is recorded, and wait: one round trip.
 
@@ -449,14 +323,14 @@ class SessionCore(ABC):
         Raises:
             GradwireError: a step failed that was recorded since the last report.
         """
-        if (hook := self._hook_here()) is not None:
+        if (hook := self.hook_here()) is not None:
             return await hook.ask(steps)
         request = await self._ask(steps)
         if request is None:
             await self.settle()
             return []
         assert request.result is not None
-        return await self.values_in(request.result.fetched, request.payloads)
+        return await transfer.values_in(self, request.result.fetched, request.payloads)
 
     async def check_gradients(self, message: pb.Gradcheck) -> pb.GradcheckResult:
         """Let the server compare derivatives; one round trip. Not in the midst of a hook.
@@ -470,11 +344,11 @@ class SessionCore(ABC):
 
     async def _ask(self, steps: Sequence[pb.Step]) -> Request | None:
         """Record steps, send all that is recorded, and wait; None if there was nothing to send."""
-        with self._lock:
+        with self.lock:
             for step in steps:
                 self.recorder.step(step)
             self.unsettled = False
-            request = self._flush()
+            request = self.send_recorded()
         if request is None:
             return None
         await self.answer_to(request)
@@ -482,41 +356,12 @@ class SessionCore(ABC):
         # Variables are deleted before the frame becomes part of the traceback, lest exception and
         # frame keep each other, and the tensors of the frames between, alive.
         try:
-            self._failures.report(self._asker())
+            self.failures.report(self._asker())
             if error is not None and request.owner is self._asker():
                 raise error from None
         finally:
             del error
         return request
-
-    async def values_in(
-        self, fetched: Sequence[pb.FetchedTensor], payloads: Sequence[wire.Payload]
-    ) -> list[Fetched]:
-        """What fetches answered; what did not fit into the answer is read now.
-
-        Raises:
-            GradwireError: a value does not fit its description, or cannot be read any more.
-        """
-        downloaded = {}
-        for each in fetched:
-            if number := each.value.download:
-                downloaded[number] = await transfer.download(self, each.value)
-        if downloaded:
-            self._release_downloads(list(downloaded))
-        try:
-            return decode_fetched(fetched, payloads, downloaded)
-        except wire.WireError as malformed:
-            raise from_wire_error(malformed) from None
-
-    def _release_downloads(self, numbers: list[int]) -> None:
-        """Let the server forget values that were read."""
-        step = pb.Step(release=pb.Release(downloads=numbers))
-        if (hook := self._hook_here()) is not None:
-            hook.recorder.step(step)
-            return
-        with self._lock:
-            self.recorder.step(step)
-            self._flush()
 
     async def settle(self, whose: object = None) -> None:
         """Send all that is recorded, and wait until it ran.
@@ -527,14 +372,14 @@ class SessionCore(ABC):
         Raises:
             GradwireError: a step failed that was recorded since the last report.
         """
-        if (hook := self._hook_here()) is not None:
+        if (hook := self.hook_here()) is not None:
             await hook.ask(())
             return
-        with self._lock:
+        with self.lock:
             self.unsettled = False
-            self._flush()
+            self.send_recorded()
         await self._answers()
-        self._failures.report(self._asker() if whose is None else whose)
+        self.failures.report(self._asker() if whose is None else whose)
 
     async def request(self, path: str, request: Message, response: type[M]) -> M:
         """Make a unary call that may be repeated safely.
@@ -542,7 +387,7 @@ class SessionCore(ABC):
         Raises:
             GradwireError: it failed.
         """
-        if self._hook_here() is not None:
+        if self.hook_here() is not None:
             raise SessionError(
                 "the graph cannot be read while a hook runs, for the session is in the midst of a "
                 "backward; read it before the backward, or after it"
@@ -569,9 +414,9 @@ class SessionCore(ABC):
 
     def has_failed(self, handle: int) -> bool:
         """Whether the step that was to make this handle is known to have failed."""
-        return handle in self._failures
+        return handle in self.failures
 
-    def _hook_here(self) -> "hooks.HookRun | None":
+    def hook_here(self) -> "hooks.HookRun | None":
         """The hook of this session that runs in this context.
 
         Raises:
@@ -581,6 +426,10 @@ class SessionCore(ABC):
             return None
         self.check_open()
         return hooks.running(self)
+
+    def trace_here(self) -> "tracing.Trace | None":
+        """The trace of this session that runs in this context."""
+        return tracing.running(self) if self._guarded else None
 
     def request_of(self, number: int) -> Request | None:
         """The sequence of that number, if it is under way."""
@@ -655,19 +504,19 @@ class SessionCore(ABC):
         message = step.call_program
         if grad_mode() == pb.GRAD_MODE_INFERENCE:
             step.grad_mode = pb.GRAD_MODE_INFERENCE
-        if self._guarded and (hook := self._hook_here()) is not None:
+        if self._guarded and (hook := self.hook_here()) is not None:
             first = hook.recorder.handles(outputs)
             if outputs:
                 message.output, message.output_count = first, outputs
             hook.recorder.step(step)
         else:
-            with self._lock:
+            with self.lock:
                 first = self.recorder.handles(outputs)
                 if outputs:
                     message.output, message.output_count = first, outputs
                 self.recorder.step(step)
                 if self.recorder.is_full:
-                    self._flush()
+                    self.send_recorded()
         self.unsettled = True
         if mutates:
             self.changes += 1
@@ -678,7 +527,7 @@ class SessionCore(ABC):
     async def _close(self, report: bool) -> None:
         if self._closed:
             return
-        if self._hook_here() is not None:
+        if self.hook_here() is not None:
             raise SessionError("a session cannot be closed by a hook of its own backward")
         try:
             if report:
@@ -724,7 +573,7 @@ class SessionCore(ABC):
         self._last_used = time.monotonic()
         return await self._unary(path, request, response, timeout)
 
-    def _flush(self) -> Request | None:
+    def send_recorded(self) -> Request | None:
         """Send what is recorded; the request, or None if there was nothing. The lock is held."""
         batch = self.recorder.take()
         if batch is None:
@@ -738,7 +587,7 @@ class SessionCore(ABC):
                 self.id,
                 batch,
                 number,
-                self._acknowledged,
+                self.acknowledged,
                 self.timeout,
                 detect_anomaly=anomaly.is_anomaly_check_nan_enabled(),
                 note_origins=notes,
@@ -760,124 +609,3 @@ class SessionCore(ABC):
         self._last_number = number
         self._stream.send(request)
         return request
-
-    def _on_answer(self, request: Request) -> None:
-        """Take note of an answer. Runs while it is read, in order, and takes no lock."""
-        self._acknowledged = request.number
-        assert request.result is not None
-        for number in request.result.ended_hooks:
-            self.hooks.pop(number, None)
-            self.hooks_there.discard(number)
-        if request.result.HasField("error"):
-            self._note_failure(request, request.result.error)
-        else:
-            self._failures.forget(request.released)
-        if request.profile is not None and request.result.HasField("profile"):
-            request.profile.add(self.id, request.number, request.result.profile, request.entries)
-        request.entries = []
-
-    def note_failure(self, whose: object, error: GradwireError) -> None:
-        """Note what is to be reported to an owner who did not wait for it."""
-        self._failures.note(whose, error)
-
-    def _note_failure(self, request: Request, status: pb.Error) -> None:
-        error, at = self._failures.placed(request, status)
-        if error.metadata.get("hook_call") == str(request.hook_call):
-            # What this answer was to make has not been made.
-            self.hooks.pop(request.unpack_hook, None)
-        for step_at, handles in request.released:
-            if step_at >= at:
-                self.recorder.release_again(handles)
-        if error.reason in _BROKEN_OFF and "error" not in error.metadata:
-            # Whether the last answer of a hook arrived, nobody can tell.
-            self.recorder.void.update(request.hook_handles)
-        if request.interrupted and error.reason in ("CANCELLED", "HOOK_FAILED"):
-            return
-        # The user's own exception, raised in a hook, is what the backward raises.
-        raised = request.hook_error if error.reason == "HOOK_FAILED" else None
-        request.error = raised or error
-        self._failures.note(request.owner, request.error)
-
-    # In what follows sessions differ.
-
-    @abstractmethod
-    def finish(self, doing: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine of ours to its end, and wait for that here."""
-
-    def _make_recorder(self, most_steps: int) -> Recorder:
-        return Recorder(most_steps)
-
-    def _owner(self) -> object:
-        """Who recorded what is sent now; None where a session does not tell its users apart."""
-        return None
-
-    def _needs(self) -> "asyncio.Task[None] | None":
-        """What must be done before the next request is sent."""
-        return None
-
-    def _asker(self) -> object:
-        """Who waits now; None likewise."""
-        return None
-
-    @abstractmethod
-    async def answer_to(self, request: Request) -> None:
-        """Wait for the answer to a request."""
-
-    @abstractmethod
-    async def _answers(self) -> None:
-        """Wait for all answers that are due."""
-
-    @abstractmethod
-    def answer_hook(self, data: bytes, connection: object) -> bool:
-        """Send the answer to the call of a hook; whether its connection is still there."""
-
-    @abstractmethod
-    async def hook_result(self, number: int, connection: object) -> Aside:
-        """Wait for what steps in the midst of a hook came to."""
-
-    @abstractmethod
-    async def call_hook(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Call the function of a hook."""
-
-    @abstractmethod
-    def wait_for_backward(self) -> None:
-        """Send what was recorded, and wait for it where waiting is fine."""
-
-    @abstractmethod
-    async def _unary(self, path: str, request: Message, response: type[M], timeout: float) -> M:
-        """Make a unary call."""
-
-    @abstractmethod
-    def _upload(self, sent: transfer.Upload) -> None:
-        """Send data, or see to it that it is there before what is recorded next is sent."""
-
-    @abstractmethod
-    async def send_pieces(self, pieces: Iterator[bytes], timeout: float) -> bytes:
-        """Make an Upload call; its answer."""
-
-    @abstractmethod
-    async def receive_pieces(
-        self, request: bytes, take: Callable[[bytes], None], timeout: float
-    ) -> None:
-        """Make a Download call, and hand over each piece."""
-
-    @abstractmethod
-    async def pause(self, seconds: float) -> None:
-        """Let time pass."""
-
-    @abstractmethod
-    async def _hang_up(self) -> None:
-        """Close the connection for good."""
-
-    @abstractmethod
-    def keep_alive(self) -> None:
-        """Renew the lease. Called from any thread."""
-
-    @abstractmethod
-    def leave(self) -> None:
-        """Close at the end of the process."""
-
-    @property
-    def is_near(self) -> bool:
-        """Whether code that has not chosen a session may get this one."""
-        return True

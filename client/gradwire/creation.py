@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gradwire import dtypes, reading
+from gradwire import dtypes, puts, reading
 from gradwire import tensors as _tensors
 from gradwire.codec import Array, Info
 from gradwire.current import current
@@ -72,7 +72,7 @@ def put(
             "give the numbers as floats, or dtype=gradwire.float32",
             dtype=found.name,
         )
-    made = session.tensor_type(session.put(array, requires_grad), session)
+    made = session.tensor_type(puts.put(session, array, requires_grad), session)
     known = reading.known(made)
     strides = tuple(step // array.itemsize for step in _contiguous_strides(array))
     known.info = Info(

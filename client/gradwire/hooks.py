@@ -23,6 +23,7 @@ from gradwire.pipeline import Aside
 from gradwire.pure import is_pure
 from gradwire.reading import known
 from gradwire.recorder import Batch, Entry, Recorder, mark_of, outputs_of
+from gradwire.transfer import values_in
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class HookRun:
         result = message.response.hook_result
         if result.HasField("error"):
             raise _located(result.error, entries)
-        return await self.session.values_in(result.fetched, message.payloads)
+        return await values_in(self.session, result.fetched, message.payloads)
 
     async def _pack(self, hook: Hook) -> int:
         """Call the function of a pack hook, and keep what it returns; the number for that."""

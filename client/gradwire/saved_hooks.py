@@ -64,7 +64,7 @@ class _Scope:
         modes.set_saved_hooks(self.before)
         try:
             for session in current.open_sessions():
-                session.leave_saved_hooks(self.number, wait=wait and self.pair.programs is None)
+                _end(session, self.number, wait=wait and self.pair.programs is None)
         finally:
             del _scopes[self.number]
 
@@ -75,14 +75,40 @@ def announce(session: "SessionCore", batch: Batch) -> None:
         return
     fresh = [
         _scopes[number].register(session)
-        for number in dict.fromkeys(scopes_of(batch.entries))
+        for number in dict.fromkeys(_scopes_of(batch.entries))
         if number in _scopes and number not in session.saved_hooks
     ]
     batch.entries[:0] = fresh
     batch.released[:] = [(at + len(fresh), handles) for at, handles in batch.released]
 
 
-def scopes_of(entries: Iterable[Entry]) -> Iterator[int]:
+def _end(session: "SessionCore", number: int, *, wait: bool) -> None:
+    """End the hook of that number in a session, after what was recorded under it.
+
+    Args:
+        wait: Until that ran, where waiting is fine.
+    """
+    if session.closed:
+        return
+    if (hook := session.hook_here()) is not None:
+        if number in session.saved_hooks or number in _scopes_of(hook.recorder.entries):
+            session.wait_for_backward()
+    else:
+        with session.lock:
+            if number in _scopes_of(session.recorder.entries):
+                session.send_recorded()
+    if number not in session.saved_hooks:
+        return
+    session.saved_hooks.discard(number)
+    try:
+        if wait:
+            session.wait_for_backward()
+    finally:
+        # In a sequence of its own, for steps after one that failed do not run.
+        session.step(pb.Step(remove_hook=pb.RemoveHook(hook=number)))
+
+
+def _scopes_of(entries: Iterable[Entry]) -> Iterator[int]:
     """The numbers of the hooks that steps name."""
     for entry in entries:
         if len(entry) > 2:

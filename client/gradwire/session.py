@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,12 +11,14 @@ from google.protobuf.message import Message
 
 from gradwire import embedded
 from gradwire import tensors as _tensors
-from gradwire.core import SessionCore, T, Terms
+from gradwire.answers import note_answer
+from gradwire.core import SessionCore, Terms
 from gradwire.hooks import HookRun
 from gradwire.pipeline import Aside, Request
 from gradwire.transfer import Upload, upload
 from gradwire.transport import Stream, receive_pieces, send_pieces, unary
 from gradwire.v1 import autograd_pb2 as pb
+from gradwire.waiting import T
 from gradwire.wire import M
 
 
@@ -49,7 +52,7 @@ class Session(SessionCore):
             address=terms.address,
             metadata=terms.metadata,
             retry=terms.retry,
-            on_answer=self._on_answer,
+            on_answer=partial(note_answer, self),
             on_hook_call=self._on_hook_call,
             on_progress=self._on_progress,
         )
@@ -78,10 +81,10 @@ class Session(SessionCore):
 
     def flush(self) -> None:
         """Send all that is recorded, without waiting for it to run."""
-        if self._hook_here() is not None:
+        if self.hook_here() is not None:
             return
-        with self._lock:
-            self._flush()
+        with self.lock:
+            self.send_recorded()
 
     def synchronize(self) -> None:
         """Send all that is recorded, and wait until it ran.
@@ -142,7 +145,8 @@ class Session(SessionCore):
     async def _unary(self, path: str, request: Message, response: type[M], timeout: float) -> M:
         return unary(self._channel, path, request, response, timeout, self._metadata, self.address)
 
-    def _upload(self, sent: Upload) -> None:
+    def upload(self, sent: Upload) -> None:
+        """Send data, here."""
         self.finish(upload(self, sent))
 
     async def send_pieces(self, pieces: Iterator[bytes], timeout: float) -> bytes:

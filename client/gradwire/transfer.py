@@ -4,12 +4,13 @@ Pure but for the last functions, which run on whatever transport the session has
 """
 
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from gradwire import wire
+from gradwire.codec import Fetched, decode_fetched
 from gradwire.errors import GradwireError, UnavailableError, from_wire_error, refused
 from gradwire.pipeline import Request
 from gradwire.v1 import autograd_pb2 as pb
@@ -178,6 +179,37 @@ async def download(session: "SessionCore", value: pb.TensorValue) -> Array:
     await _persist(session, read, attempt)
     read.value.flags.writeable = False
     return read.value
+
+
+async def values_in(
+    session: "SessionCore", fetched: Sequence[pb.FetchedTensor], payloads: Sequence[Payload]
+) -> list[Fetched]:
+    """What fetches answered; what did not fit into the answer is read now.
+
+    Raises:
+        GradwireError: a value does not fit its description, or cannot be read any more.
+    """
+    downloaded = {}
+    for each in fetched:
+        if number := each.value.download:
+            downloaded[number] = await download(session, each.value)
+    if downloaded:
+        _release(session, downloaded)
+    try:
+        return decode_fetched(fetched, payloads, downloaded)
+    except wire.WireError as malformed:
+        raise from_wire_error(malformed) from None
+
+
+def _release(session: "SessionCore", numbers: Iterable[int]) -> None:
+    """Let the server forget values that were read."""
+    step = pb.Step(release=pb.Release(downloads=numbers))
+    if (hook := session.hook_here()) is not None:
+        hook.recorder.step(step)
+        return
+    with session.lock:
+        session.recorder.step(step)
+        session.send_recorded()
 
 
 async def _persist(

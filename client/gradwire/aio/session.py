@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -14,7 +15,8 @@ from gradwire import creation, embedded
 from gradwire.aio.owners import OwnersRecorder, owner, serve
 from gradwire.aio.tensors import Tensor
 from gradwire.aio.transport import Stream, is_running, receive_pieces, send_pieces, unary
-from gradwire.core import SessionCore, T, Terms
+from gradwire.answers import note_answer
+from gradwire.core import SessionCore, Terms
 from gradwire.errors import GradwireError, SessionError
 from gradwire.hooks import HookRun
 from gradwire.location import Location, locate, mark
@@ -22,6 +24,7 @@ from gradwire.pipeline import Aside, Request
 from gradwire.recorder import Recorder
 from gradwire.transfer import Upload, upload
 from gradwire.v1 import autograd_pb2 as pb
+from gradwire.waiting import T
 from gradwire.wire import M
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ class Session(SessionCore):
             address=terms.address,
             metadata=terms.metadata,
             retry=terms.retry,
-            on_answer=self._on_answer,
+            on_answer=partial(note_answer, self),
             on_hook_call=self._on_hook_call,
             on_progress=self._on_progress,
         )
@@ -110,8 +113,8 @@ class Session(SessionCore):
         but record should call it now and then.
         """
         self.check_open()
-        with self._lock:
-            self._flush()
+        with self.lock:
+            self.send_recorded()
         await self._stream.wait_for_room()
 
     async def synchronize(self) -> None:
@@ -180,7 +183,7 @@ class Session(SessionCore):
         """Send what another owner recorded before. The lock is held."""
         writer = owner()
         if writer is not self._writer:
-            self._flush()
+            self.send_recorded()
             self._writer = writer
 
     def answer_hook(self, data: bytes, connection: object) -> bool:
@@ -201,9 +204,9 @@ class Session(SessionCore):
         """Wait in a thread; on an event loop whoever awaits an answer waits for it too."""
         if not is_running(self._loop):
             self.finish(self.settle())
-        elif self._hook_here() is None:
-            with self._lock:
-                self._flush()
+        elif self.hook_here() is None:
+            with self.lock:
+                self.send_recorded()
 
     def _on_hook_call(self, message: Aside) -> None:
         """Run a hook in a task of its own, while its backward waits."""
@@ -235,12 +238,12 @@ class Session(SessionCore):
             self._channel, path, request, response, timeout, self._metadata, self.address
         )
 
-    def _upload(self, sent: Upload) -> None:
+    def upload(self, sent: Upload) -> None:
         """Wait in a thread; on an event loop send it in the background, from a copy."""
         if not is_running(self._loop):
             self.finish(upload(self, sent))
             return
-        if self._hook_here() is not None:
+        if self.hook_here() is not None:
             raise SessionError(
                 "a hook on an event loop cannot send a tensor that is too large for a message; "
                 "make it before the backward, or register a function that is no coroutine"
@@ -268,7 +271,7 @@ class Session(SessionCore):
         try:
             await upload(self, sent)
         except GradwireError as error:
-            self.note_failure(whose, error.at(location))
+            self.failures.note(whose, error.at(location))
         finally:
             sent.data = b""
 

@@ -138,13 +138,13 @@ def place_of(entry: int, request: pb.RunStreamRequest) -> tuple[int, int]:
 
 def test_calls_of_one_form_share_it() -> None:
     recorder = Recorder()
-    for value in (1, 1.0, True, 0.0, -0.0, 1, math.nan):
+    for value in (1, 1.0, True, 0.0, -0.0, 1, math.nan, True):
         recorder.op("add", (7,), (("other", value),), 1, 0)
     batch = recorder.take()
     assert batch is not None
     request = pb.RunStreamRequest.FromString(codec.encode_request("s", batch, 1, 0, None))
     (step,) = request.sequence.steps
-    assert list(step.ops.calls) == [0, 1, 2, 3, 4, 0, 5]
+    assert list(step.ops.calls) == [0, 1, 2, 3, 4, 0, 5, 2]
 
 
 @given(st.integers(0, 2**64 - 1))
