@@ -13,7 +13,7 @@ import numpy as np
 from gradwire_engine.declare import composite, general, nondiff
 from gradwire_engine.dtypes import complex_dtype
 from gradwire_engine.errors import EngineError
-from gradwire_engine.ops.matrices import adjoint, require_matrices
+from gradwire_engine.ops.matrices import adjoint, cubic, require_matrices
 from gradwire_engine.tensor import Tensor
 
 _LINALG = ("linalg",)
@@ -85,6 +85,7 @@ general(
     _eigh_slope,
     grad_fn="LinalgEighBackward0",
     places=_LINALG,
+    flops=cubic(25),
 )
 
 
@@ -102,6 +103,7 @@ composite(
     ),
     kernel=_only_eigvalsh,
     places=_LINALG,
+    flops=cubic(25),
 )
 
 
@@ -138,11 +140,13 @@ general(
     _eig_slope,
     grad_fn="LinalgEigBackward0",
     places=_LINALG,
+    flops=cubic(25),
 )
 composite(
     "linalg.eigvals(Tensor self) -> Tensor",
     lambda F, self: F.linalg__eig(self)[0],
     places=_LINALG,
+    flops=cubic(25),
 )
 
 
@@ -211,6 +215,7 @@ general(
         else A.shape
     ),
     places=_LINALG,
+    flops=cubic(25),
 )
 
 
@@ -227,6 +232,7 @@ composite(
     ),
     kernel=_only_svdvals,
     places=_LINALG,
+    flops=cubic(25),
 )
 
 
@@ -247,6 +253,7 @@ def _old_svd(F: Any, self: Any, some: bool, compute_uv: bool) -> Any:
 composite(
     "svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)",
     _old_svd,
+    flops=cubic(25),
 )
 
 
@@ -319,8 +326,10 @@ general(
         (*A.shape[:-2], A.shape[-2], max(A.shape[-2:])) if A.ndim > 1 else A.shape
     ),
     places=_LINALG,
+    flops=cubic(25),
 )
 composite(
     "qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)",
     lambda F, self, some: F.linalg__qr(self, "reduced" if some else "complete"),
+    flops=cubic(25),
 )

@@ -12,6 +12,7 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.ops.matrices import (
     adjoint,
     batches,
+    cubic,
     each_matrix,
     raw_adjoint,
     require_dtype,
@@ -59,6 +60,7 @@ general(
     lambda F, g, result: _inverse_slope(F, g, result),
     grad_fn="LinalgInvExBackward0",
     places=_LINALG,
+    flops=cubic(3),
 )
 general(
     "linalg.inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor info)",
@@ -66,8 +68,9 @@ general(
     lambda F, g, inverse: _inverse_slope(F, g, inverse),
     grad_fn="LinalgInvExBackward0",
     places=_LINALG,
+    flops=cubic(3),
 )
-composite("inverse(Tensor self) -> Tensor", lambda F, self: F.linalg__inv(self))
+composite("inverse(Tensor self) -> Tensor", lambda F, self: F.linalg__inv(self), flops=cubic(3))
 
 
 def _is_vector(A: Any, B: Any) -> bool:
@@ -127,6 +130,7 @@ general(
     grad_fn="LinalgSolveExBackward0",
     shape=_solved_shape,
     places=_LINALG,
+    flops=cubic(3),
 )
 
 
@@ -156,6 +160,7 @@ general(
     grad_fn="LinalgSolveExBackward0",
     shape=_solved_shape,
     places=_LINALG,
+    flops=cubic(3),
 )
 
 
@@ -238,8 +243,9 @@ general(
     _determinant_slope,
     grad_fn="LinalgDetBackward0",
     places=_LINALG,
+    flops=cubic(3),
 )
-composite("det(Tensor self) -> Tensor", lambda F, self: F.linalg__det(self))
+composite("det(Tensor self) -> Tensor", lambda F, self: F.linalg__det(self), flops=cubic(3))
 
 
 def _sign_and_log(A: np.ndarray) -> tuple[Any, Any]:
@@ -266,10 +272,12 @@ general(
     _log_determinant_slope,
     grad_fn="LinalgSlogdetBackward0",
     places=_LINALG,
+    flops=cubic(3),
 )
 composite(
     "slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)",
     lambda F, self: F.linalg__slogdet(self),
+    flops=cubic(3),
 )
 
 
@@ -280,7 +288,7 @@ def _logdet(F: Any, self: Any) -> Any:
     return F.where(sign == -1, np.nan, logabsdet)
 
 
-composite("logdet(Tensor self) -> Tensor", _logdet)
+composite("logdet(Tensor self) -> Tensor", _logdet, flops=cubic(3))
 
 
 def _factor(op: str, A: np.ndarray, upper: bool) -> np.ndarray:
@@ -338,11 +346,13 @@ general(
     lambda F, g, upper, result: _factor_slope(F, g, result, upper),
     grad_fn="LinalgCholeskyExBackward0",
     places=_LINALG,
+    flops=cubic(3),
 )
 general(
     "cholesky(Tensor self, bool upper=False) -> Tensor",
     lambda self, upper=False: _factor("cholesky", self, upper),
     lambda F, g, upper, result: _factor_slope(F, g, result, upper),
+    flops=cubic(3),
 )
 general(
     "linalg.cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> "
@@ -351,6 +361,7 @@ general(
     lambda F, g, upper, L: _factor_slope(F, g, L, upper),
     grad_fn="LinalgCholeskyExBackward0",
     places=_LINALG,
+    flops=cubic(3),
 )
 
 
@@ -409,4 +420,5 @@ general(
     "cholesky_inverse(Tensor self, bool upper=False) -> Tensor",
     _cholesky_inverse,
     _cholesky_inverse_slope,
+    flops=cubic(3),
 )

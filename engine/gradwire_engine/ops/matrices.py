@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,17 @@ def require_dtype(op: str, *given: Any) -> None:
             op=op,
             dtypes=", ".join(names),
         )
+
+
+def cubic(steps: int) -> Callable[..., int]:
+    """The floating-point operations of LAPACK on matrices: `steps` times n squared times m."""
+
+    def flops(A: Any, *rest: Any) -> int:
+        shape = tuple(A.shape)
+        inner: int = min(shape[-2:]) if len(shape) > 1 else 1
+        return int(steps * math.prod(shape) * inner + 1)
+
+    return flops
 
 
 def singular(op: str, what: str = "is singular") -> EngineError:

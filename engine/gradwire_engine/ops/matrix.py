@@ -355,6 +355,7 @@ composite(
     "matmul(Tensor self, Tensor other) -> Tensor",
     _matmul,
     kernel=np.matmul,
+    flops=_product_flops,
     places=("torch", "Tensor", "linalg"),
 )
 

@@ -13,9 +13,21 @@ from scipy import linalg
 from gradwire_engine.declare import composite, general, nondiff
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
-from gradwire_engine.ops.matrices import adjoint, raw_adjoint, require_matrices
+from gradwire_engine.ops.matrices import adjoint, cubic, raw_adjoint, require_matrices
 
 _LINALG = ("linalg",)
+
+
+def _norm_flops(self: Any, ord: Any, *rest: Any) -> int:
+    """Singular values cost far more than sums."""
+    if ord in ("nuc", 2, -2):
+        return cubic(25)(self)
+    return int(math.prod(self.shape)) + 1
+
+
+def _square_flops(self: Any, *rest: Any) -> int:
+    """Of a tensor that is taken as a square matrix."""
+    return math.isqrt(math.prod(self.shape)) ** 3 + 1
 
 
 def _two(dim: Sequence[int], rank: int, op: str) -> tuple[int, int]:
@@ -84,6 +96,7 @@ composite(
     "ScalarType? dtype=None) -> Tensor",
     _matrix_norm,
     places=_LINALG,
+    flops=_norm_flops,
 )
 
 
@@ -112,6 +125,7 @@ composite(
     "ScalarType? dtype=None) -> Tensor",
     _norm,
     places=_LINALG,
+    flops=_norm_flops,
 )
 
 
@@ -134,10 +148,16 @@ def _matrix_power(F: Any, self: Any, n: int) -> Any:
     return result
 
 
-composite("linalg.matrix_power(Tensor self, int n) -> Tensor", _matrix_power, places=_LINALG)
+composite(
+    "linalg.matrix_power(Tensor self, int n) -> Tensor",
+    _matrix_power,
+    flops=cubic(25),
+    places=_LINALG,
+)
 composite(
     "matrix_power(Tensor self, int n) -> Tensor",
     lambda F, self, n: F.linalg__matrix_power(self, n),
+    flops=cubic(25),
 )
 
 
@@ -163,8 +183,11 @@ general(
     _matrix_exp_slope,
     grad_fn="LinalgMatrixExpBackward0",
     places=_LINALG,
+    flops=cubic(25),
 )
-composite("matrix_exp(Tensor self) -> Tensor", lambda F, self: F.linalg__matrix_exp(self))
+composite(
+    "matrix_exp(Tensor self) -> Tensor", lambda F, self: F.linalg__matrix_exp(self), flops=cubic(25)
+)
 
 
 def _multi_dot(F: Any, tensors: Sequence[Any]) -> Any:
@@ -291,10 +314,12 @@ general(
     numbers=("atol", "rtol"),
     grad_fn="LinalgPinvBackward0",
     places=_LINALG,
+    flops=cubic(25),
 )
 composite(
     "pinverse(Tensor self, float rcond=1e-15) -> Tensor",
     lambda F, self, rcond: F.linalg__pinv(self, None, rcond),
+    flops=cubic(25),
 )
 
 
@@ -316,6 +341,7 @@ nondiff(
     _matrix_rank,
     numbers=("atol", "rtol"),
     places=_LINALG,
+    flops=cubic(25),
 )
 
 
@@ -329,7 +355,12 @@ def _cond(F: Any, self: Any, p: Any) -> Any:
     return F.linalg__matrix_norm(self, p) * F.linalg__matrix_norm(F.linalg__inv(self), p)
 
 
-composite("linalg.cond(Tensor self, Order? p=None) -> Tensor", _cond, places=_LINALG)
+composite(
+    "linalg.cond(Tensor self, Order? p=None) -> Tensor",
+    _cond,
+    flops=cubic(25),
+    places=_LINALG,
+)
 
 
 def _tensorsolve(F: Any, self: Any, other: Any, dims_: Sequence[int] | None) -> Any:
@@ -355,6 +386,7 @@ composite(
     "linalg.tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor",
     _tensorsolve,
     places=_LINALG,
+    flops=_square_flops,
 )
 
 
@@ -371,7 +403,12 @@ def _tensorinv(F: Any, self: Any, ind: int) -> Any:
     return F.reshape(F.linalg__inv(F.reshape(self, (n, n))), (*tail, *head))
 
 
-composite("linalg.tensorinv(Tensor self, int ind=2) -> Tensor", _tensorinv, places=_LINALG)
+composite(
+    "linalg.tensorinv(Tensor self, int ind=2) -> Tensor",
+    _tensorinv,
+    flops=_square_flops,
+    places=_LINALG,
+)
 
 
 def _vander(F: Any, x: Any, N: int | None) -> Any:
@@ -484,6 +521,7 @@ general(
     _factored_slope,
     grad_fn="LinalgLuFactorExBackward0",
     places=_LINALG,
+    flops=cubic(25),
 )
 
 
@@ -508,6 +546,7 @@ general(
     _lu_pulled,
     grad_fn="LinalgLuBackward0",
     places=(),
+    flops=cubic(25),
 )
 
 
@@ -521,6 +560,7 @@ composite(
     "linalg.lu(Tensor A, *, bool pivot=True) -> (Tensor P, Tensor L, Tensor U)",
     _lu,
     places=_LINALG,
+    flops=cubic(25),
 )
 
 
@@ -604,4 +644,5 @@ general(
     grad_fn="LinalgHouseholderProductBackward0",
     shape=_householder_shape,
     places=_LINALG,
+    flops=cubic(25),
 )
