@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, description="Threads for heavy sequences; 0: one a processor core."
     )
+    kernel_threads: int = Field(
+        0,
+        ge=0,
+        description="Threads that one operator may use; 0: what BLAS and OMP_NUM_THREADS say.",
+    )
     inline_milliseconds: float = Field(
         1.5, ge=0, description="Longest that one sequence runs on the event loop before a thread."
     )
