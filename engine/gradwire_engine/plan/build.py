@@ -10,7 +10,9 @@ import numpy as np
 
 from gradwire_engine.context import Context
 from gradwire_engine.plan.emit import Routine
-from gradwire_engine.plan.record import CompileError, GraphFreedError, Recorder, Traced
+from gradwire_engine.plan.record import Recorder
+from gradwire_engine.plan.tape import gradient
+from gradwire_engine.plan.traced import CompileError, GraphFreedError, Traced
 from gradwire_engine.plan.values import Kind, Savings, Step, Value
 from gradwire_engine.program import Program
 from gradwire_engine.tensor import ViewStep
@@ -223,8 +225,14 @@ class _Gradients:
     def _pull(
         self, tensors: list[Traced], wanted: list[Traced], given: list[Traced]
     ) -> list[Traced | None]:
-        return self.recorder.gradient(
-            tensors, wanted, given, keeps_graph=True, creates_graph=False, allow_unused=True
+        return gradient(
+            self.recorder,
+            tensors,
+            wanted,
+            given,
+            keeps_graph=True,
+            creates_graph=False,
+            allow_unused=True,
         )
 
     def split(

@@ -17,7 +17,7 @@ from gradwire_engine.functions import attach, recomputed
 from gradwire_engine.plan.build import Adjoint, Plan, build
 from gradwire_engine.plan.emit import ShapeError
 from gradwire_engine.plan.explain import Explanation, explain
-from gradwire_engine.plan.record import CompileError
+from gradwire_engine.plan.traced import CompileError
 from gradwire_engine.program import Gradient, Instruction, Program
 from gradwire_engine.tensor import NO_VERSION, Tensor
 
