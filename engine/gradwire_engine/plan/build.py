@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from gradwire_engine.context import Context
-from gradwire_engine.plan.emit import Routine
+from gradwire_engine.plan.products import turn_products
 from gradwire_engine.plan.record import Recorder
+from gradwire_engine.plan.routine import Routine
 from gradwire_engine.plan.tape import gradient
 from gradwire_engine.plan.traced import CompileError, GraphFreedError, Traced
 from gradwire_engine.plan.values import Kind, Savings, Step, Value
@@ -117,7 +118,7 @@ def build(
     writes = [(recorder.graph.inputs[at], each.storage.value) for at, each in changed]
     writes = [(target, value) for target, value in writes if target is not value]
     ends = [*values, *(value for _, value in writes)]
-    recorder.graph.turn_products([*ends, *gradients.ends])
+    turn_products(recorder.graph, [*ends, *gradients.ends])
     forward = _needed(recorder, ends, ())
     kept_inputs, kept_results, extra, backward = gradients.split(forward, writes, values)
     positions = [_position(found, nr) for nr in range(len(roots))]

@@ -7,25 +7,20 @@ out is allocated by it and belongs to whoever gets it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from gradwire_engine.plan.blocks import Blocks
 from gradwire_engine.plan.fuse import Group, Loop, grouped, loop_of
 from gradwire_engine.plan.values import Kind, Step, Value, dense, follow
-
-Check = Callable[[], None] | None
 
 SMALL: Final = 4096
 """Bytes below which NumPy's own cache of small blocks is as fast as a buffer kept for a value."""
 
 _CHECK_STEPS: Final = 64
 _CHECK_BYTES: Final = 1 << 20
-_POOLED: Final = 4
 
 
 @dataclass(slots=True)
@@ -49,104 +44,7 @@ def _refuse_shape(name: str) -> None:
     raise ShapeError(f"the shape of what {name} gives depends on values")
 
 
-class Routine:
-    """Compiled steps. Safe to run in several threads at once: each run has buffers of its own.
-
-    Attributes:
-        units: steps and groups of steps, in the order in which they run.
-        buffers: what stays allocated between runs.
-        source: the text that was compiled.
-    """
-
-    def __init__(
-        self,
-        inputs: Sequence[Value],
-        steps: Sequence[Step],
-        results: Sequence[Value],
-        *,
-        writes: Sequence[tuple[Value, Value]] = (),
-        are_distinct: bool = True,
-    ) -> None:
-        """Compile.
-
-        Args:
-            results: what a run gives.
-            writes: inputs that are changed in place at the end, each with what it will hold.
-            are_distinct: each result has memory of its own.
-        """
-        writer = _Writer(inputs, steps, results, writes, are_distinct)
-        self.units = tuple(writer.units)
-        self.buffers = writer.buffers
-        self.source = writer.text()
-        self._constants = writer.constants
-        names: dict[str, Any] = {}
-        exec(compile(self.source, "<plan>", "exec"), names)
-        self._loops = [
-            (names[f"loop{at}"], group.rows[0], loop)
-            for at, (group, loop) in enumerate(writer.loops)
-        ]
-        self._make: Callable[..., Callable[..., tuple[np.ndarray, ...]]] = names["make"]
-        self._arrays = writer.arrays
-        self._pool: list[Callable[..., tuple[np.ndarray, ...]]] = []
-        self._shared = None if self.buffers.sizes else self._bound()
-
-    @property
-    def steps(self) -> list[Step]:
-        """In the order in which they run."""
-        return [
-            step
-            for unit in self.units
-            for step in (unit.steps if isinstance(unit, Group) else [unit])
-        ]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that one run needs for its buffers, and constants."""
-        constants = sum(
-            each.nbytes
-            for each in self._constants
-            if isinstance(each, np.ndarray) and any(each.strides)
-        )
-        blocks = sum(
-            math.prod(shape) * dtype.itemsize
-            for _, _, loop in self._loops
-            for shape, dtype in loop.scratch
-        )
-        return sum(self.buffers.sizes) + constants + blocks
-
-    def _bound(self) -> Callable[..., tuple[np.ndarray, ...]]:
-        blocks = [np.empty(size, np.uint8) for size in self.buffers.sizes]
-        arrays = [
-            np.ndarray(shape, dtype, blocks[block].data, 0, strides)
-            for block, shape, dtype, strides in self._arrays
-        ]
-        loops = [
-            Blocks(make(*self._constants), rows, loop.block, loop.work, loop.scratch)
-            for make, rows, loop in self._loops
-        ]
-        return self._make(*self._constants, *loops, *arrays)
-
-    def __call__(self, arrays: Sequence[np.ndarray], check: Check) -> tuple[np.ndarray, ...]:
-        """Run on arrays for the inputs; `check` is called now and then and raises to stop.
-
-        Raises:
-            ShapeError: the plan is not one for these values.
-        """
-        run = self._shared
-        if run is not None:
-            return run(check, *arrays)
-        try:
-            run = self._pool.pop()
-        except IndexError:
-            run = self._bound()
-        try:
-            return run(check, *arrays)
-        finally:
-            if len(self._pool) < _POOLED:
-                self._pool.append(run)
-
-
-class _Writer:
+class Writer:
     """Decides where values lie, and writes the source."""
 
     def __init__(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradwire_engine.plan.build import Plan
-from gradwire_engine.plan.emit import Routine
 from gradwire_engine.plan.fuse import Group
+from gradwire_engine.plan.routine import Routine
 from gradwire_engine.plan.values import Kind, Step
 
 

@@ -1,0 +1,115 @@
+"""Steps that can be run: the function that was written of them, and the memory it works in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from gradwire_engine.plan.blocks import Blocks
+from gradwire_engine.plan.emit import Writer
+from gradwire_engine.plan.fuse import Group
+from gradwire_engine.plan.values import Step, Value
+
+Check = Callable[[], None] | None
+
+_POOLED: Final = 4
+
+
+class Routine:
+    """Compiled steps. Safe to run in several threads at once: each run has buffers of its own.
+
+    Attributes:
+        units: steps and groups of steps, in the order in which they run.
+        buffers: what stays allocated between runs.
+        source: the text that was compiled.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Value],
+        steps: Sequence[Step],
+        results: Sequence[Value],
+        *,
+        writes: Sequence[tuple[Value, Value]] = (),
+        are_distinct: bool = True,
+    ) -> None:
+        """Compile.
+
+        Args:
+            results: what a run gives.
+            writes: inputs that are changed in place at the end, each with what it will hold.
+            are_distinct: each result has memory of its own.
+        """
+        writer = Writer(inputs, steps, results, writes, are_distinct)
+        self.units = tuple(writer.units)
+        self.buffers = writer.buffers
+        self.source = writer.text()
+        self._constants = writer.constants
+        names: dict[str, Any] = {}
+        exec(compile(self.source, "<plan>", "exec"), names)
+        self._loops = [
+            (names[f"loop{at}"], group.rows[0], loop)
+            for at, (group, loop) in enumerate(writer.loops)
+        ]
+        self._make: Callable[..., Callable[..., tuple[np.ndarray, ...]]] = names["make"]
+        self._arrays = writer.arrays
+        self._pool: list[Callable[..., tuple[np.ndarray, ...]]] = []
+        self._shared = None if self.buffers.sizes else self._bound()
+
+    @property
+    def steps(self) -> list[Step]:
+        """In the order in which they run."""
+        return [
+            step
+            for unit in self.units
+            for step in (unit.steps if isinstance(unit, Group) else [unit])
+        ]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one run needs for its buffers, and constants."""
+        constants = sum(
+            each.nbytes
+            for each in self._constants
+            if isinstance(each, np.ndarray) and any(each.strides)
+        )
+        blocks = sum(
+            math.prod(shape) * dtype.itemsize
+            for _, _, loop in self._loops
+            for shape, dtype in loop.scratch
+        )
+        return sum(self.buffers.sizes) + constants + blocks
+
+    def _bound(self) -> Callable[..., tuple[np.ndarray, ...]]:
+        blocks = [np.empty(size, np.uint8) for size in self.buffers.sizes]
+        arrays = [
+            np.ndarray(shape, dtype, blocks[block].data, 0, strides)
+            for block, shape, dtype, strides in self._arrays
+        ]
+        loops = [
+            Blocks(make(*self._constants), rows, loop.block, loop.work, loop.scratch)
+            for make, rows, loop in self._loops
+        ]
+        return self._make(*self._constants, *loops, *arrays)
+
+    def __call__(self, arrays: Sequence[np.ndarray], check: Check) -> tuple[np.ndarray, ...]:
+        """Run on arrays for the inputs; `check` is called now and then and raises to stop.
+
+        Raises:
+            ShapeError: the plan is not one for these values.
+        """
+        run = self._shared
+        if run is not None:
+            return run(check, *arrays)
+        try:
+            run = self._pool.pop()
+        except IndexError:
+            run = self._bound()
+        try:
+            return run(check, *arrays)
+        finally:
+            if len(self._pool) < _POOLED:
+                self._pool.append(run)
