@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 
-from gradwire import current, embedded, lease, memory, wire
-from gradwire.core import Terms
-from gradwire.errors import DeadlineError, UnavailableError
+from gradwire import current, embedded, memory, wire
+from gradwire.errors import DeadlineError
+from gradwire.opening import Terms, keep, nobody_at, pairs_of, request_for
 from gradwire.session import Session
-from gradwire.transport import CHANNEL_OPTIONS, Metadata, Retry, unary
+from gradwire.transport import CHANNEL_OPTIONS, Retry, unary
 from gradwire.v1 import autograd_pb2 as pb
 
 
@@ -78,33 +78,8 @@ def connect(
         raise
     terms = Terms(target, pairs, Retry(timeout=retry_timeout), timeout, is_embedded)
     session = Session(channel, created, terms)
-    current.opened(session)
-    lease.keeper.add(session)
+    keep(session)
     return session
-
-
-def pairs_of(metadata: Mapping[str, str] | None) -> Metadata:
-    """The metadata of calls, as gRPC takes it."""
-    return tuple((key.lower(), value) for key, value in (metadata or {}).items())
-
-
-def request_for(name: str, ttl: float | None, seed: int | None) -> pb.CreateSessionRequest:
-    """The request for a session, as `connect` describes it."""
-    request = pb.CreateSessionRequest(display_name=name)
-    if ttl is not None:
-        request.ttl.FromNanoseconds(round(ttl * 1e9))
-    if seed is not None:
-        request.seed = seed
-    return request
-
-
-def nobody_at(target: str, seconds: float) -> UnavailableError:
-    """What is said where no server answers."""
-    return UnavailableError(
-        f"no gradwire server answers at {target} within {seconds:g} s; "
-        "start one with: gradwire serve",
-        code="UNAVAILABLE",
-    )
 
 
 @atexit.register

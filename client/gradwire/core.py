@@ -8,9 +8,9 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from google.protobuf.message import Message
@@ -32,16 +32,16 @@ from gradwire.dtypes import DtypeLike
 from gradwire.errors import GradwireError, SessionError, UnavailableError
 from gradwire.failures import ANYONE, Failures
 from gradwire.modes import grad_mode, stamped
+from gradwire.opening import Terms
 from gradwire.pipeline import Pipeline, Request, Traffic
+from gradwire.progress import Listeners
 from gradwire.recorder import Attribute, Batch, OpEntry
-from gradwire.transport import Metadata, Retry
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.waiting import SessionStream, Waiting
 from gradwire.wire import M
 
 if TYPE_CHECKING:
     from gradwire.programs import Lines
-    from gradwire.repeating import Listener
     from gradwire.tensors import Tensor
 
 _CALL_TIMEOUT: Final = 30.0
@@ -49,25 +49,6 @@ _CLOSE_TIMEOUT: Final = 5.0
 
 _ROOTS: Final = 16
 """So many roots of backwards are remembered, to fetch their values along with the gradients."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a session is opened with.
-
-    Attributes:
-        address: Where the server is.
-        metadata: Sent with each call.
-        retry: How long and how often a lost connection is tried again.
-        timeout: Seconds that a sequence may take; None for no such bound.
-        is_embedded: Whether the server is the one inside this process.
-    """
-
-    address: str
-    metadata: Metadata
-    retry: Retry
-    timeout: float | None
-    is_embedded: bool
 
 
 class SessionCore(Waiting):
@@ -139,7 +120,7 @@ class SessionCore(Waiting):
         # Functions being compiled, one at a time; see gradwire.tracing.
         self.trace_lock = threading.RLock()
         self._traces_running = 0
-        self._listeners: dict[int, Listener] = {}
+        self.listeners = Listeners()
         self.program_lines: weakref.WeakValueDictionary[str, Lines] = weakref.WeakValueDictionary()
         self.node_metadata: dict[int, dict[str, object]] = {}
         self._lines = anomaly.Lines()
@@ -452,35 +433,13 @@ class SessionCore(Waiting):
     def _look_twice(self) -> None:
         self._guarded = bool(self._hooks_running or self._traces_running or self._closed)
 
-    @contextmanager
-    def listening(self, output: int, listener: "Listener") -> Iterator[None]:
-        """Let a listener hear of the call whose first result has this handle.
-
-        Raises:
-            Exception: what the listener raised.
-        """
-        self._listeners[output] = listener
-        try:
-            yield
-        finally:
-            del self._listeners[output]
-        if listener.error is not None:
-            raise listener.error
-
     def _on_progress(self, progress: pb.Progress) -> None:
         """Take note of how far a call has got."""
         request = self._pipeline.find(progress.number)
-        if request is None or progress.step >= len(request.entries):
+        if request is None or self.listeners.let_go_on(request, progress) or request.interrupted:
             return
-        entry = request.entries[progress.step]
-        call = entry[0].call_program if len(entry) == 2 else pb.CallProgram()
-        listener = self._listeners.get(call.output)
-        if listener is None:
-            return
-        listener.hear(progress)
-        if listener.error is not None and not request.interrupted:
-            request.interrupted = True
-            self.answer_hook(self._pipeline.cancellation(request), self._stream.connection)
+        request.interrupted = True
+        self.answer_hook(self._pipeline.cancellation(request), self._stream.connection)
 
     def begin_trace(self, release: Callable[[int], None]) -> None:
         """Let steps be noted by the trace of their context, and handles be released by it."""

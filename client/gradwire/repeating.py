@@ -1,6 +1,5 @@
 """A compiled function called many times in a row, by the server, over minibatches that it holds."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,48 +10,17 @@ from gradwire.errors import TraceError, refused
 from gradwire.func.tree import flatten, unflatten
 from gradwire.modes import no_grad
 from gradwire.operators import functions
+from gradwire.progress import Listener
 from gradwire.signatures import split
 from gradwire.v1 import autograd_pb2 as pb
 
 if TYPE_CHECKING:
-    from gradwire.compiling import Compiled, Traced
+    from gradwire.compiling import Compiled
     from gradwire.tensors import Tensor
-
-Told = Callable[[int, int, tuple[float, ...]], object]
-"""`(done, count, values)`: how many runs are done, of how many, and the last run's scalars."""
+    from gradwire.traced import Traced
 
 _ALONE = 3
 """So many runs at most go one by one, until what they leave behind is what they find."""
-
-
-class Listener:
-    """Hears how far a call has got, and can stop it.
-
-    Attributes:
-        error: why the call is to stop: what the function raised that was told.
-    """
-
-    __slots__ = ("_count", "_done", "_told", "error")
-
-    def __init__(self, told: Told | None, done: int, count: int) -> None:
-        """`done` runs of `count` went before the call."""
-        self._told = told
-        self._done = done
-        self._count = count
-        self.error: BaseException | None = None
-
-    def stop(self) -> None:
-        """End the call when it tells of itself next."""
-        self.error = asyncio.CancelledError()
-
-    def hear(self, progress: pb.Progress) -> None:
-        """Tell the user's function."""
-        if self._told is None or self.error is not None:
-            return
-        try:
-            self._told(self._done + progress.done, self._count, tuple(progress.values))
-        except Exception as error:
-            self.error = error
 
 
 def repeat(

@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from gradwire import embedded
 from gradwire import tensors as _tensors
 from gradwire.answers import note_answer
-from gradwire.core import SessionCore, Terms
+from gradwire.core import SessionCore
 from gradwire.hooks import HookRun
+from gradwire.opening import Terms
 from gradwire.pipeline import Aside, Request
 from gradwire.transfer import Upload, upload
 from gradwire.transport import Stream, receive_pieces, send_pieces, unary

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from gradwire import compiling
-from gradwire.compiling import MISS, UNKNOWN, Plan
-from gradwire.repeating import Listener, Told, repeat
+from gradwire.compiling import Plan
+from gradwire.progress import Listener, Told
+from gradwire.repeating import repeat
 from gradwire.signatures import split
+from gradwire.traced import MISS, UNKNOWN
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,12 +8,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from gradwire import current, embedded, lease, memory, wire
+from gradwire import embedded, memory, wire
 from gradwire.aio.session import Session
 from gradwire.aio.transport import unary
-from gradwire.connecting import nobody_at, pairs_of, request_for
-from gradwire.core import Terms
 from gradwire.errors import DeadlineError
+from gradwire.opening import Terms, keep, nobody_at, pairs_of, request_for
 from gradwire.transport import CHANNEL_OPTIONS, Retry
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -109,8 +108,7 @@ def connect(
             raise
         terms = Terms(target, pairs, Retry(timeout=retry_timeout), timeout, is_embedded)
         session = Session(channel, created, terms)
-        current.opened(session)
-        lease.keeper.add(session)
+        keep(session)
         return session
 
     return Connecting(opening)

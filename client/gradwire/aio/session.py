@@ -16,10 +16,11 @@ from gradwire.aio.owners import OwnersRecorder, owner, serve
 from gradwire.aio.tensors import Tensor
 from gradwire.aio.transport import Stream, is_running, receive_pieces, send_pieces, unary
 from gradwire.answers import note_answer
-from gradwire.core import SessionCore, Terms
+from gradwire.core import SessionCore
 from gradwire.errors import GradwireError, SessionError
 from gradwire.hooks import HookRun
 from gradwire.location import Location, locate, mark
+from gradwire.opening import Terms
 from gradwire.pipeline import Aside, Request
 from gradwire.recorder import Recorder
 from gradwire.transfer import Upload, upload
