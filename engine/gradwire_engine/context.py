@@ -30,6 +30,7 @@ class Limits:
 
     max_elements: int = 1 << 40
     max_rank: int = 64
+    max_results: int = 1 << 24
 
 
 class Context:
@@ -112,14 +113,34 @@ class Context:
                 maximum=limits.max_rank,
             )
         elements = math.prod(shape)
+        if not elements:
+            # What is made on the way to nothing may be as large as the other sizes say.
+            elements = math.prod(filter(None, shape))
         if elements > limits.max_elements:
+            counted = " without its size of 0" if 0 in shape else ""
             raise EngineError(
                 "LIMIT_EXCEEDED",
-                f"{what} would have {elements} elements (shape {tuple(shape)}); "
+                f"{what} would have {elements} elements{counted} (shape {tuple(shape)}); "
                 f"at most {limits.max_elements} are admitted",
                 limit="max_tensor_elements",
                 value=elements,
                 maximum=limits.max_elements,
+            )
+
+    def admit_results(self, count: int, what: str) -> None:
+        """Refuse a call with so many results.
+
+        Raises:
+            EngineError: LIMIT_EXCEEDED.
+        """
+        if count > self.limits.max_results:
+            raise EngineError(
+                "LIMIT_EXCEEDED",
+                f"{what} would make {count} tensors; at most {self.limits.max_results} are "
+                "admitted",
+                limit="max_session_tensors",
+                value=count,
+                maximum=self.limits.max_results,
             )
 
 

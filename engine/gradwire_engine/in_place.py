@@ -77,6 +77,7 @@ class InPlaceOperator(Operator):
                 for place in base.places
                 if place == "Tensor" or (place == "torch" and schema.name in _FUNCTIONS)
             ),
+            inner=base.inner,
         )
         self.base = base
         self.mutates = True
@@ -94,7 +95,9 @@ class InPlaceOperator(Operator):
             if held.__class__ is Tensor:
                 raw[position] = held.data
                 if follows and not record and held.requires_grad:
-                    record = is_differentiable(target.data.dtype)
+                    record = position not in self.constant_positions and is_differentiable(
+                        target.data.dtype
+                    )
                 if position and held.version is target.version:
                     sharing = (*sharing, position)
         self._refuse_where_gradients_would_break(target, record, context)

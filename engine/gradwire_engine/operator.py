@@ -74,9 +74,12 @@ class Operator:
         ufunc: what the kernel is when only tensors and numbers for tensors are given.
         is_pointwise: each element of the result comes from one element of each tensor: of tensors
             of one shape and dtype the result has that shape, and so have the gradients of rules.
+        constant_positions: of tensor arguments that have no rule: no gradient reaches them.
         edges_for_numbers: nodes have an edge for a tensor argument that was given as a number.
         has_single_result: calls return a tensor, not a tuple.
         places: where an SDK exposes it: "torch", "Tensor" (a method), "nn.functional", ...
+        inner: only rules and formulas of other operators call it, with arguments that fit; no
+            client does. By default what has no place and a name with a leading underscore.
         in_place: there is an in-place form (`name` + "_").
         mutates: this is an in-place operator: the first argument is its result.
     """
@@ -99,6 +102,7 @@ class Operator:
         is_pointwise: bool | None = None,
         in_place: bool = False,
         places: tuple[str, ...] = ("torch", "Tensor"),
+        inner: bool | None = None,
     ) -> None:
         self.schema = schema
         self.name = schema.name
@@ -108,12 +112,16 @@ class Operator:
         self.has_kernel = kind != "composite"
         self.rules = rules
         self.places = places
+        hidden = not places and schema.name.rpartition(".")[2].startswith("_")
+        self.inner = hidden if inner is None else inner
         self.is_view = is_view
         self.in_place = in_place
         self.mutates = False
         self.differentiable = bool(rules) or kind == "composite"
         self.tensor_positions = tuple(i for i, a in enumerate(schema.arguments) if a.is_tensor)
         self.list_positions = tuple(i for i, a in enumerate(schema.arguments) if a.is_tensor_list)
+        ruled = [rule.position for rule in rules]
+        self.constant_positions = tuple(i for i in self.tensor_positions if i not in ruled)
         self._grad_fn = grad_fn if grad_fn is not None else _default_grad_fn(schema.name)
         self.promotion = promotion
         self.shape = shape
@@ -303,10 +311,11 @@ class Operator:
             held = args[position]
             if held.__class__ is Tensor:
                 raw[position] = held.data
+                constant = position in self.constant_positions
                 if held.view is not None:
                     held.refresh()
-                    record = record or held.view.base.requires_grad
-                if held.edge is not None or held.leaf_requires_grad:
+                    record = record or (held.view.base.requires_grad and not constant)
+                if (held.edge is not None or held.leaf_requires_grad) and not constant:
                     record = True
         if self.list_positions:
             record = self._open_lists(args, raw) or record

@@ -72,15 +72,16 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
     ]
     if op.is_view:
         unfit.append(f"not d{first}.flags.writeable")
-    if op.promotion != "keep" or op.is_pointwise:
+    if op.promotion != "keep" or op.is_pointwise or ufunc is not None:
         lines.append(f"    t = d{first}.dtype")
     if op.promotion != "keep":
         unfit += [f"d{p}.dtype is not t" for p in tensors[1:]]
-    if op.promotion in ("promote", "float"):
+    # Of other dtypes a kernel may refuse what its ufunc does not.
+    if op.promotion in ("promote", "float") or (ufunc is not None and ufunc is not op.kernel):
         unfit.append("t is not float32 and t is not float64")
-        if len(tensors) > 1:
-            lines.append(f"    s = d{first}.shape")
-            unfit += [f"d{p}.shape != s" for p in tensors[1:]]
+    if op.promotion in ("promote", "float") and len(tensors) > 1:
+        lines.append(f"    s = d{first}.shape")
+        unfit += [f"d{p}.shape != s" for p in tensors[1:]]
     lines += [
         "    context = current.context",
         "    if context.inference or " + " or ".join(unfit) + ":",

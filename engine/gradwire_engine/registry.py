@@ -23,21 +23,22 @@ def register(op: Operator) -> Operator:
 
 
 def lookup(name: str) -> Operator:
-    """The operator of this name.
+    """The operator of this name that a client may call.
 
     Raises:
         EngineError: UNKNOWN_OP, with the nearest names.
     """
-    try:
-        return operators[name]
-    except KeyError:
-        near = difflib.get_close_matches(name, operators, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise EngineError(
-            "UNKNOWN_OP",
-            f"there is no operator '{name}'{hint} ListOperators lists them all"
-            if hint
-            else f"there is no operator '{name}'; ListOperators lists them all",
-            op=name,
-            near=", ".join(near),
-        ) from None
+    found = operators.get(name)
+    if found is not None and not found.inner:
+        return found
+    near = [
+        each for each in difflib.get_close_matches(name, operators) if not operators[each].inner
+    ]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+    what = "there is no operator" if found is None else "only other operators call"
+    raise EngineError(
+        "UNKNOWN_OP",
+        f"{what} '{name}'{hint} ListOperators lists all that can be called",
+        op=name,
+        near=", ".join(near),
+    )

@@ -125,7 +125,7 @@ def _make_plan(message: pb.Op, name: str, inputs: Sequence[int]) -> Plan:
     try:
         bound = op.bind(places, values)
     except EngineError as error:
-        raise _failed(error, path_of_argument(message, error.argument)) from None
+        raise refused(error, message) from None
     results = op.schema.results
     tensors = {position for position, _ in bound.slots}
     lists = {position for position, _ in bound.lists}
@@ -198,6 +198,11 @@ def path_of_handle(message: pb.Op, index: int) -> str:
     return "op.inputs"
 
 
+def refused(error: EngineError, message: pb.Op) -> ServiceError:
+    """The failure of a call that the engine refused, with the path of the argument at fault."""
+    return _failed(error, path_of_argument(message, error.argument))
+
+
 def path_of_argument(message: pb.Op, argument: str | None) -> str:
     """The path, within the step, of an argument of the schema."""
     if argument is None:
@@ -213,7 +218,8 @@ def path_of_argument(message: pb.Op, argument: str | None) -> str:
     if argument in tensors:
         at = tensors.index(argument)
         return f"op.inputs[{at}]" if at < len(message.inputs) else "op.inputs"
-    return "op.attributes"
+    # A composite may be refused by an operator whose arguments have other names.
+    return "op.attributes" if any(each.name == argument for each in arguments) else "op"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire_engine.errors import EngineError
 from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
-from gradwire_server.errors import ServiceError, failure_of, malformed
+from gradwire_server.errors import ServiceError, malformed
 from gradwire_server.graph_steps import Origin, note_origin
 from gradwire_server.limits import exceeded
 from gradwire_server.workspace import STEP_FLOPS
@@ -123,7 +123,10 @@ def _call(
     elif plan.results > 1:
         workspace.require_free(range(output, output + plan.results), "op.output")
     if not plan.counts_elements:
-        flops = plan.op.flops([*args, *plan.template[len(args) :]])
+        try:
+            flops = plan.op.flops([*args, *plan.template[len(args) :]])
+        except EngineError as error:
+            raise decode.refused(error, message) from None
     run.flops += flops
     if flops > run.heavy or run.flops > run.max_flops:
         run.flops -= flops
@@ -135,9 +138,7 @@ def _call(
     try:
         result = plan.path(*args)
     except EngineError as error:
-        failure = failure_of(error)
-        failure.field = decode.path_of_argument(message, error.argument)
-        raise failure from None
+        raise decode.refused(error, message) from None
     workspace.work += flops + STEP_FLOPS
     workspace.nodes_bound += 1
     if result.__class__ is Tensor:

@@ -17,7 +17,9 @@ def list_operators(request: pb.ListOperatorsRequest) -> pb.ListOperatorsResponse
     """
     size = page_size(request.page_size, 1000, 1000)
     after = read_token(_CALL, request.page_token) or ""
-    names = sorted(name for name, op in operators.items() if not op.mutates and name > after)
+    names = sorted(
+        name for name, op in operators.items() if not op.mutates and not op.inner and name > after
+    )
     response = pb.ListOperatorsResponse()
     for name in names[:size]:
         op = operators[name]

@@ -354,7 +354,9 @@ class _SessionContext(Context):
         super().__init__(
             seed=seed,
             limits=EngineLimits(
-                max_elements=settings.max_tensor_elements, max_rank=settings.max_rank
+                max_elements=settings.max_tensor_elements,
+                max_rank=settings.max_rank,
+                max_results=settings.max_session_tensors,
             ),
         )
         self._workspace = workspace

@@ -77,6 +77,64 @@ ROWS = {
     "unknown op": Row(
         (op("pwo", [X], OUT),), INVALID, "UNKNOWN_OP", "op.name", errors.UnknownOperatorError
     ),
+    "op that only other operators call": Row(
+        (op("_convolution_input", [X, X], OUT, size=(1 << 40,), stride=(1,), padding=(0,)),),
+        INVALID,
+        "UNKNOWN_OP",
+        "op.name",
+        errors.UnknownOperatorError,
+    ),
+    "singular values of a vector": Row(
+        (op("svd", [X], OUT, compute_uv=False),),
+        INVALID,
+        "SHAPE_MISMATCH",
+        "op",
+        errors.ShapeError,
+    ),
+    "chain of matrices that ends in a number": Row(
+        (op("linalg.multi_dot", [], OUT, tensors=[X, Z]),),
+        INVALID,
+        "SHAPE_MISMATCH",
+        "op.attributes[0]",
+        errors.ShapeError,
+    ),
+    "labels of a number": Row(
+        (op("multilabel_soft_margin_loss", [Z, Z], OUT),),
+        INVALID,
+        "DIM_OUT_OF_RANGE",
+        "op.inputs[0]",
+        errors.OutOfRangeError,
+    ),
+    "nothing, but with a huge size": Row(
+        (op("zeros", [], OUT, size=(1 << 40, 0)),),
+        "RESOURCE_EXHAUSTED",
+        "LIMIT_EXCEEDED",
+        "op",
+        errors.LimitError,
+    ),
+    "convolution of numbers": Row(
+        (
+            op(
+                "convolution",
+                [Z, Z, 0],
+                OUT,
+                **dict.fromkeys(("stride", "padding", "dilation", "output_padding"), (1,)),
+                transposed=False,
+                groups=1,
+            ),
+        ),
+        INVALID,
+        "SHAPE_MISMATCH",
+        "op.inputs[1]",
+        errors.ShapeError,
+    ),
+    "number for a tensor": Row(
+        (op("logaddexp", [0, FLAT], OUT, self=1.0),),
+        INVALID,
+        "BAD_ATTRIBUTE",
+        "op.attributes[0]",
+        errors.ArgumentError,
+    ),
     "op without a name": Row(
         (op("", [X], OUT),), INVALID, "UNKNOWN_OP", "op.name", errors.UnknownOperatorError
     ),

@@ -67,6 +67,7 @@ elementwise(
         "self": lambda F, self, other: 1 / (1 + F.exp(other - self)),
         "other": lambda F, self, other: 1 / (1 + F.exp(self - other)),
     },
+    numbers=(),
 )
 elementwise(
     "logaddexp2(Tensor self, Tensor other) -> Tensor",
@@ -75,6 +76,7 @@ elementwise(
         "self": lambda F, self, other: 1 / (1 + F.exp2(other - self)),
         "other": lambda F, self, other: 1 / (1 + F.exp2(self - other)),
     },
+    numbers=(),
 )
 
 

@@ -27,6 +27,7 @@ composite(
     "_detach_from(Tensor self, Tensor[] variables) -> Tensor",
     lambda F, self, variables: leave(self, variables),
     places=(),
+    inner=False,
 )
 
 
@@ -66,6 +67,7 @@ linear(
     grad_fn="CopyBackwards",
     in_place_only=True,
     places=(),
+    inner=False,
 )
 
 

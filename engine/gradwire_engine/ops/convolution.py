@@ -331,8 +331,9 @@ def _convolution_shape(input: Any, weight: Any, *rest: Any) -> Sizes:
 
 
 def _convolution_flops(input: Any, weight: Any, *rest: Any) -> int:
-    pixels: int = math.prod(input.shape[2:]) * input.shape[0]
-    flops: int = 2 * pixels * math.prod(weight.shape) + 1
+    """Each window of each image is multiplied with all of the weight."""
+    windows = _windows(input, weight, *rest)
+    flops: int = 2 * input.shape[0] * math.prod(windows.out) * math.prod(weight.shape) + 1
     return flops
 
 

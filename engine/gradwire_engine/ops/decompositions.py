@@ -241,6 +241,7 @@ def _old_svd(F: Any, self: Any, some: bool, compute_uv: bool) -> Any:
     if compute_uv:
         U, S, Vh = F.linalg__svd(self, not some)
         return U, S, adjoint(F, Vh)
+    require_matrices("svd", self)
     rows, columns = self.shape[-2:]
     batch = tuple(self.shape[:-2])
     return (

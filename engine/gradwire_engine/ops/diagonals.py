@@ -53,7 +53,11 @@ def _triangle_shape(row: int, col: int, *rest: Any) -> tuple[int, ...]:
 
 def _triangle_indices(function: Any) -> Any:
     def kernel(row: int, col: int, offset: int = 0, dtype: np.dtype | None = None) -> Any:
-        return np.stack(function(row, offset, col)).astype(np.int64 if dtype is None else dtype)
+        kind = np.int64 if dtype is None else dtype
+        if not row * col:
+            # NumPy would count up to the other size.
+            return np.empty((2, 0), kind)
+        return np.stack(function(row, offset, col)).astype(kind)
 
     return kernel
 

@@ -14,6 +14,7 @@ from gradwire_engine.declare import composite, linear, nondiff
 from gradwire_engine.dtypes import result_dtype
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
+from gradwire_engine.ops.shape import parts_flops
 
 _TORCH = ("torch",)
 
@@ -196,7 +197,7 @@ def _tensor_split(
                 f"tensor_split: sections must be at least 1, not {sections}",
                 argument="sections",
             )
-        current.context.admit((sections,), "tensor_split")
+        current.context.admit_results(sections, "tensor_split")
         each, more = divmod(size, sections)
         sizes = [each + 1] * more + [each] * (sections - more)
         bounds = [0, *np.cumsum(sizes).tolist()]
@@ -209,6 +210,7 @@ def _tensor_split(
 composite(
     "tensor_split(Tensor self, int? sections=None, int[]? indices=None, int dim=0) -> Tensor[]",
     _tensor_split,
+    flops=lambda self, sections, indices, dim: parts_flops(self, sections or len(indices or ())),
 )
 
 
@@ -239,6 +241,7 @@ for _name, (_least, _dim) in {"hsplit": (1, 1), "vsplit": (2, 0), "dsplit": (3, 
     composite(
         f"{_name}(Tensor self, int? sections=None, int[]? indices=None) -> Tensor[]",
         _split_along(_name, _least, _dim),
+        flops=lambda self, sections, indices: parts_flops(self, sections or len(indices or ())),
     )
 
 
@@ -253,7 +256,9 @@ def _diff(F: Any, self: Any, n: int, dim: int, prepend: Any, append: Any) -> Any
     if prepend is not None or append is not None:
         self = F.cat([each for each in (prepend, self, append) if each is not None], axis)
     # Beyond its length nothing is left to subtract.
-    for _ in range(min(n, self.shape[axis])):
+    orders = min(n, self.shape[axis])
+    current.context.admit((orders, *self.shape), "diff, with all orders below it,")
+    for _ in range(orders):
         size = self.shape[axis]
         later = F.slice(self, axis, 1, size, 1)
         earlier = F.slice(self, axis, 0, max(size - 1, 0), 1)

@@ -150,6 +150,12 @@ composite(
 def _multilabel_soft_margin_loss(
     F: Any, self: Any, target: Any, weight: Any, reduction: str
 ) -> Any:
+    if not self.shape:
+        raise EngineError(
+            "DIM_OUT_OF_RANGE",
+            "multilabel_soft_margin_loss: an input has shape (classes,) or (n, classes), not ()",
+            argument="self",
+        )
     losses = -(target * F.logsigmoid(self) + (1 - target) * F.logsigmoid(-self))
     if weight is not None:
         losses = losses * weight

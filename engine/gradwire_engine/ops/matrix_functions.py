@@ -200,7 +200,7 @@ def _multi_dot(F: Any, tensors: Sequence[Any]) -> Any:
     for at, place in ((0, 0), (-1, 1)):
         if len(chain[at].shape) == 1:
             chain[at] = F.unsqueeze(chain[at], place)
-        else:
+        elif chain[at].shape:
             shape.append(chain[at].shape[-1 if at else 0])
     if any(len(each.shape) != 2 for each in chain) or any(
         a.shape[1] != b.shape[0] for a, b in pairwise(chain)

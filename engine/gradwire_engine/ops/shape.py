@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -354,6 +355,32 @@ def _narrow(F: Any, self: Any, dim: int, start: int, length: int) -> Any:
 composite("narrow(Tensor self, int dim, int start, int length) -> Tensor", _narrow)
 
 
+# What a part costs, though it has no element.
+_PART_FLOPS = 1000
+
+
+def parts_flops(self: Any, parts: int) -> int:
+    """Estimated work of taking a tensor apart."""
+    flops: int = math.prod(self.shape) + _PART_FLOPS * max(parts, 0) + 1
+    return flops
+
+
+def _split_flops(self: Any, split_size: int, dim: int = 0) -> int:
+    _require_dimensions(self, "split")
+    size: int = self.shape[dims.one(dim, len(self.shape))]
+    return parts_flops(self, size // max(split_size, 1))
+
+
+def _unbind_flops(self: Any, dim: int = 0) -> int:
+    _require_dimensions(self, "unbind")
+    return parts_flops(self, self.shape[dims.one(dim, len(self.shape))])
+
+
+def _chunk_flops(self: Any, chunks: int, dim: int = 0) -> int:
+    _require_dimensions(self, "chunk")
+    return parts_flops(self, min(chunks, self.shape[dims.one(dim, len(self.shape))]))
+
+
 def _split_with_sizes(
     self: np.ndarray, split_sizes: Sequence[int], dim: int = 0
 ) -> list[np.ndarray]:
@@ -379,6 +406,7 @@ def _sizes_of(size: int, each: int) -> tuple[int, ...]:
             "BAD_VALUE", f"split: split_size must be at least 1, not {each}", argument="split_size"
         )
     full, rest = divmod(size, each) if each else (1, 0)
+    current.context.admit_results(full, "split")
     return (each,) * full + ((rest,) if rest else ()) or (0,)
 
 
@@ -411,6 +439,7 @@ linear(
         _sizes_of(self_shape[dims.one(dim, len(self_shape))], split_size),
         dim,
     ),
+    flops=_split_flops,
     is_view=True,
 )
 linear(
@@ -433,12 +462,13 @@ def _chunk(F: Any, self: Any, chunks: int, dim: int) -> Any:
     return F.split(self, max(-(-size // chunks), 1), dim)
 
 
-composite("chunk(Tensor self, int chunks, int dim=0) -> Tensor[]", _chunk)
+composite("chunk(Tensor self, int chunks, int dim=0) -> Tensor[]", _chunk, flops=_chunk_flops)
 
 
 def _unbind(self: np.ndarray, dim: int = 0) -> list[np.ndarray]:
     _require_dimensions(self, "unbind")
     axis = dims.one(dim, self.ndim)
+    current.context.admit_results(self.shape[axis], "unbind")
     return [self[(slice(None),) * axis + (i, ...)] for i in range(self.shape[axis])]
 
 
@@ -448,7 +478,13 @@ def _stacked(F: Any, gs: Any, self_shape: Any, self_dtype: Any, dim: int) -> Any
     return F.stack([F.zeros(rest, dtype=self_dtype) if g is None else g for g in gs], axis)
 
 
-linear("unbind(Tensor self, int dim=0) -> Tensor[]", _unbind, _stacked, is_view=True)
+linear(
+    "unbind(Tensor self, int dim=0) -> Tensor[]",
+    _unbind,
+    _stacked,
+    flops=_unbind_flops,
+    is_view=True,
+)
 
 
 def _common(tensors: Sequence[np.ndarray]) -> list[np.ndarray]:

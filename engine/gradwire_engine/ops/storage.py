@@ -66,4 +66,4 @@ def _base(F: Any, self: Tensor) -> Tensor:
     return self.view.base
 
 
-composite("_base(Tensor self) -> Tensor", _base, places=())
+composite("_base(Tensor self) -> Tensor", _base, places=(), inner=False)

@@ -121,3 +121,84 @@ def test_what_just_fits_is_admitted() -> None:
         assert call("add", np.ones((2, 1)), np.ones((1, 3))).shape == (2, 3)
         with pytest.raises(EngineError):
             call("add", np.ones((2, 1)), np.ones((1, 4)))
+
+
+HUGE = 1 << 40
+
+NOTHINGS: dict[str, Callable[[], Any]] = {
+    "zeros": lambda: call("zeros", [0, HUGE]),
+    "tile": lambda: call("tile", VECTOR, [HUGE, 0]),
+    "repeat": lambda: call("repeat", VECTOR, [HUGE, 0]),
+    "expand": lambda: call("expand", np.ones((1, 0), np.float32), [HUGE, 0]),
+}
+
+
+@pytest.mark.parametrize("make", NOTHINGS.values(), ids=NOTHINGS)
+def test_a_size_of_zero_does_not_admit_any_other(make: Callable[[], Any]) -> None:
+    with (
+        use(Context(limits=Limits(max_elements=10_000_000))),
+        pytest.raises(EngineError) as refusal,
+    ):
+        make()
+    assert refusal.value.reason == "LIMIT_EXCEEDED"
+    assert refusal.value.metadata["limit"] == "max_tensor_elements"
+
+
+@pytest.mark.parametrize("name", ["tril_indices", "triu_indices"])
+def test_a_matrix_without_rows_is_not_counted_through(name: str) -> None:
+    tracemalloc.start()
+    try:
+        assert call(name, 0, 10_000_000).shape == (2, 0)
+        assert call(name, 10_000_000, 0).shape == (2, 0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+PARTS: dict[str, Callable[[], Any]] = {
+    "unbind": lambda: call("unbind", np.ones((SIDE, 0))),
+    "split": lambda: call("split", VECTOR, 1),
+    "chunk": lambda: call("chunk", VECTOR, HUGE),
+    "tensor_split": lambda: call("tensor_split", VECTOR[:1], HUGE),
+}
+
+
+@pytest.mark.parametrize("take_apart", PARTS.values(), ids=PARTS)
+def test_so_many_results_are_not_made(take_apart: Callable[[], Any]) -> None:
+    with (
+        use(Context(limits=Limits(max_results=SIDE - 1))),
+        pytest.raises(EngineError) as refusal,
+    ):
+        take_apart()
+    assert refusal.value.reason == "LIMIT_EXCEEDED"
+    assert refusal.value.metadata["limit"] == "max_session_tensors"
+
+
+def test_differences_of_many_orders_are_bounded() -> None:
+    with (
+        use(Context(limits=Limits(max_elements=10_000_000))),
+        pytest.raises(EngineError) as refusal,
+    ):
+        call("diff", VECTOR, SIDE)
+    assert refusal.value.reason == "LIMIT_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("unbind", (np.ones((SIDE, 0)),)),
+        ("split", (VECTOR, 1)),
+        ("tensor_split", (VECTOR[:1], SIDE)),
+        ("hsplit", (VECTOR, SIDE)),
+    ],
+)
+def test_work_counts_results_without_elements(name: str, args: tuple[Any, ...]) -> None:
+    op = operators[name]
+    assert op.flops([*map(given, args), *op.defaults[len(args) :]]) > 100 * SIDE
+
+
+def test_work_counts_each_window_of_a_convolution() -> None:
+    image, weight = Tensor(np.ones((1, 1, 1, 1))), Tensor(np.ones((1, 1, 100, 100)))
+    args = [image, weight, None, (1, 1), (99, 99), (1, 1), False, (0, 0), 1]
+    assert operators["convolution"].flops(args) > 100**4

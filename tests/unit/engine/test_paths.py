@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwire_engine import Tensor, backward, operators
+from gradwire_engine import EngineError, Tensor, backward, operators
 from gradwire_engine.context import grad_mode, inference_mode
 from gradwire_engine.numbers import number_array
 
@@ -142,3 +142,25 @@ def test_a_pointwise_node_shares_the_types_of_what_it_came_from() -> None:
     z = y.__add__(1)
     assert y.edge is not None and z.edge is not None
     assert z.edge[0].outputs is y.edge[0].outputs
+
+
+def test_a_tensor_that_no_gradient_reaches_makes_no_node() -> None:
+    """Neither on the written-out path nor on the one of all calls."""
+    x, weight = leaf((2, 3), np.float32, requires_grad=False), leaf((3,), np.float32)
+    target = Tensor(np.array([0, 2]))
+    for op in (operators["_nll_loss"], operators["_rrelu"]):
+        args = (x, target, weight) if op.name == "_nll_loss" else (x, leaf((2, 3), np.float32))
+        for call in (op.apply, op.run):
+            result = call(*args)
+            first = result[0] if isinstance(result, tuple) else result
+            assert not first.requires_grad
+    x = leaf((2, 3), np.float32, requires_grad=False)
+    operators["_rrelu_"].apply(x, leaf((2, 3), np.float32))
+    assert not x.requires_grad
+
+
+def test_what_a_kernel_refuses_is_refused_on_its_path() -> None:
+    truth = Tensor(np.array([True]))
+    for call in (operators["neg"].apply, operators["neg"].run):
+        with pytest.raises(EngineError, match="use logical_not"):
+            call(truth)
