@@ -2,9 +2,11 @@
 
 from gradwire_engine.ops import (
     activations,
+    adaptive_pooling,
     arithmetic,
     arrangement,
     attention,
+    batch_norm,
     combining,
     comparison,
     complex_parts,
@@ -50,9 +52,11 @@ from gradwire_engine.ops import (
 
 __all__ = [
     "activations",
+    "adaptive_pooling",
     "arithmetic",
     "arrangement",
     "attention",
+    "batch_norm",
     "combining",
     "comparison",
     "complex_parts",

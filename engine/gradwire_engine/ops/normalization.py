@@ -1,4 +1,4 @@
-"""Normalization: over features, over groups of channels, over a batch.
+"""Normalization over features and over groups of channels; and what that over a batch shares.
 
 Kernels work on rows or channels of three-dimensional views. The rules of normalized arguments are
 composites with kernels: the kernel for a plain backward, the formula for one that is recorded.
@@ -12,20 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from gradwire_engine.context import grad_mode
 from gradwire_engine.declare import composite, general
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops.blocks import row_blocks, wide
 
 _FUNCTIONAL = ("nn.functional",)
 
-# Rows are worked on in blocks that stay in the cache of a core.
-_BLOCK_BYTES = 1 << 17
-
 Needs = Sequence[bool]
 
 
-def _narrow(results: Sequence[np.ndarray | None], dtype: np.dtype) -> tuple[Any, ...]:
+def narrow(results: Sequence[np.ndarray | None], dtype: np.dtype) -> tuple[Any, ...]:
+    """Results in the dtype of the operator, after sums in a wider one."""
     return tuple(None if each is None else each.astype(dtype, copy=False) for each in results)
 
 
@@ -49,29 +46,32 @@ def _require_float(op: str, self: Any) -> None:
         )
 
 
-def _through(F: Any, g: Any, x: Any, scale: Any, over: tuple[int, ...]) -> Any:
+def through(F: Any, g: Any, x: Any, scale: Any, over: tuple[int, ...]) -> Any:
     """The gradient before a normalization over some dimensions: `x` is what it gave."""
     return scale * (g - F.mean(g, over, True) - x * F.mean(g * x, over, True))
 
 
-def _normalized(F: Any, self: Any, over: tuple[int, ...], eps: float) -> tuple[Any, Any]:
+def normalized(F: Any, self: Any, over: tuple[int, ...], eps: float) -> tuple[Any, Any]:
     """The normalized input and the reciprocal deviation."""
     centred = self - F.mean(self, over, True)
     scale = F.rsqrt(F.mean(centred * centred, over, True) + eps)
     return centred * scale, scale
 
 
-def _check_layer_norm(self: Any, normalized_shape: Sequence[int], weight: Any, bias: Any) -> None:
-    shape = tuple(normalized_shape)
-    if not shape or self.shape[-len(shape) :] != shape:
+def _require_ending(op: str, input: Any, shape: tuple[int, ...]) -> None:
+    if not shape or input.shape[-len(shape) :] != shape:
         raise EngineError(
             "SHAPE_MISMATCH",
-            f"layer_norm: an input of shape {self.shape} does not end in normalized_shape "
-            f"{list(shape)}",
+            f"{op}: an input of shape {input.shape} does not end in normalized_shape {list(shape)}",
             argument="normalized_shape",
-            shape=self.shape,
+            shape=input.shape,
             normalized_shape=shape,
         )
+
+
+def _check_layer_norm(self: Any, normalized_shape: Sequence[int], weight: Any, bias: Any) -> None:
+    shape = tuple(normalized_shape)
+    _require_ending("layer_norm", self, shape)
     for name, given in (("weight", weight), ("bias", bias)):
         _require_shape("layer_norm", name, given, shape, "to be like normalized_shape")
 
@@ -157,7 +157,7 @@ def _layer_norm_gradients(
         None if each is None else each.reshape(shape)
         for each, shape in zip(found, shapes, strict=True)
     ]
-    by_self, by_weight, by_bias = _narrow(shaped, self.dtype)
+    by_self, by_weight, by_bias = narrow(shaped, self.dtype)
     return by_self, by_weight, by_bias
 
 
@@ -174,10 +174,10 @@ def _layer_norm_formula(
 ) -> tuple[Any, Any, Any]:
     rank = len(self.shape) - len(normalized_shape)
     over = tuple(range(rank, len(self.shape)))
-    x, scale = _normalized(F, self, over, eps)
+    x, scale = normalized(F, self, over, eps)
     weighted = g if weight is None else g * weight
     return (
-        _through(F, weighted, x, scale, over) if needs[0] else None,
+        through(F, weighted, x, scale, over) if needs[0] else None,
         # Summed to the shape of weight and bias by the engine.
         g * x if needs[1] else None,
         g,
@@ -213,7 +213,7 @@ composite(
 )
 
 
-def _check_channels(op: str, input: Any, **by_name: Any) -> int:
+def check_channels(op: str, input: Any, **by_name: Any) -> int:
     """The number of channels; what is given for each channel must be as many."""
     if input.ndim < 2:
         raise EngineError(
@@ -230,7 +230,7 @@ def _check_channels(op: str, input: Any, **by_name: Any) -> int:
 
 
 def _check_group_norm(input: Any, num_groups: int, weight: Any, bias: Any) -> None:
-    channels = _check_channels("group_norm", input, weight=weight, bias=bias)
+    channels = check_channels("group_norm", input, weight=weight, bias=bias)
     if num_groups < 1 or channels % num_groups:
         raise EngineError(
             "BAD_VALUE",
@@ -241,7 +241,7 @@ def _check_group_norm(input: Any, num_groups: int, weight: Any, bias: Any) -> No
         )
 
 
-def _by_channel(array: np.ndarray) -> np.ndarray:
+def by_channel(array: np.ndarray) -> np.ndarray:
     """(n, channels, pixels)."""
     return array.reshape(*array.shape[:2], math.prod(array.shape[2:]))
 
@@ -254,7 +254,7 @@ def _group_norm(
     eps: float = 1e-5,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     _check_group_norm(input, num_groups, weight, bias)
-    x = _by_channel(wide(input))
+    x = by_channel(wide(input))
     n, channels, pixels = x.shape
     size = channels // num_groups * pixels
     rows = x.reshape(n * num_groups, size)
@@ -286,7 +286,7 @@ def _group_norm_gradients(
     eps: float,
     needs: Needs,
 ) -> tuple[Any, ...]:
-    x, g = _by_channel(wide(input)), _by_channel(wide(grad_output))
+    x, g = by_channel(wide(input)), by_channel(wide(grad_output))
     n, channels, pixels = x.shape
     each = channels // num_groups
     sums = np.add.reduce(g, axis=2)
@@ -311,7 +311,7 @@ def _group_norm_gradients(
         np.add.reduce(products, axis=0) if needs[1] else None,
         np.add.reduce(sums, axis=0) if needs[2] else None,
     )
-    return _narrow(found, input.dtype)
+    return narrow(found, input.dtype)
 
 
 def _group_norm_formula(
@@ -328,12 +328,12 @@ def _group_norm_formula(
     shape = input.shape
     grouped = (shape[0], num_groups, math.prod(shape[1:]) // num_groups)
     channels = (1, shape[1], *(1 for _ in shape[2:]))
-    x, scale = _normalized(F, F.reshape(input, grouped), (2,), eps)
+    x, scale = normalized(F, F.reshape(input, grouped), (2,), eps)
     pixels = (0, *range(2, len(shape)))
     by_input = None
     if needs[0]:
         weighted = g if weight is None else g * F.reshape(weight, channels)
-        by_input = _through(F, F.reshape(weighted, grouped), x, scale, (2,))
+        by_input = through(F, F.reshape(weighted, grouped), x, scale, (2,))
         by_input = F.reshape(by_input, shape)
     return (
         by_input,
@@ -371,292 +371,12 @@ composite(
 )
 
 
-def _batch_norm(
-    input: np.ndarray,
-    weight: np.ndarray | None,
-    bias: np.ndarray | None,
-    running_mean: np.ndarray | None,
-    running_var: np.ndarray | None,
-    training: bool,
-    eps: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x = _by_channel(wide(input))
-    n, channels, pixels = x.shape
-    count = max(n * pixels, 1)
-    if training:
-        mean = np.einsum("ncp->c", x) / count
-        variance = np.zeros(channels, x.dtype)
-        step = max(1, _BLOCK_BYTES // max(channels * pixels * x.itemsize, 1))
-        for first in range(0, n, step):
-            centred = x[first : first + step] - mean[:, None]
-            variance += np.einsum("ncp,ncp->c", centred, centred)
-        variance /= count
-    else:
-        assert running_mean is not None and running_var is not None
-        mean, variance = wide(running_mean), wide(running_var)
-    scale = np.asarray(1 / np.sqrt(variance + eps), x.dtype)
-    factor = scale if weight is None else scale * weight
-    # Subtracted first: folded into the shift, a large mean would cost its digits.
-    out = x - mean[:, None]
-    out *= factor[:, None]
-    if bias is not None:
-        out += bias[:, None]
-    return out.reshape(input.shape).astype(input.dtype, copy=False), mean, scale
-
-
-def _batch_norm_gradients(
-    grad_output: np.ndarray,
-    input: np.ndarray,
-    weight: np.ndarray | None,
-    running_mean: np.ndarray | None,
-    running_var: np.ndarray | None,
-    mean: np.ndarray,
-    scale: np.ndarray,
-    training: bool,
-    eps: float,
-    needs: Needs,
-) -> tuple[Any, ...]:
-    x, g = _by_channel(wide(input)), _by_channel(wide(grad_output))
-    n, channels, pixels = x.shape
-    mean, scale = mean.astype(x.dtype, copy=False), scale.astype(x.dtype, copy=False)
-    factor = scale if weight is None else scale * weight
-    sums = np.einsum("ncp->c", g)
-    products: Any = None
-    if needs[1] or (training and needs[0]):
-        products = np.zeros(channels, x.dtype)
-        step = max(1, _BLOCK_BYTES // max(channels * pixels * x.itemsize, 1))
-        for first in range(0, n, step):
-            block = slice(first, first + step)
-            products += np.einsum("ncp,ncp->c", g[block], x[block] - mean[:, None])
-        products *= scale
-    by_input = None
-    if needs[0]:
-        if training:
-            count = max(n * pixels, 1)
-            by_input = x - mean[:, None]
-            by_input *= (-scale * products / count)[:, None]
-            by_input += g
-            by_input -= (sums / count)[:, None]
-            by_input *= factor[:, None]
-        else:
-            by_input = g * factor[:, None]
-        by_input = by_input.reshape(input.shape)
-    found = (by_input, products if needs[1] else None, sums if needs[2] else None)
-    return _narrow(found, input.dtype)
-
-
-def _batch_norm_formula(
-    F: Any,
-    g: Any,
-    input: Any,
-    weight: Any,
-    running_mean: Any,
-    running_var: Any,
-    mean: Any,
-    scale: Any,
-    training: bool,
-    eps: float,
-    needs: Needs,
-) -> tuple[Any, Any, Any]:
-    channels = (1, input.shape[1], *(1 for _ in input.shape[2:]))
-    over = (0, *range(2, len(input.shape)))
-    weighted = g if weight is None else g * F.reshape(weight, channels)
-    if training:
-        x, scale = _normalized(F, input, over, eps)
-        by_input = _through(F, weighted, x, scale, over) if needs[0] else None
-    else:
-        scale = F.reshape(F.rsqrt(running_var + eps), channels)
-        x = (input - F.reshape(running_mean, channels)) * scale
-        by_input = weighted * scale
-    return (
-        by_input,
-        F.sum(g * x, over) if needs[1] else None,
-        F.sum(g, over) if needs[2] else None,
-    )
-
-
-composite(
-    "_batch_norm_backward(Tensor grad_output, Tensor input, Tensor? weight, Tensor? running_mean, "
-    "Tensor? running_var, Tensor mean, Tensor scale, bool training, float eps, bool[] needs) "
-    "-> (Tensor input, Tensor weight, Tensor bias)",
-    _batch_norm_formula,
-    kernel=_batch_norm_gradients,
-    places=(),
-)
-
-
-def _batch_norm_rule(
-    F: Any,
-    gs: Any,
-    needs: Needs,
-    input: Any,
-    weight: Any,
-    running_mean: Any,
-    running_var: Any,
-    training: bool,
-    eps: float,
-    mean: Any,
-    scale: Any,
-) -> Any:
-    return F._batch_norm_backward(
-        gs[0], input, weight, running_mean, running_var, mean, scale, training, eps, needs
-    )
-
-
-general(
-    "_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
-    "Tensor? running_var, bool training, float eps) -> (Tensor result, Tensor mean, Tensor scale)",
-    _batch_norm,
-    {"input weight bias": _batch_norm_rule},
-    grad_fn="NativeBatchNormBackward0",
-    places=(),
-)
-
-
-def _with_running_statistics(
-    F: Any,
-    input: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any,
-    bias: Any,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> Any:
-    if 0 in input.shape and len(input.shape) < 2:
-        # As PyTorch: nothing to normalize, not even channels.
-        return F.clone(input)
-    _check_channels(
-        "batch_norm",
-        input,
-        weight=weight,
-        bias=bias,
-        running_mean=running_mean,
-        running_var=running_var,
-    )
-    count = math.prod(input.shape) // max(input.shape[1], 1)
-    if training and count == 1:
-        raise EngineError(
-            "BAD_VALUE",
-            "batch_norm: in training there must be more than one value for each channel; an input "
-            f"of shape {input.shape} has one",
-            argument="input",
-            shape=input.shape,
-        )
-    if not training and (running_mean is None or running_var is None):
-        raise EngineError(
-            "BAD_VALUE",
-            "batch_norm: without training=True it needs running_mean and running_var",
-            argument="running_mean",
-        )
-    kept = () if training else (running_mean, running_var)
-    result, mean, scale = F._batch_norm(input, weight, bias, *(kept or (None, None)), training, eps)
-    if training:
-        with grad_mode(False):
-            if running_mean is not None:
-                _move(F, running_mean, mean, momentum)
-            if running_var is not None:
-                # The estimate for what the batch was drawn from.
-                variance = F.pow(scale, -2) - eps
-                _move(F, running_var, variance * (count / max(count - 1, 1)), momentum)
-    return result
-
-
-def _move(F: Any, running: Any, batch: Any, momentum: float) -> None:
-    F.add_(F.mul_(running, 1 - momentum), F.to(batch, running.dtype), alpha=momentum)
-
-
-composite(
-    "batch_norm(Tensor input, Tensor? running_mean, Tensor? running_var, Tensor? weight=None, "
-    "Tensor? bias=None, bool training=False, float momentum=0.1, float eps=1e-05) -> Tensor",
-    _with_running_statistics,
-    places=_FUNCTIONAL,
-)
-
-
-def _instance_norm(
-    F: Any,
-    input: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any,
-    bias: Any,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-) -> Any:
-    """A batch norm of which each channel of each image is a channel."""
-    channels = _check_channels(
-        "instance_norm",
-        input,
-        weight=weight,
-        bias=bias,
-        running_mean=running_mean,
-        running_var=running_var,
-    )
-    n, pixels = input.shape[0], math.prod(input.shape[2:])
-    if use_input_stats and len(input.shape) > 2 and pixels == 1:
-        raise EngineError(
-            "BAD_VALUE",
-            "instance_norm: in training there must be more than one pixel for each channel; an "
-            f"input of shape {input.shape} has one",
-            argument="input",
-            shape=input.shape,
-        )
-    if not use_input_stats and (running_mean is None or running_var is None):
-        raise EngineError(
-            "BAD_VALUE",
-            "instance_norm: without use_input_stats=True it needs running_mean and running_var",
-            argument="running_mean",
-        )
-
-    def repeated(given: Any) -> Any:
-        return None if given is None else F.repeat(given, (n,))
-
-    with grad_mode(False):
-        means, variances = repeated(running_mean), repeated(running_var)
-    result = F.batch_norm(
-        F.reshape(input, (1, n * channels, *input.shape[2:])),
-        means,
-        variances,
-        repeated(weight),
-        repeated(bias),
-        use_input_stats,
-        momentum,
-        eps,
-    )
-    if use_input_stats:
-        with grad_mode(False):
-            for running, moved in ((running_mean, means), (running_var, variances)):
-                if running is not None:
-                    F.copy_(running, F.mean(F.reshape(moved, (n, channels)), (0,)))
-    return F.view(result, input.shape)
-
-
-composite(
-    "instance_norm(Tensor input, Tensor? running_mean=None, Tensor? running_var=None, "
-    "Tensor? weight=None, Tensor? bias=None, bool use_input_stats=True, float momentum=0.1, "
-    "float eps=1e-05) -> Tensor",
-    _instance_norm,
-    places=_FUNCTIONAL,
-)
-
-
 def _rms_norm(
     F: Any, input: Any, normalized_shape: Sequence[int], weight: Any, eps: float | None
 ) -> Any:
     shape = tuple(normalized_shape)
     _require_float("rms_norm", input)
-    if not shape or input.shape[-len(shape) :] != shape:
-        raise EngineError(
-            "SHAPE_MISMATCH",
-            f"rms_norm: an input of shape {input.shape} does not end in normalized_shape "
-            f"{list(shape)}",
-            argument="normalized_shape",
-            shape=input.shape,
-            normalized_shape=shape,
-        )
+    _require_ending("rms_norm", input, shape)
     _require_shape("rms_norm", "weight", weight, shape, "to be like normalized_shape")
     if eps is None:
         eps = float(np.finfo(input.dtype).eps)
