@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Self, SupportsIndex, cast
 from gradwire import arguments, reading, several
 from gradwire import tensors as _tensors
 from gradwire.errors import refused
-from gradwire.operators import functions
 from gradwire.operators.methods import Methods
 from gradwire.record import AnyTensor, record, record_many
 from gradwire.recorder import Attribute
@@ -40,11 +39,7 @@ def max(
     other: "Tensor | None" = None,
 ) -> "AnyTensor | Chosen[AnyTensor]":
     """The largest element; `max(x, dim)` along a dimension; `max(x, y)` element by element."""
-    if isinstance(dim, _tensors.Tensor):
-        return functions.maximum(input, dim)
-    if other is not None:
-        return functions.maximum(input, other)
-    return _chosen("max", input, dim, keepdim)
+    return _extreme("max", input, dim, keepdim, other)
 
 
 @overload
@@ -63,11 +58,7 @@ def min(
     other: "Tensor | None" = None,
 ) -> "AnyTensor | Chosen[AnyTensor]":
     """The smallest element; `min(x, dim)` along a dimension; `min(x, y)` element by element."""
-    if isinstance(dim, _tensors.Tensor):
-        return functions.minimum(input, dim)
-    if other is not None:
-        return functions.minimum(input, other)
-    return _chosen("min", input, dim, keepdim)
+    return _extreme("min", input, dim, keepdim, other)
 
 
 @overload
@@ -90,6 +81,17 @@ def nanmedian(
 ) -> "AnyTensor | Chosen[AnyTensor]":
     """The median of what is not NaN, as `median`."""
     return _chosen("nanmedian", input, dim, keepdim)
+
+
+def _extreme(
+    name: str, input: AnyTensor, dim: object, keepdim: bool, other: object = None
+) -> "AnyTensor | Chosen[AnyTensor]":
+    """Of a tensor's elements; or, given another tensor, element by element."""
+    if isinstance(dim, _tensors.Tensor):
+        other = dim
+    if other is not None:
+        return record(f"{name}imum", ("self", "other"), (input, other))
+    return _chosen(name, input, dim, keepdim)
 
 
 def _chosen(
@@ -246,9 +248,7 @@ class Overloads(Methods):
         self, dim: "int | Tensor | None" = None, keepdim: bool = False
     ) -> "Self | Chosen[Self]":
         """The largest element; along a dimension; or element by element with another tensor."""
-        if isinstance(dim, _tensors.Tensor):
-            return record("maximum", ("self", "other"), (self, dim))
-        return _chosen("max", self, dim, keepdim)
+        return _extreme("max", self, dim, keepdim)
 
     @overload
     def min(self) -> Self: ...
@@ -260,9 +260,7 @@ class Overloads(Methods):
         self, dim: "int | Tensor | None" = None, keepdim: bool = False
     ) -> "Self | Chosen[Self]":
         """The smallest element; along a dimension; or element by element with another tensor."""
-        if isinstance(dim, _tensors.Tensor):
-            return record("minimum", ("self", "other"), (self, dim))
-        return _chosen("min", self, dim, keepdim)
+        return _extreme("min", self, dim, keepdim)
 
     @overload
     def median(self) -> Self: ...

@@ -15,7 +15,6 @@ import numpy as np
 from gradwire_engine.errors import EngineError
 
 Number = bool | int | float | complex
-DType = np.dtype
 
 BOOL = np.dtype(np.bool_)
 INT64 = np.dtype(np.int64)

@@ -11,7 +11,7 @@ import torch
 
 import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Refusal, Table, check, check_refusal
+from tests.service.semantics.table import Table
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -418,14 +418,7 @@ def a_product_without_a_vector(gw: Any) -> Any:
     gw.autograd.functional.vjp(lambda x: x, gw.ones(3))
 
 
-@table.each_case
-def test_gives_what_torch_gives(case: Case) -> None:
-    check(case)
-
-
-@table.each_refusal
-def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
-    check_refusal(refusal, session)
+test_gives_what_torch_gives, test_refuses_as_torch_does = table.tests()
 
 
 def trips(session: gradwire.Session, function: Callable[[], Any]) -> int:

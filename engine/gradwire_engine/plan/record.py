@@ -28,32 +28,18 @@ from gradwire_engine.rules import Param, Rule
 from gradwire_engine.tensor import Tensor, ViewStep
 
 
-class Watch:
-    """A random generator that knows whether it was used."""
-
-    def __init__(self, generator: np.random.Generator) -> None:
-        self.is_used = False
-        self._generator = generator
-
-    def __getattr__(self, name: str) -> Any:
-        self.is_used = True
-        return getattr(self._generator, name)
-
-
 class Recorder:
     """Records one program with one set of inputs.
 
     Attributes:
         inputs: what stands for the inputs.
         is_random: it draws random numbers.
-        writes: how often each input is changed in place.
     """
 
     def __init__(
         self, inputs: Sequence[np.ndarray], requires_grad: Sequence[bool], context: Context
     ) -> None:
         self.context = context
-        self.watch: Any = Watch(context.generator)
         self.graph = Graph()
         self.F: Any = Interpreter("recorder", self._resolve)
         self.recording = context.grad_enabled
@@ -106,14 +92,13 @@ class Recorder:
         Returns:
             Its outputs.
 
-        The context's generator is watched and draws; the caller puts it back as it was.
+        The context's generator draws; the caller puts it back as it was.
 
         Raises:
             CompileError: it cannot be recorded.
             EngineError: a call refuses its arguments; the metadata has the index of the
                 instruction as `program_step`.
         """
-        self.context.generator = self.watch
         held: list[Any] = [*inputs, *([None] * (program.registers - program.inputs))]
         for at, each in enumerate(program.instructions):
             if self.context.check is not None:

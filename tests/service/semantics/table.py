@@ -59,16 +59,20 @@ class Table:
 
         return enter
 
-    @property
-    def each_case(self) -> pytest.MarkDecorator:
-        """Parametrizes a test by the cases that give something."""
-        return pytest.mark.parametrize("case", self.cases, ids=lambda case: case.__name__)
+    def tests(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """Tests for a module to name: of the cases that give something, and of those that raise."""
 
-    @property
-    def each_refusal(self) -> pytest.MarkDecorator:
-        """Parametrizes a test by the cases that raise."""
+        @pytest.mark.parametrize("case", self.cases, ids=lambda case: case.__name__)
+        def gives(case: Case) -> None:
+            check(case)
+
         names = [each.case.__name__ for each in self.refusals]
-        return pytest.mark.parametrize("refusal", self.refusals, ids=names)
+
+        @pytest.mark.parametrize("refusal", self.refusals, ids=names)
+        def refuses(refusal: Refusal, session: gradwire.Session) -> None:
+            check_refusal(refusal, session)
+
+        return gives, refuses
 
 
 def check(case: Case) -> None:

@@ -9,12 +9,8 @@ import pytest
 import gradwire
 from tests.service.sdk import session
 from tests.service.semantics.table import (
-    Case,
-    Refusal,
     Table,
     category_of,
-    check,
-    check_refusal,
     name_of,
 )
 
@@ -523,14 +519,7 @@ def a_saved_value_that_was_released(gw: Any) -> None:
     node._saved_result  # noqa: B018 (reading it is what is refused)
 
 
-@table.each_case
-def test_gives_what_torch_gives(case: Case) -> None:
-    check(case)
-
-
-@table.each_refusal
-def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
-    check_refusal(refusal, session)
+test_gives_what_torch_gives, test_refuses_as_torch_does = table.tests()
 
 
 def test_losses_and_gradients_take_one_round_trip(session: gradwire.Session) -> None:

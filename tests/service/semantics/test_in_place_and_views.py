@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 
-import gradwire
 from tests.service.sdk import session
 from tests.service.semantics.table import (
-    Case,
-    Refusal,
     Table,
     chain,
-    check,
-    check_refusal,
     name_of,
 )
 
@@ -775,11 +770,4 @@ def an_assignment_of_text(gw: Any) -> None:
     x[0] = "a"
 
 
-@table.each_case
-def test_gives_what_torch_gives(case: Case) -> None:
-    check(case)
-
-
-@table.each_refusal
-def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
-    check_refusal(refusal, session)
+test_gives_what_torch_gives, test_refuses_as_torch_does = table.tests()

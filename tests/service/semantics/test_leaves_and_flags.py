@@ -11,7 +11,7 @@ import torch
 
 import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Refusal, Table, category_of, check, check_refusal
+from tests.service.semantics.table import Table, category_of
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -437,11 +437,4 @@ def test_data_replaced_after_it_was_used_leaves_the_backward_alone(
     assert (x.tolist(), x.grad.tolist()) == ([5.0, 6.0], [2.0, 4.0])
 
 
-@table.each_case
-def test_gives_what_torch_gives(case: Case) -> None:
-    check(case)
-
-
-@table.each_refusal
-def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
-    check_refusal(refusal, session)
+test_gives_what_torch_gives, test_refuses_as_torch_does = table.tests()

@@ -10,7 +10,7 @@ import pytest
 
 import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Refusal, Table, category_of, check, check_refusal
+from tests.service.semantics.table import Table, category_of
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -333,14 +333,7 @@ def an_inference_tensor_that_is_to_require_grad(gw: Any) -> Any:
     c.requires_grad_()
 
 
-@table.each_case
-def test_gives_what_torch_gives(case: Case) -> None:
-    check(case)
-
-
-@table.each_refusal
-def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
-    check_refusal(refusal, session)
+test_gives_what_torch_gives, test_refuses_as_torch_does = table.tests()
 
 
 def test_modes_cost_no_round_trip(session: gradwire.Session) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Table, chain, check, name_of
+from tests.service.semantics.table import Table, chain, name_of
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -184,9 +184,7 @@ def a_graph_ends_where_it_is_detached(gw: Any) -> Any:
     return chain(z.grad_fn)
 
 
-@table.each_case
-def test_gives_what_torch_gives(case: Case) -> None:
-    check(case)
+test_gives_what_torch_gives, _ = table.tests()
 
 
 def test_a_graph_prints_its_nodes(session: gradwire.Session) -> None:

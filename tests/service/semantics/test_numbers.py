@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Refusal, Table, check, check_refusal
+from tests.service.semantics.table import Table
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -280,11 +279,4 @@ def an_index_out_of_range(gw: Any) -> Any:
     x[2]
 
 
-@table.each_case
-def test_gives_what_torch_gives(case: Case) -> None:
-    check(case)
-
-
-@table.each_refusal
-def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
-    check_refusal(refusal, session)
+test_gives_what_torch_gives, test_refuses_as_torch_does = table.tests()

@@ -9,7 +9,7 @@ import pytest
 
 import gradwire
 from tests.service.sdk import session
-from tests.service.semantics.table import Case, Refusal, Table, check, check_refusal
+from tests.service.semantics.table import Table
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -340,14 +340,7 @@ def hooks_in_a_function_that_disables_them(gw: Any) -> None:
     inner()
 
 
-@table.each_case
-def test_gives_what_torch_gives(case: Case) -> None:
-    check(case)
-
-
-@table.each_refusal
-def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
-    check_refusal(refusal, session)
+test_gives_what_torch_gives, test_refuses_as_torch_does = table.tests()
 
 
 def no_tensor(gw: Any) -> None:

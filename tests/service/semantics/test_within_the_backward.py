@@ -10,7 +10,7 @@ import pytest
 import gradwire
 from gradwire_server.embedded import EmbeddedServer
 from tests.service.sdk import session
-from tests.service.semantics.table import Refusal, Table, check_refusal
+from tests.service.semantics.table import Table
 
 pytestmark = pytest.mark.usefixtures("session")
 __all__ = ["session"]
@@ -123,9 +123,7 @@ def a_nan_in_anomaly_mode(gw: Any) -> None:
         x.sqrt().backward()
 
 
-@table.each_refusal
-def test_refuses_as_torch_does(refusal: Refusal, session: gradwire.Session) -> None:
-    check_refusal(refusal, session)
+_, test_refuses_as_torch_does = table.tests()
 
 
 def test_hook_failed_is_for_functions_that_do_not_answer() -> None:
