@@ -26,7 +26,7 @@ help: ## Lists the targets
 
 .PHONY: test
 test: check node ## Checks formatting, types, layers and the contract, then runs the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 .PHONY: check
 check: $(VENV)/installed-dev ## Everything that `make test` does before the tests
