@@ -92,7 +92,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_each_kind_of_work_is_reported_with_its_size_and_all_answers_are_right(
     tmp_path: Path,
 ) -> None:
-    result = run(LOAD / "run.py", "--users", "2", "--run-time", "3s", "--out", tmp_path)
+    result = run(LOAD / "run.py", "--users", "2", "--run-time", "6s", "--out", tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     stats = {row["Name"]: row for row in rows(tmp_path / "locust_stats.csv")}
     names = {"tutorial scalar", "tutorial vector", "mlp gradients", "mlp step"}
@@ -114,7 +114,7 @@ def test_wrong_answer_is_a_failure_in_the_statistics(tmp_path: Path, address: st
     locustfile.write_text(WRONG_POINT)
     result = run(
         *("-m", "locust", "--locustfile", locustfile, "--headless", "--host", address),
-        *("--users", "1", "--run-time", "3s", "--csv", tmp_path / "locust"),
+        *("--users", "1", "--run-time", "6s", "--csv", tmp_path / "locust"),
     )
     assert result.returncode == 1, result.stdout + result.stderr
     (failure,) = rows(tmp_path / "locust_failures.csv")
