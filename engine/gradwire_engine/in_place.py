@@ -72,6 +72,7 @@ class InPlaceOperator(Operator):
             flops=base._flops,
             edges_for_numbers=base.edges_for_numbers,
             numbers=base.numbers,
+            is_real=base.is_real,
             places=tuple(
                 place
                 for place in base.places

@@ -74,6 +74,8 @@ class Operator:
         ufunc: what the kernel is when only tensors and numbers for tensors are given.
         is_pointwise: each element of the result comes from one element of each tensor: of tensors
             of one shape and dtype the result has that shape, and so have the gradients of rules.
+        is_real: complex tensors are refused, for which the kernel would give something that means
+            nothing.
         constant_positions: of tensor arguments that have no rule: no gradient reaches them.
         edges_for_numbers: nodes have an edge for a tensor argument that was given as a number.
         has_single_result: calls return a tensor, not a tuple.
@@ -100,6 +102,7 @@ class Operator:
         numbers: tuple[str, ...] | None = None,
         ufunc: np.ufunc | None = None,
         is_pointwise: bool | None = None,
+        is_real: bool = False,
         in_place: bool = False,
         places: tuple[str, ...] = ("torch", "Tensor"),
         inner: bool | None = None,
@@ -129,6 +132,7 @@ class Operator:
         self.edges_for_numbers = edges_for_numbers
         self.numbers = numbers
         self.ufunc = kernel if ufunc is None and isinstance(kernel, np.ufunc) else ufunc
+        self.is_real = is_real
         self.is_pointwise = kind == "elementwise" if is_pointwise is None else is_pointwise
         self._paths: dict[tuple[type, ...], Callable[..., Any]] = {}
         self._prepare = self._preparation()
@@ -400,6 +404,8 @@ class Operator:
             "same": self._require_same_dtype,
             "keep": None,
         }[self.promotion]
+        if self.is_real:
+            of_dtypes = self._real(of_dtypes)
         shape = self.shape
         if shape is None:
             return of_dtypes
@@ -412,6 +418,27 @@ class Operator:
             except ValueError as error:
                 raise self.refusal(error, raw) from None
             context.admit(made, self.name)
+
+        return prepare
+
+    def _real(
+        self, then: Callable[[list[Any], Context], None] | None
+    ) -> Callable[[list[Any], Context], None]:
+        """What refuses complex tensors and then does the rest."""
+
+        def prepare(raw: list[Any], context: Context) -> None:
+            for position in self.tensor_positions:
+                held = raw[position]
+                kind = getattr(held, "dtype", context.default_dtype).kind
+                if kind == "c" or isinstance(held, complex):
+                    raise EngineError(
+                        "DTYPE_MISMATCH",
+                        f"{self.name}: complex numbers have no order; use real(), imag() or abs()",
+                        argument=self.schema.arguments[position].name,
+                        op=self.name,
+                    )
+            if then is not None:
+                then(raw, context)
 
         return prepare
 

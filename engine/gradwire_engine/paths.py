@@ -72,12 +72,13 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
     ]
     if op.is_view:
         unfit.append(f"not d{first}.flags.writeable")
-    if op.promotion != "keep" or op.is_pointwise or ufunc is not None:
+    if op.promotion != "keep" or op.is_pointwise or op.is_real or ufunc is not None:
         lines.append(f"    t = d{first}.dtype")
     if op.promotion != "keep":
         unfit += [f"d{p}.dtype is not t" for p in tensors[1:]]
-    # Of other dtypes a kernel may refuse what its ufunc does not.
-    if op.promotion in ("promote", "float") or (ufunc is not None and ufunc is not op.kernel):
+    # Of other dtypes some are refused, perhaps by a kernel in whose place a ufunc runs.
+    is_refused = op.is_real or (ufunc is not None and ufunc is not op.kernel)
+    if op.promotion in ("promote", "float") or is_refused:
         unfit.append("t is not float32 and t is not float64")
     if op.promotion in ("promote", "float") and len(tensors) > 1:
         lines.append(f"    s = d{first}.shape")

@@ -135,6 +135,30 @@ ROWS = {
         "op.attributes[0]",
         errors.ArgumentError,
     ),
+    **{
+        f"{name} of complex numbers": Row(
+            (op("complex", [FLAT, FLAT], V + 10), op(name, [V + 10], OUT)),
+            INVALID,
+            "DTYPE_MISMATCH",
+            "op.inputs[0]",
+            errors.DtypeError,
+        )
+        for name in ("relu", "hardtanh", "softplus", "gelu", "elu")
+    },
+    "data of another shape for what an operator made": Row(
+        (op("set_data_", [Y, V]),),
+        INVALID,
+        "SHAPE_MISMATCH",
+        "op.inputs[1]",
+        errors.ShapeError,
+    ),
+    "shift of a number's dimension twice": Row(
+        (op("fft.fftshift", [Z], OUT, dim=(0, 1)),),
+        INVALID,
+        "DIM_OUT_OF_RANGE",
+        "op.attributes[0]",
+        errors.OutOfRangeError,
+    ),
     "op without a name": Row(
         (op("", [X], OUT),), INVALID, "UNKNOWN_OP", "op.name", errors.UnknownOperatorError
     ),

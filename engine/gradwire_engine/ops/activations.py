@@ -49,6 +49,7 @@ elementwise(
     vjp=lambda F, g, result: F.threshold_backward(g, result, 0),
     in_place=True,
     places=("torch", "Tensor", "nn.functional"),
+    is_real=True,
 )
 elementwise(
     "leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor",
@@ -57,6 +58,7 @@ elementwise(
     in_place=True,
     in_place_grad_fn="LeakyReluBackward1",
     places=_FUNCTIONAL,
+    is_real=True,
 )
 
 
@@ -118,6 +120,7 @@ elementwise(
     ),
     promotion="float",
     places=_FUNCTIONAL,
+    is_real=True,
 )
 
 
@@ -133,6 +136,7 @@ elementwise(
     promotion="float",
     in_place=True,
     places=("torch", "Tensor", "special"),
+    is_real=True,
 )
 
 
@@ -147,6 +151,7 @@ elementwise(
     promotion="float",
     grad_fn="LogSigmoidBackward0",
     places=_FUNCTIONAL,
+    is_real=True,
 )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from gradwire_engine.declare import composite, linear, nondiff
 from gradwire_engine.dtypes import Number, wrapped
 from gradwire_engine.errors import EngineError
+from gradwire_engine.interpret import TRACED
 from gradwire_engine.transforms import leave
 
 linear(
@@ -23,9 +27,17 @@ composite(
 )
 linear("clone(Tensor self) -> Tensor", lambda self: self.copy(), lambda F, g: g)
 nondiff("detach(Tensor self) -> Tensor", lambda self: self[...], is_view=True)
+
+
+def _detach_from(F: Any, self: Any, variables: Sequence[Any]) -> Any:
+    if F is not TRACED:
+        raise TypeError("it looks at the graph behind it")
+    return leave(self, variables)
+
+
 composite(
     "_detach_from(Tensor self, Tensor[] variables) -> Tensor",
-    lambda F, self, variables: leave(self, variables),
+    _detach_from,
     places=(),
     inner=False,
 )

@@ -195,7 +195,7 @@ def _signbit(self: np.ndarray) -> Any:
     return np.signbit(self) if self.dtype.kind == "f" else self < 0
 
 
-nondiff("signbit(Tensor self) -> Tensor", _signbit)
+nondiff("signbit(Tensor self) -> Tensor", _signbit, is_real=True)
 
 
 def _nan_to_num(

@@ -365,7 +365,8 @@ for _name, _formula in {
 def _shift(inverse: bool) -> Any:
     def formula(F: Any, self: Any, dim: Sequence[int] | None) -> Any:
         axes = tuple(range(len(self.shape))) if dim is None else tuple(dim)
-        sizes = [self.shape[dims.one(each, len(self.shape))] for each in axes]
+        shape = self.shape or (1,)
+        sizes = [shape[dims.one(each, len(self.shape))] for each in axes]
         return F.roll(self, tuple((n + 1) // 2 if inverse else n // 2 for n in sizes), axes)
 
     return formula

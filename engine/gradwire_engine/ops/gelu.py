@@ -143,4 +143,5 @@ elementwise(
     vjp=lambda F, g, self, approximate: F._gelu_backward(g, self, approximate),
     promotion="float",
     places=("nn.functional",),
+    is_real=True,
 )

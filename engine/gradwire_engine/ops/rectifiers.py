@@ -32,6 +32,7 @@ elementwise(
     in_place=True,
     in_place_grad_fn="EluBackward1",
     places=_FUNCTIONAL,
+    is_real=True,
 )
 elementwise(
     "selu(Tensor self) -> Tensor",
@@ -42,6 +43,7 @@ elementwise(
     in_place=True,
     in_place_grad_fn="EluBackward1",
     places=("torch", "nn.functional"),
+    is_real=True,
 )
 
 
@@ -63,6 +65,7 @@ elementwise(
     in_place=True,
     in_place_grad_fn="CeluBackward1",
     places=("torch", "nn.functional"),
+    is_real=True,
 )
 
 
@@ -96,6 +99,7 @@ elementwise(
     in_place=True,
     in_place_grad_fn="HardtanhBackward1",
     places=_FUNCTIONAL,
+    is_real=True,
 )
 elementwise(
     "relu6(Tensor self) -> Tensor",
@@ -106,6 +110,7 @@ elementwise(
     in_place=True,
     in_place_grad_fn="HardtanhBackward1",
     places=_FUNCTIONAL,
+    is_real=True,
 )
 elementwise(
     "hardsigmoid(Tensor self) -> Tensor",
@@ -114,6 +119,7 @@ elementwise(
     promotion="float",
     in_place=True,
     places=_FUNCTIONAL,
+    is_real=True,
 )
 elementwise(
     "hardswish(Tensor self) -> Tensor",
@@ -122,6 +128,7 @@ elementwise(
     promotion="float",
     in_place=True,
     places=_FUNCTIONAL,
+    is_real=True,
 )
 
 
@@ -143,6 +150,7 @@ elementwise(
     vjp=lambda F, g, self, lambd: F.where(F.abs(self) <= lambd, 0.0, g),
     promotion="float",
     places=_FUNCTIONAL,
+    is_real=True,
 )
 elementwise(
     "hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor",
@@ -150,6 +158,7 @@ elementwise(
     vjp=lambda F, g, self, lambd: F.where(F.abs(self) <= lambd, 0.0, g),
     promotion="float",
     places=("torch", "Tensor", "nn.functional"),
+    is_real=True,
 )
 
 
@@ -167,6 +176,7 @@ elementwise(
     in_place=True,
     in_place_grad_fn="ThresholdBackward1",
     places=("torch", "nn.functional"),
+    is_real=True,
 )
 
 general(

@@ -121,6 +121,7 @@ general(
     },
     promotion="promote",
     places=_FUNCTIONAL,
+    is_real=True,
 )
 
 

@@ -48,6 +48,17 @@ def _set_data_(F: Any, self: Tensor, new_data: Tensor) -> Tensor:
             argument="new_data",
             dtype=new_data.data.dtype,
         )
+    held = new_data.data
+    if self.edge is not None and (held.shape, held.dtype) != (self.data.shape, self.data.dtype):
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"a tensor of shape {self.data.shape} and dtype {self.data.dtype} that an operator "
+            f"made cannot be given data of shape {held.shape} and dtype {held.dtype}: gradients "
+            "would not fit its node; detach() it first",
+            argument="new_data",
+            shape=held.shape,
+            dtype=held.dtype,
+        )
     self.data = new_data.own()[...]
     # The accumulator knows shape and dtype of what it accumulates.
     self._accumulator = None

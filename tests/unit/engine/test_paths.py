@@ -164,3 +164,12 @@ def test_what_a_kernel_refuses_is_refused_on_its_path() -> None:
     for call in (operators["neg"].apply, operators["neg"].run):
         with pytest.raises(EngineError, match="use logical_not"):
             call(truth)
+
+
+def test_what_is_real_refuses_complex_numbers_on_every_path() -> None:
+    z = Tensor(np.array([1 + 1j]))
+    for name in ("relu", "relu_", "hardtanh", "gelu", "signbit"):
+        for call in (operators[name].apply, operators[name].run):
+            with pytest.raises(EngineError) as refusal:
+                call(z)
+            assert refusal.value.reason == "DTYPE_MISMATCH"
