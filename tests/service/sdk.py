@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 import gradwire as gw
+from gradwire import wire
+from gradwire.v1 import autograd_pb2 as pb
 
 
 @pytest.fixture
@@ -17,6 +19,23 @@ def session(address: str) -> Iterator[gw.Session]:
     """A fresh session, the current one."""
     with gw.connect(address) as opened:
         yield opened
+
+
+def programs(session: gw.Session) -> list[pb.StoredProgram]:
+    """The programs that a session has on the server."""
+    session.synchronize()
+    request = pb.ListProgramsRequest(session_id=session.id)
+    return list(session.call(wire.LIST_PROGRAMS, request, pb.ListProgramsResponse).programs)
+
+
+def runs(session: gw.Session) -> list[int]:
+    """How often each of them ran."""
+    return [each.run_count for each in programs(session)]
+
+
+def leaf(*values: float) -> gw.Tensor:
+    """A vector of doubles that requires grad."""
+    return gw.tensor(values, dtype=gw.float64, requires_grad=True)
 
 
 class Proxy:
