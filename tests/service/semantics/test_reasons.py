@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradwire.v1 import autograd_pb2 as pb
 from tests.service.semantics import (
+    test_assignment,
     test_backward_and_grad,
     test_in_place_and_views,
     test_leaves_and_flags,
@@ -26,6 +27,7 @@ def test_every_reason_of_autograd_is_provoked() -> None:
         if first <= number < end
     }
     sections = (
+        test_assignment,
         test_backward_and_grad,
         test_leaves_and_flags,
         test_in_place_and_views,
