@@ -148,7 +148,7 @@ def _slope(d: Callable[..., Any]) -> Callable[..., Any]:
         if kind is ndarray:
             if slope.dtype.kind == "c":
                 slope = F.conj(slope)
-        elif kind is float or kind is int:
+        elif kind is float or kind is int or kind is bool:
             if F is RAW:
                 slope = number_array(slope, g.dtype)
         elif kind is complex:

@@ -159,6 +159,48 @@ ROWS = {
         "op.attributes[0]",
         errors.OutOfRangeError,
     ),
+    "indices along a dimension that do not broadcast": Row(
+        (
+            put(V + 10, np.zeros((2, 2), np.int64), dtype="i8"),
+            op("reshape", [X], V + 11, shape=(1, 3)),
+            op("take_along_dim", [V + 11, V + 10], OUT, dim=0),
+        ),
+        INVALID,
+        "SHAPE_MISMATCH",
+        "op.inputs[1]",
+        errors.ShapeError,
+    ),
+    "grouped heads where there are none": Row(
+        (
+            op("reshape", [X], V + 11, shape=(1, 3)),
+            op("scaled_dot_product_attention", [V + 11] * 3, OUT, enable_gqa=True),
+        ),
+        INVALID,
+        "SHAPE_MISMATCH",
+        "op.inputs[0]",
+        errors.ShapeError,
+    ),
+    **{
+        f"{name} of infinite values": Row(
+            (
+                put(V + 10, np.full((4, 4), np.inf)),
+                op(name, [V + 10], OUT),
+            ),
+            INVALID,
+            "BAD_VALUE",
+            "op.inputs[0]",
+            errors.BadValueError,
+        )
+        for name in (
+            "linalg.svd",
+            "linalg.svdvals",
+            "linalg.pinv",
+            "linalg.matrix_rank",
+            "linalg.eigh",
+            "linalg.eigvalsh",
+            "linalg.eig",
+        )
+    },
     "op without a name": Row(
         (op("", [X], OUT),), INVALID, "UNKNOWN_OP", "op.name", errors.UnknownOperatorError
     ),

@@ -350,6 +350,14 @@ def _scaled_dot_product_attention(
     if is_causal:
         mask = F._causal_mask(query.shape[-2], key.shape[-2], query.dtype)
     if enable_gqa:
+        if len(query.shape) < 3 or len(key.shape) < 3 or len(value.shape) < 3:
+            raise EngineError(
+                "SHAPE_MISMATCH",
+                f"{op}: enable_gqa needs a dimension of heads before the last two, which query "
+                f"{query.shape}, key {key.shape} or value {value.shape} has not",
+                argument="query",
+                shapes=f"{query.shape}, {key.shape}, {value.shape}",
+            )
         groups = query.shape[-3] // max(key.shape[-3], 1)
         key = F.repeat_interleave(key, groups, -3)
         value = F.repeat_interleave(value, groups, -3)

@@ -13,7 +13,7 @@ import numpy as np
 from gradwire_engine.declare import composite, general, nondiff
 from gradwire_engine.dtypes import complex_dtype
 from gradwire_engine.errors import EngineError
-from gradwire_engine.ops.matrices import adjoint, cubic, require_matrices
+from gradwire_engine.ops.matrices import adjoint, cubic, require_finite, require_matrices
 from gradwire_engine.tensor import Tensor
 
 _LINALG = ("linalg",)
@@ -61,6 +61,7 @@ def _eigh(self: np.ndarray, UPLO: str = "L") -> tuple[Any, Any]:
             f"linalg.eigh: UPLO must be 'L' or 'U', not {UPLO!r}",
             argument="UPLO",
         )
+    require_finite("linalg.eigh", self)
     values, vectors = np.linalg.eigh(self, "L" if UPLO.upper() == "L" else "U")
     return values, vectors
 
@@ -91,6 +92,7 @@ general(
 
 def _only_eigvalsh(self: np.ndarray, UPLO: str = "L") -> Any:
     require_matrices("linalg.eigvalsh", self, square=True)
+    require_finite("linalg.eigvalsh", self)
     return np.linalg.eigvalsh(self, "L" if UPLO.upper() == "L" else "U")
 
 
@@ -109,10 +111,7 @@ composite(
 
 def _eig(self: np.ndarray) -> tuple[Any, Any]:
     require_matrices("linalg.eig", self, square=True)
-    if not np.isfinite(self).all():
-        raise EngineError(
-            "BAD_VALUE", "linalg.eig: the matrix has infinite values or NaN", argument="self"
-        )
+    require_finite("linalg.eig", self)
     values, vectors = np.linalg.eig(self)
     dtype = self.dtype if self.dtype.kind == "c" else complex_dtype(self.dtype)
     return values.astype(dtype), vectors.astype(dtype)
@@ -158,6 +157,7 @@ def _svd(A: np.ndarray, full_matrices: bool = True, driver: str | None = None) -
             f"linalg.svd: driver {driver!r} is of other devices; leave it out",
             argument="driver",
         )
+    require_finite("linalg.svd", A, "A")
     U, S, Vh = np.linalg.svd(A, full_matrices)
     return U, S, Vh
 
@@ -221,6 +221,7 @@ general(
 
 def _only_svdvals(A: np.ndarray, driver: str | None = None) -> Any:
     require_matrices("linalg.svdvals", A)
+    require_finite("linalg.svdvals", A, "A")
     return np.linalg.svd(A, compute_uv=False)
 
 

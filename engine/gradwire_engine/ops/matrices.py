@@ -55,6 +55,18 @@ def require_dtype(op: str, *given: Any) -> None:
         )
 
 
+def require_finite(op: str, A: np.ndarray, argument: str = "self") -> None:
+    """Refuse infinite values and NaN, over which the iterations of LAPACK may never end.
+
+    Raises:
+        EngineError: BAD_VALUE.
+    """
+    if not np.isfinite(A).all():
+        raise EngineError(
+            "BAD_VALUE", f"{op}: the matrix has infinite values or NaN", argument=argument, op=op
+        )
+
+
 def cubic(steps: int) -> Callable[..., int]:
     """The floating-point operations of LAPACK on matrices: `steps` times n squared times m."""
 

@@ -13,7 +13,13 @@ from scipy import linalg
 from gradwire_engine.declare import composite, general, nondiff
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
-from gradwire_engine.ops.matrices import adjoint, cubic, raw_adjoint, require_matrices
+from gradwire_engine.ops.matrices import (
+    adjoint,
+    cubic,
+    raw_adjoint,
+    require_finite,
+    require_matrices,
+)
 
 _LINALG = ("linalg",)
 
@@ -172,6 +178,7 @@ def _cutoff(values: Any, rows: int, columns: int, atol: Any, rtol: Any) -> Any:
 
 def _pinv(self: np.ndarray, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
     require_matrices("linalg.pinv", self, square=hermitian)
+    require_finite("linalg.pinv", self)
     rows, columns = self.shape[-2:]
     if not self.size:
         return np.zeros((*self.shape[:-2], columns, rows), self.dtype)
@@ -221,6 +228,7 @@ def _matrix_rank(
     self: np.ndarray, atol: Any = None, rtol: Any = None, hermitian: bool = False
 ) -> Any:
     require_matrices("linalg.matrix_rank", self, square=hermitian)
+    require_finite("linalg.matrix_rank", self)
     if not self.size:
         return np.zeros(self.shape[:-2], np.int64)
     values = np.linalg.eigvalsh(self) if hermitian else np.linalg.svd(self, compute_uv=False)

@@ -162,7 +162,17 @@ def _take_along_dim(F: Any, self: Any, indices: Any, dim: int | None) -> Any:
     def along(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
         return (*shape[:axis], size, *shape[axis + 1 :])
 
-    common = np.broadcast_shapes(along(self.shape, 1), along(indices.shape, 1))
+    try:
+        common = np.broadcast_shapes(along(self.shape, 1), along(indices.shape, 1))
+    except ValueError:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"take_along_dim: the tensor has shape {self.shape} and the indices {indices.shape}; "
+            f"but for dimension {axis} they must broadcast",
+            argument="indices",
+            shape=self.shape,
+            index_shape=indices.shape,
+        ) from None
     size = self.shape[axis]
     indices = F.where(indices < 0, indices + size, indices)
     return F.gather(

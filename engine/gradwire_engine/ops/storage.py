@@ -48,7 +48,7 @@ def _set_data_(F: Any, self: Tensor, new_data: Tensor) -> Tensor:
             argument="new_data",
             dtype=new_data.data.dtype,
         )
-    held = new_data.data
+    held = new_data.own()[...]
     if self.edge is not None and (held.shape, held.dtype) != (self.data.shape, self.data.dtype):
         raise EngineError(
             "SHAPE_MISMATCH",
@@ -59,7 +59,7 @@ def _set_data_(F: Any, self: Tensor, new_data: Tensor) -> Tensor:
             shape=held.shape,
             dtype=held.dtype,
         )
-    self.data = new_data.own()[...]
+    self.data = held
     # The accumulator knows shape and dtype of what it accumulates.
     self._accumulator = None
     return self

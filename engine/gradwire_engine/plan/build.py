@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradwire_engine.context import Context
+from gradwire_engine.errors import EngineError
 from gradwire_engine.plan.products import turn_products
 from gradwire_engine.plan.record import Recorder
 from gradwire_engine.plan.routine import Routine
@@ -218,6 +219,9 @@ class _Gradients:
                     continue
                 raise CompileError("the graph of some results is released, not of all") from None
             return
+        except EngineError as refusal:
+            # Call by call it is refused when it is asked for, if it ever is.
+            raise CompileError(f"its gradient is refused: {refusal.message}") from None
         self.values = [None if each is None else each.value for each in found]
         kept = [at for at, value in enumerate(self.values) if value is not None]
         self.targets = [self.targets[at] for at in kept]

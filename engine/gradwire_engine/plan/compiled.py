@@ -170,6 +170,10 @@ class CompiledProgram:
         for at, _ in plan.changes:
             inputs[at].own()
         adjoint = plan.adjoint
+        # For a gradient that is itself differentiated, the program runs again from its inputs.
+        before: dict[int, np.ndarray] = {}
+        if adjoint is not None and adjoint.routine is not None:
+            before = {at: inputs[at].data.copy() for at, _ in plan.changes}
         check = None if context.check is None else _Check(context.check)
         try:
             arrays = plan.forward([tensor.data for tensor in inputs], check)
@@ -192,7 +196,7 @@ class CompiledProgram:
             for result in results:
                 result.version = NO_VERSION
         if adjoint is not None:
-            self._attach(adjoint, inputs, results, arrays, state)
+            self._attach(adjoint, inputs, results, arrays, state, before)
         outputs: list[Tensor | None] = []
         for each in plan.outputs:
             if each is None:
@@ -229,8 +233,13 @@ class CompiledProgram:
         results: Sequence[Tensor],
         arrays: Sequence[np.ndarray],
         state: Any,
+        before: dict[int, np.ndarray],
     ) -> None:
-        """Make the results those of one node, whose backward is the adjoint."""
+        """Make the results those of one node, whose backward is the adjoint.
+
+        Args:
+            before: what the program changed in place, by input, as it was.
+        """
         program = self.program
         routine = adjoint.routine
         outputs = [results[nr] for nr in adjoint.roots]
@@ -245,8 +254,9 @@ class CompiledProgram:
                 for tensor, version in zip(given, versions, strict=False):
                     if tensor.version[0] != version:
                         raise _changed(self.name)
+                first = [Tensor(before[at]) if at in before else t for at, t in enumerate(saved)]
                 return recomputed(
-                    program, saved, needs, gradients, traced, state, adjoint.positions
+                    program, first, needs, gradients, traced, state, adjoint.positions
                 )
             if routine is None:
                 raise AssertionError("a released node runs no rule")

@@ -42,7 +42,7 @@ class Recorder:
         self.context = context
         self.graph = Graph()
         self.F: Any = Interpreter("recorder", self._resolve)
-        self.recording = context.grad_enabled
+        self.records = context.grad_enabled
         self.is_random = False
         self._number = 0
         self.inputs: list[Traced] = []
@@ -51,6 +51,11 @@ class Recorder:
             if wanted:
                 made.edge = (self.node(f"input {len(self.inputs)}", [array]), 0)
             self.inputs.append(made)
+
+    @property
+    def recording(self) -> bool:
+        """Whether calls are recorded; formulas may turn it off in their midst."""
+        return self.records and self.context.grad_enabled
 
     def _resolve(self, interpreter: Interpreter, name: str) -> Callable[..., Any]:
         op = operators[name.replace("__", ".")]
@@ -126,7 +131,7 @@ class Recorder:
                     args[position] = held[register]
                 for position, registers in instruction.lists:
                     args[position] = [None if r < 0 else held[r] for r in registers]
-                self.recording = self.context.grad_enabled and instruction.records
+                self.records = self.context.grad_enabled and instruction.records
                 made = self.call(instruction.op, args)
                 return made if isinstance(made, tuple) else (made,)
             case Gradient():

@@ -63,12 +63,12 @@ def gradient(
         if edge is None:
             raise CompileError("a gradient is asked for by what does not require grad")
         ends.append(edge)
-    before = recorder.recording
-    recorder.recording = creates_graph
+    before = recorder.records
+    recorder.records = creates_graph
     try:
         found = _pull_back(recorder, roots, ends, keeps_graph)
     finally:
-        recorder.recording = before
+        recorder.records = before
     results: list[Traced | None] = []
     for tensor, each in zip(inputs, found, strict=True):
         if each is not None:

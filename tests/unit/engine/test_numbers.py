@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gradwire_engine import Tensor, grad, operators
 from tests.unit.engine.sides import Side, refused, same
 
 NAN, INF = float("nan"), float("inf")
@@ -249,3 +251,14 @@ def test_complex_gradients_point_to_steepest_ascent() -> None:
         return m.array(z.grad)
 
     same(case)
+
+
+@pytest.mark.parametrize("number", [True, False])
+def test_a_truth_value_is_a_factor_like_any_number(number: bool) -> None:
+    """Also where there is no other path for it than that of all calls."""
+    x = Tensor(np.array([1 + 1j]))
+    x.leaf_requires_grad = True
+    for create_graph in (False, True):
+        y = operators["mul"](x, number)
+        (slope,) = grad([y], [x], [Tensor(np.array([2j]))], create_graph=create_graph)
+        np.testing.assert_array_equal(slope.data, [2j * number])

@@ -312,6 +312,59 @@ def test_a_gradient_of_a_call_may_be_differentiated_again() -> None:
         same(one, other)
 
 
+def test_such_a_gradient_is_taken_where_the_call_changed_an_input() -> None:
+    """The program runs again for it, from what the input was."""
+    writer = Writer(2)
+    writer.call("mul_", R(1), 3.0)
+    program = writer.program(writer.call("mul", writer.call("sin", R(0)), R(1)))
+    answers = []
+    for run in (program.run, CompiledProgram(program).call):
+        x, scale = tensor([1.0, 2.0], grad=True), tensor([4.0, 5.0])
+        (result,) = run([x, scale])
+        ones = [Tensor(np.ones(2, np.float32))]
+        first = grad([result], [x], ones, create_graph=True)
+        answers.append([first[0], *grad(first, [x], ones), scale])
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_allclose(other.data, one.data, 1e-5)
+
+
+def test_what_a_formula_does_under_no_grad_is_not_recorded() -> None:
+    writer = Writer(3)
+    program = writer.program(writer.call("gaussian_nll_loss", R(0), R(1), R(2)))
+    answers = []
+    for run in (program.run, CompiledProgram(program).call):
+        inputs = [tensor([1.0, 2.0], grad=True) for _ in range(2)]
+        inputs.append(tensor([1.0, 0.0], grad=True))
+        answers.append(grad(run(inputs), inputs))
+    for one, other in zip(*answers, strict=True):
+        same(one, other)
+
+
+@pytest.mark.parametrize("name", ["_detach_from", "set_data_"])
+def test_what_handles_the_tensor_itself_runs_call_by_call(name: str) -> None:
+    op = operators[name]
+    lists = ((1, (1,)),) if name == "_detach_from" else ()
+    slots = ((0, 0),) if lists else ((0, 0), (1, 1))
+    program = Program(2, 3, (Instruction(op, (None, None), slots, lists, (2,)),), (2,))
+    for run in (program.run, CompiledProgram(program).call):
+        x, y = tensor([1.0], grad=True), tensor([2.0, 3.0], grad=True)
+        (result,) = run([x, y])
+        assert result.shape == (1,) if lists else result.shape == (2,)
+
+
+def test_a_gradient_that_is_refused_is_so_only_when_it_is_asked_for() -> None:
+    writer = Writer(1)
+    q, r = writer.call("linalg.qr", R(0), "complete", count=2)
+    program = writer.program(q, r)
+    for run in (program.run, CompiledProgram(program).call):
+        x = tensor([[1.0], [2.0]], grad=True)
+        results = run([x])
+        assert results[0].shape == (2, 2)
+        with pytest.raises(EngineError) as refusal:
+            grad(results, [x], [Tensor(np.ones_like(each.data)) for each in results])
+        assert refusal.value.reason == "BAD_VALUE"
+
+
 def test_a_call_has_a_jvp() -> None:
     program = scaled_tanh()
     answers = []
