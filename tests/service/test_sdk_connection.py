@@ -113,9 +113,9 @@ def test_no_server_is_a_connection_error_that_says_what_to_do() -> None:
 
 
 def slow(session: gw.Session) -> gw.Tensor:
-    """Work of about a second, in steps that can be stopped between."""
+    """Work of seconds, in steps that can be stopped between."""
     x = gw.randn(400, 400)
-    for _ in range(200):
+    for _ in range(2000):
         x = x @ x * 1e-3
     return x
 
