@@ -241,8 +241,10 @@ def _scalar(value: object) -> bool | int | float | complex:
     raise TypeError
 
 
-def _order(value: object) -> bool | int | float | complex | str:
-    return value if isinstance(value, str) else _scalar(value)
+def _order(value: object) -> bool | int | float | str:
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError
 
 
 def _int(value: object) -> int:

@@ -137,6 +137,9 @@ def refresh(tensor: Tensor, view: View, context: Context) -> None:
         view.seen = tensor.version[0]
         return
     if view.origin is not None:
+        if not context.grad_enabled:
+            # Nothing asks for its place in the graph here; what does so later is refused.
+            return
         raise refusal(view.origin, "its base, or another view of it, was changed in place")
     if edge is not None:
         output = (tensor.data.shape, tensor.data.dtype)

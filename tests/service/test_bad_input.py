@@ -201,6 +201,13 @@ ROWS = {
             "linalg.eig",
         )
     },
+    "complex order of a norm": Row(
+        (op("linalg.vector_norm", [X], OUT, ord=1 + 2j),),
+        INVALID,
+        "BAD_VALUE",
+        "op.attributes[0]",
+        errors.BadValueError,
+    ),
     "op without a name": Row(
         (op("", [X], OUT),), INVALID, "UNKNOWN_OP", "op.name", errors.UnknownOperatorError
     ),

@@ -88,9 +88,16 @@ elementwise(
     promotion="float",
     in_place=True,
 )
+
+
+def _as_float(self: np.ndarray) -> np.ndarray:
+    """Rules call kernels with integers too, of which NumPy makes floats as narrow as they are."""
+    return self if self.dtype.kind == "f" else self.astype(np.float64)
+
+
 elementwise(
     "exp2(Tensor self) -> Tensor",
-    lambda self: np.exp2(self) if self.dtype.kind == "f" else np.power(2, self),
+    lambda self: np.power(2, self) if self.dtype.kind == "c" else np.exp2(_as_float(self)),
     lambda F, result: result * math.log(2),
     promotion="float",
     in_place=True,

@@ -374,6 +374,8 @@ def vector_norm(
 ) -> Any:
     """The kernel of `linalg.vector_norm`."""
     _require_float(self, "linalg.vector_norm")
+    if isinstance(ord, complex):
+        raise EngineError("BAD_VALUE", f"a norm's order must be real, not {ord}", argument="ord")
     axis = _axes(dim, self.ndim)
     size = np.abs(self if dtype is None else self.astype(dtype))
     if size.dtype == np.float16:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from gradwire_engine import EngineError
+from gradwire_engine import EngineError, Tensor, grad_mode, operators
 from tests.unit.engine.sides import ENGINE, Side, refused, same
 
 
@@ -259,3 +260,14 @@ def test_versions_count_every_change() -> None:
         return [m.version(x), m.array(x)]
 
     same(case)
+
+
+def test_a_view_changed_under_no_grad_is_read_there_and_refused_outside() -> None:
+    x = Tensor.from_array(np.ones(3, np.float32), requires_grad=True)
+    with grad_mode(False):
+        view = operators["view"](x, (3,))
+        operators["add_"](view, 1.0)
+        np.testing.assert_array_equal(operators["mul"](view, 2.0).data, [4.0, 4.0, 4.0])
+    with pytest.raises(EngineError) as refusal:
+        operators["mul"](view, 2.0)
+    assert refusal.value.reason == "NO_GRAD_VIEW_IN_PLACE"

@@ -262,3 +262,10 @@ def test_a_truth_value_is_a_factor_like_any_number(number: bool) -> None:
         y = operators["mul"](x, number)
         (slope,) = grad([y], [x], [Tensor(np.array([2j]))], create_graph=create_graph)
         np.testing.assert_array_equal(slope.data, [2j * number])
+
+
+def test_exponents_of_two_may_be_negative_integers() -> None:
+    x = Tensor.from_array(np.array([3.0, 5.0]), requires_grad=True)
+    y = operators["ldexp"](x, Tensor(np.array([-1, 20], np.int8)))
+    (slope,) = grad([y], [x], [Tensor(np.ones(2))])
+    np.testing.assert_array_equal(slope.data, [0.5, 2.0**20])
