@@ -208,6 +208,13 @@ ROWS = {
         "op.attributes[0]",
         errors.BadValueError,
     ),
+    "complex variance": Row(
+        (op("gaussian_nll_loss", [X, FLAT, 0], OUT, var=1j),),
+        INVALID,
+        "BAD_VALUE",
+        "op.attributes[0]",
+        errors.BadValueError,
+    ),
     "op without a name": Row(
         (op("", [X], OUT),), INVALID, "UNKNOWN_OP", "op.name", errors.UnknownOperatorError
     ),

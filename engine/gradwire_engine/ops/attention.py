@@ -117,7 +117,8 @@ def _wide(dtype: np.dtype) -> np.dtype:
 
 
 def _scale(query: Any, scale: float | None) -> float:
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    # Of nothing any scale makes nothing.
+    return 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
 
 
 def _attention(

@@ -171,7 +171,8 @@ def _pixels(windows: Windows, chosen: np.ndarray) -> np.ndarray:
 
 def _over_pixels(array: np.ndarray, spatial: int) -> np.ndarray:
     """Spatial dimensions as one."""
-    return array.reshape(*array.shape[: array.ndim - spatial], -1)
+    lead = array.ndim - spatial
+    return array.reshape(*array.shape[:lead], math.prod(array.shape[lead:]))
 
 
 def _at_pixels(self: np.ndarray, indices: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -286,9 +286,11 @@ def _gaussian_nll_loss(
 ) -> Any:
     op = "gaussian_nll_loss"
     require_reduction(reduction, op)
-    if isinstance(var, (int, float)):
-        if var < 0:
-            raise EngineError("BAD_VALUE", f"{op}: var must not be negative", argument="var")
+    if isinstance(var, (int, float, complex)):
+        if isinstance(var, complex) or var < 0:
+            raise EngineError(
+                "BAD_VALUE", f"{op}: var must be a real number of at least 0", argument="var"
+            )
         var = F.full(self.shape, float(var), dtype=self.dtype)
     elif var.shape != self.shape:
         if var.shape == self.shape[:-1]:

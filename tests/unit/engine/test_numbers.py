@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwire_engine import Tensor, grad, operators
+from gradwire_engine import Tensor, grad, jvp, operators
 from tests.unit.engine.sides import Side, refused, same
 
 NAN, INF = float("nan"), float("inf")
@@ -269,3 +269,17 @@ def test_exponents_of_two_may_be_negative_integers() -> None:
     y = operators["ldexp"](x, Tensor(np.array([-1, 20], np.int8)))
     (slope,) = grad([y], [x], [Tensor(np.ones(2))])
     np.testing.assert_array_equal(slope.data, [0.5, 2.0**20])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "args"),
+    [
+        ("adaptive_max_pool2d", (0, 2, 3, 3), ((2, 2),)),
+        ("scaled_dot_product_attention", (2, 0), None),
+    ],
+)
+def test_nothing_has_a_tangent_too(name: str, shape: tuple[int, ...], args: Any) -> None:
+    x = Tensor.from_array(np.ones(shape, np.float32), requires_grad=True)
+    made = operators[name](x, x, x) if args is None else operators[name](x, *args)[0]
+    (tangent,) = jvp([made], [x], [Tensor(np.ones(shape, np.float32))])
+    assert tangent is not None and tangent.shape == made.shape
