@@ -110,7 +110,7 @@ def ratios(rows: Sequence[Row], results: Results, path: Path) -> None:
             axes.plot([bound], [at], "|", color="black", markersize=12, markeredgewidth=1.6)
         labels = [f"{name} ÷ {' + '.join(target.beside)}" for name, target, _, _ in found]
         axes.set_yticks(range(len(found)), labels)
-        axes.set(xscale="log", xlabel="ratio measured (dot; line: quartiles), and target (tick)")
+        axes.set(xscale="log", xlabel="ratio (line: quartiles), and target (tick)")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
