@@ -124,14 +124,17 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _rules_of(op: Operator, types: tuple[type, ...]) -> tuple[Rule, ...]:
+    """The rules of a node: without those of numbers, where PyTorch has no edge for these."""
+    if op.edges_for_numbers:
+        return op.rules
+    numbers = {position for position, kind in enumerate(types) if kind in _NUMBERS}
+    return tuple(rule for rule in op.rules if rule.position not in numbers)
+
+
 def _recording(op: Operator, types: tuple[type, ...], tensors: list[int], first: int) -> list[str]:
-    rules = [
-        (nr, rule)
-        for nr, rule in enumerate(op.rules)
-        if op.edges_for_numbers
-        or not (rule.position < len(types) and types[rule.position] in _NUMBERS)
-    ]
-    ruled = [p for p in tensors if any(rule.position == p for _, rule in rules)]
+    rules = _rules_of(op, types)
+    ruled = [p for p in tensors if any(rule.position == p for rule in rules)]
     if not ruled:
         return []
     lines = ["    if context.grad_enabled:"]
@@ -171,7 +174,7 @@ def _recording(op: Operator, types: tuple[type, ...], tensors: list[int], first:
     several = len(ruled) > 1
     saved: list[str] = []
     versions: list[tuple[int, str]] = []
-    for _, rule in rules:
+    for rule in rules:
         if rule.position not in ruled:
             saved.append("None")
             continue
@@ -188,7 +191,7 @@ def _recording(op: Operator, types: tuple[type, ...], tensors: list[int], first:
             ]
     pairs = _tuple([f"{counter}, {counter}[0]" for _, counter in versions])
     arguments = [f"a{p}" for p in range(len(op.schema.arguments))]
-    edges = [f"e{rule.position}" if rule.position in ruled else "None" for _, rule in rules]
+    edges = [f"e{rule.position}" if rule.position in ruled else "None" for rule in rules]
     lines += [
         f"{indent}node = new(Node)",
         f"{indent}node.op = op",
@@ -258,17 +261,13 @@ def _captured(
 
 
 def _compiled(op: Operator, source: str, types: tuple[type, ...]) -> Path:
-    rules = op.rules
-    if not op.edges_for_numbers:
-        numbers = [p < len(types) and types[p] in _NUMBERS for p in (r.position for r in rules)]
-        rules = tuple(r for r, is_number in zip(rules, numbers, strict=True) if not is_number)
     names: dict[str, Any] = {
         "op": op,
         "name": op.name,
         "kernel": op.kernel,
         "ufunc": op.ufunc,
         "shape": op.shape,
-        "rules": rules,
+        "rules": _rules_of(op, types),
         "careful": op.run,
         "refusal": op.refusal,
         "defaults": op.defaults,
