@@ -119,7 +119,7 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
     else:
         lines.append("    result.version = [0]")
     if op.rules:
-        lines += _recording(op, types, tensors, first)
+        lines += _recording(op, types, tensors)
     lines.append("    return result")
     return "\n".join(lines) + "\n"
 
@@ -132,7 +132,7 @@ def _rules_of(op: Operator, types: tuple[type, ...]) -> tuple[Rule, ...]:
     return tuple(rule for rule in op.rules if rule.position not in numbers)
 
 
-def _recording(op: Operator, types: tuple[type, ...], tensors: list[int], first: int) -> list[str]:
+def _recording(op: Operator, types: tuple[type, ...], tensors: list[int]) -> list[str]:
     rules = _rules_of(op, types)
     ruled = [p for p in tensors if any(rule.position == p for rule in rules)]
     if not ruled:
