@@ -13,7 +13,8 @@ from gradwire.location import locate, mark
 Number = bool | int | float | complex
 IntList = SupportsIndex | Iterable[SupportsIndex]
 
-_INT64 = range(-(1 << 63), 1 << 63)
+_INT64_MIN = -(1 << 63)
+_INT64_MAX = (1 << 63) - 1
 
 
 def wrong_type(op: str, argument: str, expected: str, value: object) -> ArgumentError:
@@ -33,6 +34,8 @@ def number_or_none(value: object) -> Number | None:
     kind = value.__class__
     if kind is float or kind is bool:
         return cast(float, value)
+    if kind is int:
+        return _within_int64(cast(int, value))
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):
@@ -47,7 +50,7 @@ def number_or_none(value: object) -> Number | None:
 
 
 def _within_int64(value: int) -> int:
-    if value not in _INT64:
+    if not _INT64_MIN <= value <= _INT64_MAX:
         raise refused("BAD_VALUE", f"{value} does not fit into 64 bits", value=value)
     return value
 

@@ -1,9 +1,8 @@
 """Recorded steps as messages, and answers as arrays and metadata. Pure: bytes in, bytes out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,7 @@ from gradwire.v1 import autograd_pb2 as pb
 Array = npt.NDArray[np.generic]
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(NamedTuple):
     """Metadata of a tensor, as it was when it was fetched."""
 
     dtype: dtype
@@ -35,8 +33,14 @@ class Info:
     stale: pb.Error | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class TensorType(NamedTuple):
+    """What of a tensor's metadata no step but a reshaping in place changes."""
+
+    dtype: dtype
+    shape: tuple[int, ...]
+
+
+class Fetched(NamedTuple):
     """What one fetch answers for one tensor; `absent` where its handle holds none."""
 
     tensor: int
@@ -56,23 +60,27 @@ def encode_request(
     profile: bool = False,
 ) -> bytes:
     """The bytes of a RunStreamRequest, the very same that protobuf would write."""
-    steps = encode_steps(batch.entries)
-    # Fields are written in the order of their numbers: `number` before the steps, others after.
-    last = pb.Sequence(
-        acknowledged=acknowledged,
-        detect_anomaly=detect_anomaly,
-        note_origins=note_origins,
-        profile=profile,
-    )
-    if timeout is not None:
-        last.timeout.FromNanoseconds(round(timeout * 1e9))
-    head = pb.Sequence(number=number).SerializeToString()
-    sequence = b"".join((head, *steps, last.SerializeToString()))
-    request = pb.RunStreamRequest(session_id=session_id).SerializeToString()
-    return wire.join_message(request + delimited(_SEQUENCE, sequence), batch.payloads)
+    # Fields are written in the order of their numbers.
+    parts = encode_steps(batch.entries)
+    if number:
+        parts.insert(0, _NUMBER + wire.varint(number))
+    if acknowledged:
+        parts.append(_ACKNOWLEDGED + wire.varint(acknowledged))
+    if timeout is not None or detect_anomaly or note_origins or profile:
+        options = pb.Sequence(
+            detect_anomaly=detect_anomaly, note_origins=note_origins, profile=profile
+        )
+        if timeout is not None:
+            options.timeout.FromNanoseconds(round(timeout * 1e9))
+        parts.append(options.SerializeToString())
+    request = delimited(_SESSION_ID, session_id.encode()) + delimited(_SEQUENCE, b"".join(parts))
+    return wire.join_message(request, batch.payloads)
 
 
+_SESSION_ID: Final = b"\x0a"  # RunStreamRequest.session_id
 _SEQUENCE: Final = b"\x12"  # RunStreamRequest.sequence
+_NUMBER: Final = b"\x08"  # Sequence.number
+_ACKNOWLEDGED: Final = b"\x18"  # Sequence.acknowledged
 
 
 def decode_response(data: bytes) -> tuple[pb.RunStreamResponse, list[memoryview]]:
@@ -107,21 +115,15 @@ def decode_fetched(
     Raises:
         WireError: a payload does not fit its shape and dtype.
     """
-    return [
-        Fetched(
-            each.tensor,
-            each.absent,
-            (
-                downloaded[each.value.download]
-                if each.value.download
-                else decode_value(each.value, payloads)
-            )
-            if each.HasField("value")
-            else None,
-            decode_info(each.info) if each.HasField("info") else None,
-        )
-        for each in fetched
-    ]
+    found = []
+    for each in fetched:
+        value = None
+        if each.HasField("value"):
+            sent = each.value
+            value = downloaded[sent.download] if sent.download else decode_value(sent, payloads)
+        info = decode_info(each.info) if each.HasField("info") else None
+        found.append(Fetched(each.tensor, each.absent, value, info))
+    return found
 
 
 def decode_value(value: pb.TensorValue, payloads: Sequence[wire.Payload]) -> Array:

@@ -107,6 +107,7 @@ class SessionCore(Waiting):
         self.rebuilt_grads = 0
         self.grads_seen = False
         self.grads_known_at = 0
+        self.grads_read = True  # since all were learned last
         self.grad_holders: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         self.last_roots: tuple[weakref.ref[Tensor], ...] = ()
         # Functions of the user that run in the midst of a backward; see gradwire.hooks.
@@ -392,6 +393,10 @@ class SessionCore(Waiting):
         """Note a tensor that a backward may give a `.grad`."""
         self.grad_holders[tensor._handle] = tensor
         self.grads_known_at = -1
+
+    def watch_new_leaf(self, tensor: "Tensor") -> None:
+        """Note a leaf that is new, so that only a later backward may give it a `.grad`."""
+        self.grad_holders[tensor._handle] = tensor
 
     def has_failed(self, handle: int) -> bool:
         """Whether the step that was to make this handle is known to have failed."""

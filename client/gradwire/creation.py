@@ -1,7 +1,8 @@
 """Making tensors: from data, filled, in ranges, at random."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
 DtypeLike = "Dtype | npt.DTypeLike | None"
+
+_UINT64: Final = np.dtype(np.uint64)
 
 
 def tensor(
@@ -74,7 +77,6 @@ def put(
         )
     made = session.tensor_type(puts.put(session, array, requires_grad), session)
     known = reading.known(made)
-    strides = tuple(step // array.itemsize for step in _contiguous_strides(array))
     known.info = Info(
         found,
         array.shape,
@@ -83,7 +85,7 @@ def put(
         retains_grad=False,
         version=0,
         grad_fn=None,
-        strides=strides,
+        strides=_contiguous_strides(array.shape),
         is_inference=is_inference_mode_enabled(),
     )
     known.info_at = session.changes
@@ -93,17 +95,16 @@ def put(
         kept.flags.writeable = False
         known.value, known.value_at = kept, session.changes
     if requires_grad:
-        session.watch_grad(made)
+        session.watch_new_leaf(made)
     return made
 
 
-def _contiguous_strides(array: Array) -> tuple[int, ...]:
-    strides: list[int] = []
-    step = array.itemsize
-    for size in reversed(array.shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
+def _contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Elements between neighbours along each dimension."""
+    if len(shape) == 1:
+        return (1,)
+    sizes = [max(size, 1) for size in shape]
+    return tuple([math.prod(sizes[at + 1 :]) for at in range(len(sizes))])
 
 
 def as_array(data: Any, wanted: Dtype | None) -> Array:
@@ -143,11 +144,13 @@ def _refuse(array: Array) -> None:
 
 def _inferred(data: Any, array: Array) -> Dtype:
     """The dtype that PyTorch would give: Python's floats count as the default dtype."""
+    if data is array and array.dtype != _UINT64:
+        return dtypes.from_numpy(array.dtype)
     python = (bool, int, float, complex)
     kinds = {type(each) for each in _leaves(data)}
     if len(kinds) == 1 and float in kinds:
         return dtypes.get_default_dtype()
-    if array.dtype == np.uint64:
+    if array.dtype == _UINT64:
         if int in kinds:
             raise ValueError("an integer does not fit into 64 bits with a sign")
         raise TypeError("tensors cannot hold elements of dtype uint64; convert to int64")

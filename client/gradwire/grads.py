@@ -20,6 +20,7 @@ def grad_of(tensor: "Tensor") -> "Tensor | None":
     trace = tracing.running(tensor._session)
     if trace is not None:
         return trace.grad_of(tensor)
+    tensor._session.grads_read = True
     known = tensor._known
     if known is not None and known.grad is not None and reading.is_resolved(tensor):
         return known.grad
@@ -32,7 +33,10 @@ def grad_of(tensor: "Tensor") -> "Tensor | None":
 async def read_grad(tensor: "Tensor") -> "Tensor | None":
     """As `grad_of`, to be awaited. Where there is none, metadata is known then."""
     trace = tracing.running(tensor._session)
-    return await reading.learn_grad(tensor) if trace is None else trace.grad_of(tensor)
+    if trace is not None:
+        return trace.grad_of(tensor)
+    tensor._session.grads_read = True
+    return await reading.learn_grad(tensor)
 
 
 def warn_unless_filled(tensor: "Tensor", stacklevel: int) -> None:

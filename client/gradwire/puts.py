@@ -80,15 +80,19 @@ def _record(
     upload: int = 0,
 ) -> int:
     output = recorder.handles()
-    message = pb.Put(
-        output=output,
-        dtype=wire.dtype_to_wire(array.dtype),  # type: ignore[arg-type]
-        shape=array.shape,
-        payload=0 if payload is None else recorder.payload(payload),
-        requires_grad=requires_grad,
-        upload=upload,
-    )
-    recorder.step(stamped(pb.Step(put=message)))
+    # Set field by field, which takes a third of the time that keywords do.
+    step = pb.Step()
+    message = step.put
+    message.output = output
+    message.dtype = wire.dtype_to_wire(array.dtype)  # type: ignore[assignment]
+    message.shape.extend(array.shape)
+    if payload is not None:
+        message.payload = recorder.payload(payload)
+    if requires_grad:
+        message.requires_grad = True
+    if upload:
+        message.upload = upload
+    recorder.step(stamped(step))
     if (trace := session.trace_here()) is not None:
         trace.note_put(output)
     return output

@@ -6,15 +6,16 @@ trusted while its count is the session's.
 
 Whoever waits for an answer anyway also learns the `.grad` of all tensors that may have got one, and
 the values of the roots of the last backwards where they are small. So `loss.item()` and `w.grad`
-after a `backward()` take one round trip together, whichever comes first.
+after a `backward()` take one round trip together, whichever comes first. A program that reads no
+`.grad`, as one that leaves them to an optimizer, is told of them once only.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-from gradwire import tracing
-from gradwire.codec import Array, Fetched, Info
+from gradwire import dtypes, tracing
+from gradwire.codec import Array, Fetched, Info, TensorType
 from gradwire.errors import ServerError
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -41,6 +42,7 @@ class Known:
         grad: The tensor that `.grad` was when last looked at.
         grad_at: The session's `backwards` when it was looked at; -1: never.
         base: Of a view, the tensor that it is a view of.
+        type: What a value told, where there is no `info`.
     """
 
     info: Info | None = None
@@ -50,6 +52,7 @@ class Known:
     grad: "Tensor | None" = None
     grad_at: int = -1
     base: "Tensor | None" = None
+    type: TensorType | None = None
 
 
 def known(tensor: "Tensor") -> Known:
@@ -77,11 +80,11 @@ async def read_info(tensor: "Tensor") -> Info:
     return _info(tensor)
 
 
-def type_of(tensor: "Tensor") -> Info:
+def type_of(tensor: "Tensor") -> Info | TensorType:
     """Metadata of which only dtype and shape are sure; one round trip unless they are known."""
     found = tensor._known
-    if found is not None and found.info is not None:
-        return found.info
+    if found is not None and (sure := found.info or found.type) is not None:
+        return sure
     return info_of(tensor)
 
 
@@ -122,29 +125,33 @@ async def read_makers(session: "SessionCore", tensors: Sequence["Tensor"]) -> di
     return found
 
 
-def values_of(tensors: Sequence["Tensor"]) -> list[Array]:
+def values_of(tensors: Sequence["Tensor"], *, info: bool = False) -> list[Array]:
     """The values of tensors of one session, read-only; at most one round trip for all.
 
     What is remembered is not asked for again. But where operators were recorded since the last
     round trip there is one all the same: if one of them failed, it is time to say so.
+
+    Args:
+        info: Learn the metadata of what is read along with it.
     """
-    tracing.refuse_value(tensors[0]._session)
-    if not tensors[0]._session.unsettled:
+    session = tensors[0]._session
+    if not session.unsettled:
+        tracing.refuse_value(session)
         known = [value for each in tensors if (value := remembered(each)) is not None]
         if len(known) == len(tensors):
             return known
-    return tensors[0]._session.finish(read_values(tensors))
+    return session.finish(read_values(tensors, info=info))
 
 
-async def read_values(tensors: Sequence["Tensor"]) -> list[Array]:
+async def read_values(tensors: Sequence["Tensor"], *, info: bool = False) -> list[Array]:
     """As `values_of`, to be awaited."""
-    tracing.refuse_value(tensors[0]._session)
-    values = {id(each): remembered(each) for each in tensors}
-    missing = [each for each in tensors if values[id(each)] is None]
-    if missing or tensors[0]._session.unsettled:
-        read = await _read(tensors[0]._session, missing, 0)
-        values |= {id(each): value for each, value in zip(missing, read, strict=True)}
-    found = [values[id(each)] for each in tensors]
+    session = tensors[0]._session
+    tracing.refuse_value(session)
+    found = [remembered(each) for each in tensors]
+    missing = [each for each, value in zip(tensors, found, strict=True) if value is None]
+    if missing or session.unsettled:
+        read = iter(await _read(session, missing, 0, info=info))
+        found = [next(read) if value is None else value for value in found]
     complete = [value for value in found if value is not None]
     if len(complete) < len(found):
         raise ServerError("the server left out a value that was asked for")
@@ -172,13 +179,27 @@ async def _read(
     most_bytes: int,
     holders: Sequence["Tensor"] = (),
     grad_bytes: int = _ASIDE,
+    *,
+    info: bool = True,
 ) -> list[Array | None]:
-    """One round trip: metadata, and values of up to `most_bytes` (0: of any size).
+    """One round trip: metadata unless `info` is off, and values of up to `most_bytes` (0: any).
 
     Also the `.grad` of `holders`, and of all that may have one, with values of `grad_bytes`.
     """
     at = session.changes
-    aside = [
+    asked = [_fetch([each._handle for each in tensors], most_bytes, info)] if tensors else []
+    read = tensors
+    if session.last_roots and (roots := _roots(session, tensors)):
+        asked.append(_fetch([each._handle for each in roots], SMALL))
+        read = [*tensors, *roots]
+    answers = await _exchange(session, asked, holders, grad_bytes)
+    values = [_remember(*pair, at) for pair in zip(read, answers, strict=True)]
+    return values[: len(tensors)]
+
+
+def _roots(session: "SessionCore", tensors: Sequence["Tensor"]) -> list["Tensor"]:
+    """Roots of the last backwards whose value is not known, and not asked for with `tensors`."""
+    roots = [
         root
         for ref in session.last_roots
         if (root := ref()) is not None
@@ -187,12 +208,7 @@ async def _read(
         and not any(root is each for each in tensors)
     ]
     session.last_roots = ()
-    asked = [_fetch([each._handle for each in tensors], most_bytes)] if tensors else []
-    if aside:
-        asked.append(_fetch([each._handle for each in aside], SMALL))
-    answers = await _exchange(session, asked, holders, grad_bytes)
-    values = [_remember(*pair, at) for pair in zip([*tensors, *aside], answers, strict=True)]
-    return values[: len(tensors)]
+    return roots
 
 
 async def refresh(tensor: "Tensor") -> None:
@@ -214,14 +230,17 @@ async def read_grads(session: "SessionCore", *holders: "Tensor", most_bytes: int
     await _read(session, untold, _ASIDE, holders, most_bytes)
 
 
-def _fetch(handles: Sequence[int], most_bytes: int) -> pb.Step:
+def _fetch(handles: Sequence[int], most_bytes: int, info: bool = True) -> pb.Step:
     # Set field by field, which takes half of the time that keywords do.
     step = pb.Step()
     fetch = step.fetch
     fetch.tensors.extend(handles)
-    fetch.values = fetch.info = True
-    fetch.max_value_bytes = most_bytes
-    if not most_bytes:
+    fetch.values = True
+    if info:
+        fetch.info = True
+    if most_bytes:
+        fetch.max_value_bytes = most_bytes
+    else:
         fetch.downloads = True
     return step
 
@@ -237,12 +256,13 @@ async def _exchange(
     Those of `asked` with values of up to `asked_bytes`.
     """
     at, backwards = session.changes, session.backwards
-    if not asked and session.grads_known_at == backwards:
+    if not asked and (session.grads_known_at == backwards or not session.grads_read):
         return await session.ask(*fetches)
     holders = _unresolved(session, asked)
     if not holders:
         session.grads_known_at = backwards
         return await session.ask(*fetches)
+    session.grads_read = False
     first = session.new_handles(len(holders))
     grads = range(first, first + len(holders))
     naming = pb.GetGrad(tensors=[each._handle for each in holders], outputs=grads)
@@ -327,8 +347,11 @@ def _remember(tensor: "Tensor", answer: Fetched, at: int) -> Array | None:
     if answer.info is not None:
         found.info, found.info_at = answer.info, at
     value = answer.value
-    if value is not None and value.nbytes <= SMALL:
-        found.value, found.value_at = value, at
+    if value is not None:
+        if found.info is None:
+            found.type = TensorType(dtypes.from_numpy(value.dtype), value.shape)
+        if value.nbytes <= SMALL:
+            found.value, found.value_at = value, at
     return value
 
 

@@ -237,9 +237,15 @@ def binary(
     """
     assert isinstance(left, _tensors.Tensor)
     session = left._session
+    inputs: tuple[int, ...]
+    if numbers and right.__class__ is float:
+        # The common case, and what comes below would find the same.
+        inputs = (0, left._handle) if swap else (left._handle,)
+        attributes = (*attributes, (names[not swap], right))
+        handle = session.op(name, inputs, attributes, 1, grad_mode())
+        return session.tensor_type(handle, session)  # type: ignore[return-value]
     if isinstance(right, np.ndarray):
         right = session.tensor(right)
-    inputs: tuple[int, ...]
     if isinstance(right, _tensors.Tensor):
         if right._session is not session:
             together = joined((left, right))

@@ -1,7 +1,6 @@
 """A compiled function called many times in a row, by the server, over minibatches that it holds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradwire import reading
@@ -85,8 +84,8 @@ def _part(tensor: "Tensor", at: int) -> "Tensor":
     known = tensor._known
     assert known is not None
     assert known.info is not None
-    reading.known(made).info = replace(
-        known.info, shape=known.info.shape[1:], is_leaf=True, requires_grad=False, grad_fn=None
+    reading.known(made).info = known.info._replace(
+        shape=known.info.shape[1:], is_leaf=True, requires_grad=False, grad_fn=None
     )
     return made
 

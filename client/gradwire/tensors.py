@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import numpy.typing as npt
@@ -288,7 +287,7 @@ class Tensor(Operators):
         self._session.flag_changes += 1
         if known is not None:
             if known.info is not None and known.info.is_leaf:
-                known.info = replace(known.info, requires_grad=requires_grad)
+                known.info = known.info._replace(requires_grad=requires_grad)
             else:
                 known.info_at = -1
         if requires_grad:
@@ -473,7 +472,7 @@ def item_of(value: Array) -> bool | int | float | complex:
 
 
 def _detached_value(tensor: Tensor, force: bool = False) -> Array:
-    (value,) = reading.values_of([tensor])
+    (value,) = reading.values_of([tensor], info=not force)
     if not force:
         check_detached(reading.info_of(tensor))
     return value

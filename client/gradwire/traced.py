@@ -3,7 +3,6 @@
 import gc
 import weakref
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from gradwire import current, programs, reading, tracing, wire
@@ -199,7 +198,7 @@ class Traced:
         made = self._tensors(first)
         for tensor, info in zip(made, self._infos, strict=True):
             shape = info.shape or (times.count,)
-            tensor._known = Known(replace(info, shape=shape, requires_grad=False, is_leaf=True))
+            tensor._known = Known(info._replace(shape=shape, requires_grad=False, is_leaf=True))
         if listener is not None:
             with session.listeners.added(first, listener):
                 session.finish(session.settle())

@@ -187,8 +187,9 @@ def array_from_payload(
                 "found": str(length),
             },
         )
-    if length <= _SMALL:
-        payload = bytes(payload)  # which is aligned, and no view of the whole message
+    is_small = length <= _SMALL
+    if is_small:
+        payload = bytes(payload)  # aligned, read-only, and no view of the whole message
     try:
         array: Array = np.ndarray(sizes, found, payload)
     except ValueError:  # only an empty tensor whose other sizes overflow gets here
@@ -203,9 +204,9 @@ def array_from_payload(
         )
     if writable:
         return array.copy()
-    if length > _SMALL and not array.flags.aligned:
-        array = array.copy()
-    if array.flags.writeable:
+    if not is_small:
+        if not array.flags.aligned:
+            array = array.copy()
         array.flags.writeable = False
     return array
 

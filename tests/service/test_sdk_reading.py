@@ -88,14 +88,52 @@ def test_what_is_known_here_is_not_asked_for(trips: Callable[[], int]) -> None:
         assert x.tolist() == [[1.0, 2.0]]
 
 
-def test_after_a_value_was_read_its_metadata_is_known(trips: Callable[[], int]) -> None:
+def test_after_a_value_was_read_shape_and_dtype_are_known(trips: Callable[[], int]) -> None:
     x = gw.tensor([[1.0, 2.0]], requires_grad=True) * 2
     x.tolist()
+    with none(trips):
+        assert x.shape == (1, 2)
+        assert x.dtype is gw.float32
+        assert x.tolist() == [[2.0, 4.0]]
+
+
+def test_after_a_tensor_was_shown_its_metadata_is_known(trips: Callable[[], int]) -> None:
+    x = gw.tensor([[1.0, 2.0]], requires_grad=True) * 2
+    repr(x)
     with none(trips):
         assert x.shape == (1, 2)
         assert x.requires_grad and not x.is_leaf
         assert x.grad_fn is not None and x.grad_fn.name() == "MulBackward0"
         assert x.tolist() == [[2.0, 4.0]]
+
+
+def test_gradients_that_nobody_reads_are_told_of_once(session: gw.Session) -> None:
+    w = gw.tensor([1.0, 2.0], requires_grad=True)
+
+    def bytes_of_a_step() -> int:
+        w.grad = None
+        loss = (w * 2).sum()
+        loss.backward()
+        before = session.traffic
+        loss.item()
+        return (session.traffic - before).received
+
+    first = bytes_of_a_step()
+    second = bytes_of_a_step()
+    assert second < first
+    assert w.grad is not None and w.grad.tolist() == [2.0, 2.0]
+
+
+def test_gradients_that_are_read_in_a_loop_come_with_the_loss(trips: Callable[[], int]) -> None:
+    w = gw.tensor([1.0, 2.0], requires_grad=True)
+    for _ in range(3):
+        w.grad = None
+        loss = (w * 2).sum()
+        loss.backward()
+        trips()
+        loss.item()
+        assert w.grad is not None and w.grad.tolist() == [2.0, 2.0]
+        assert trips() == 1
 
 
 def test_several_values_take_one_round_trip(trips: Callable[[], int]) -> None:

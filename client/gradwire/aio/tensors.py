@@ -60,7 +60,7 @@ class Tensor(tensors.Tensor):
         return self.session.own(self._numpy(force))
 
     async def _numpy(self, force: bool) -> Array:
-        (value,) = await reading.read_values([self])
+        (value,) = await reading.read_values([self], info=not force)
         if not force:
             tensors.check_detached(await reading.read_info(self))
         return value

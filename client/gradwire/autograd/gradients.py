@@ -47,7 +47,7 @@ def backward(
     gradients = _directions("backward", "grad_tensors", grad_tensors, len(roots))
     message = pb.Backward(
         tensors=_handles(roots),
-        gradients=[0 if each is None else each._handle for each in gradients],
+        gradients=[_handle_or_none(each) for each in gradients],
         retain_graph=retain_graph,
         create_graph=create_graph,
         edges=_edges(roots),
@@ -124,20 +124,27 @@ def grad(
     _check_roots(roots, directions)
     session = _session("grad", [*roots, *directions, *variables])
     first = session.new_handles(len(variables))
-    message = pb.Grad(
-        outputs=_handles(roots),
-        inputs=_handles(variables),
-        grad_outputs=[0 if each is None else each._handle for each in directions],
-        output=first,
-        retain_graph=retain_graph,
-        create_graph=create_graph,
-        allow_unused=allow_unused,
-        materialize_grads=materialize_grads,
-        is_grads_batched=is_grads_batched,
-        output_edges=_edges(roots),
-        input_edges=_edges(variables),
-    )
-    session.step(pb.Step(grad=message))
+    # Set field by field, which takes a third of the time that keywords do.
+    step = pb.Step()
+    message = step.grad
+    message.outputs.extend(_handles(roots))
+    message.inputs.extend(_handles(variables))
+    if grad_outputs is not None:
+        message.grad_outputs.extend([_handle_or_none(each) for each in directions])
+    message.output = first
+    if retain_graph is not None:
+        message.retain_graph = retain_graph
+    if create_graph:
+        message.create_graph = True
+    if allow_unused is not None:
+        message.allow_unused = allow_unused
+    if materialize_grads:
+        message.materialize_grads = True
+    if is_grads_batched:
+        message.is_grads_batched = True
+    message.output_edges.extend(_edges(roots))
+    message.input_edges.extend(_edges(variables))
+    session.step(step)
     made = [session.tensor_type(first + nr, session) for nr in range(len(variables))]
     session.after_backward()
     if allow_unused and not materialize_grads:
@@ -204,6 +211,10 @@ def _handles(places: "Sequence[Place]") -> list[int]:
         place._handle if isinstance(place, _tensors.Tensor) else place.node.leaf_handle
         for place in places
     ]
+
+
+def _handle_or_none(tensor: "Tensor | None") -> int:
+    return 0 if tensor is None else tensor._handle
 
 
 def _edges(places: "Sequence[Place]") -> list[pb.GradientEdge]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradwire import reading
@@ -161,8 +160,8 @@ def remember_shape(tensor: Tensor, like: Tensor, shape: Shape) -> None:
     """Note what is sure of a new tensor: its shape, and that its dtype is that of another."""
     info = known_type(like)
     if info is not None and tensor._known is None:
-        reading.known(tensor).info = replace(
-            info, shape=shape, requires_grad=False, is_leaf=False, grad_fn=None
+        reading.known(tensor).info = info._replace(
+            shape=shape, requires_grad=False, is_leaf=False, grad_fn=None
         )
 
 
