@@ -23,6 +23,7 @@ from gradwire.v1 import autograd_pb2 as pb
 
 M = TypeVar("M", bound=Message)
 Payload = bytes | memoryview
+P = TypeVar("P", bound=Payload)
 Array = npt.NDArray[np.generic]
 
 SERVICE: Final = "gradwire.v1.AutogradService"
@@ -211,7 +212,7 @@ def array_from_payload(
     return array
 
 
-def payload_at(payloads: Sequence[Payload], index: int) -> Payload:
+def payload_at(payloads: Sequence[P], index: int) -> P:
     """The payload that a step or a value names.
 
     Raises:
@@ -290,7 +291,7 @@ def split_message(message_class: type[M], data: bytes) -> tuple[M, list[memoryvi
     first = _first_payload(data)
     if first == len(data):
         return _parse(message_class, data), []
-    if first is not None and (payloads := _payloads_from(data, first)) is not None:
+    if first is not None and (payloads := payloads_from(data, first)) is not None:
         return _parse(message_class, data[:first]), payloads
     # Fields may come in any order and numbers may be padded. No writer of ours does either, so
     # leave that to protobuf, copies and all.
@@ -301,6 +302,27 @@ def split_message(message_class: type[M], data: bytes) -> tuple[M, list[memoryvi
     header.ClearField(field)
     header.ClearField("padding")
     return header, views
+
+
+def payloads_from(data: bytes, at: int) -> list[memoryview] | None:
+    """The payloads of a message from an offset to its end, as views; None where other fields are.
+
+    Raises:
+        WireError: `MALFORMED_REQUEST` where the last of them ends early.
+    """
+    view, end = memoryview(data), len(data)
+    payloads = []
+    while at < end:
+        tag = data[at]
+        if tag not in _TAIL_TAGS:
+            return None
+        length, at = _varint(data, at + 1)
+        if at + length > end:
+            raise _malformed("list of payloads: it ends early")
+        if tag == PAYLOADS_TAG:
+            payloads.append(view[at : at + length])
+        at += length
+    return payloads
 
 
 def split_piece(message_class: type[M], data: bytes) -> tuple[M, memoryview]:
@@ -358,23 +380,6 @@ def _first_payload(data: bytes) -> int | None:
             case _:  # groups: protobuf decides
                 return None
     return end
-
-
-def _payloads_from(data: bytes, at: int) -> list[memoryview] | None:
-    """All payloads from `at` to the end; None where another field comes between."""
-    view, end = memoryview(data), len(data)
-    payloads = []
-    while at < end:
-        tag = data[at]
-        if tag not in _TAIL_TAGS:
-            return None
-        length, at = _varint(data, at + 1)
-        if at + length > end:
-            raise _malformed("list of payloads: it ends early")
-        if tag == PAYLOADS_TAG:
-            payloads.append(view[at : at + length])
-        at += length
-    return payloads
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

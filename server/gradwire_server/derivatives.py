@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradwire.v1 import autograd_pb2 as pb
@@ -21,21 +22,54 @@ if TYPE_CHECKING:
     from gradwire_server.execute import Execution
 
 
-def backward_step(run: Execution, message: pb.Backward) -> None:
+@dataclass(slots=True)
+class BackwardStep:
+    """What a Backward says.
+
+    Attributes:
+        tensors: handles of the roots; 0 stands for the next of the edges.
+        edges: roots of which the client has no handle.
+        gradients: handles of their gradients; 0 for the implicit one.
+        inputs: the only places that get gradients, handles and edges as above; None for all leaves.
+        retain_graph: None where it was not said.
+        create_graph: record the pass.
+    """
+
+    tensors: list[int]
+    edges: Sequence[pb.GradientEdge]
+    gradients: list[int]
+    inputs: tuple[list[int], Sequence[pb.GradientEdge]] | None
+    retain_graph: bool | None
+    create_graph: bool
+
+    @classmethod
+    def read(cls, message: pb.Backward) -> BackwardStep:
+        """Take the message apart."""
+        inputs = None
+        if message.HasField("inputs"):
+            inputs = (message.inputs.tensors[:], message.input_edges[:])
+        return cls(
+            message.tensors[:],
+            message.edges[:],
+            message.gradients[:],
+            inputs,
+            message.retain_graph if message.HasField("retain_graph") else None,
+            message.create_graph,
+        )
+
+
+def backward_step(run: Execution, told: BackwardStep) -> None:
     """Go backward into `.grad`."""
-    tensors = run.tensors_at(message.tensors, "backward.tensors", message.edges, "backward.edges")
+    tensors = run.tensors_at(told.tensors, "backward.tensors", told.edges, "backward.edges")
     if not tensors:
         raise _names_none("backward.tensors")
-    gradients = run.named_or_none(message.gradients, "backward.gradients") or None
+    gradients = None
+    if told.gradients:
+        gradients = run.named_or_none(told.gradients, "backward.gradients")
     inputs = None
-    if message.HasField("inputs"):
-        inputs = run.tensors_at(
-            message.inputs.tensors,
-            "backward.inputs.tensors",
-            message.input_edges,
-            "backward.input_edges",
-        )
-    keep = message.retain_graph if message.HasField("retain_graph") else None
+    if told.inputs is not None:
+        handles, edges = told.inputs
+        inputs = run.tensors_at(handles, "backward.inputs.tensors", edges, "backward.input_edges")
     run.may_call_client()
     run.spend_on_backward("backward")
     run.settle()
@@ -43,13 +77,13 @@ def backward_step(run: Execution, message: pb.Backward) -> None:
         backward(
             tensors,
             gradients,
-            retain_graph=keep,
-            create_graph=message.create_graph,
+            retain_graph=told.retain_graph,
+            create_graph=told.create_graph,
             inputs=inputs,
         )
     except EngineError as error:
         raise _of_backward(error, "backward", "tensors", "gradients", "inputs") from None
-    run.count_backward(message.create_graph, keep)
+    run.count_backward(told.create_graph, told.retain_graph)
 
 
 def grad_step(run: Execution, message: pb.Grad) -> None:

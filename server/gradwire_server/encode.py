@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
+from google.protobuf.message import Message
 
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire.wire import Payload, dtype_to_wire, encode_message, payload_from_array
+from gradwire.wire import (
+    Payload,
+    dtype_to_wire,
+    encode_message,
+    join_message,
+    payload_from_array,
+    varint,
+)
 from gradwire_engine.errors import EngineError
 from gradwire_engine.node import AnyNode
 from gradwire_engine.tensor import Tensor
@@ -18,13 +27,6 @@ HEADER_BYTES: Final = 64
 """About what one fetched value takes in a message beside its data."""
 
 _INT64: Final = range(-(1 << 63), 1 << 63)
-
-
-def set_value(message: pb.TensorValue, array: np.ndarray, payload: int) -> None:
-    """Describe a value whose data is the payload of that index."""
-    message.dtype = dtype_to_wire(array.dtype)  # type: ignore[assignment]
-    message.shape.extend(array.shape)
-    message.payload = payload
 
 
 def set_info(message: pb.TensorInfo, tensor: Tensor) -> None:
@@ -114,26 +116,32 @@ class AnswerBuilder:
 
     Values of large tensors are views of their memory until they are sent, so `settle` must be
     called before anything may change them.
+
+    Attributes:
+        number: of the sequence.
+        size: of the answer so far, about.
     """
 
-    __slots__ = ("_payloads", "_response", "_unsettled", "size")
+    __slots__ = ("_fetched", "_payloads", "_rest", "_unsettled", "number", "size")
 
     def __init__(self, number: int) -> None:
-        self._response = pb.RunStreamResponse()
-        self._response.result.number = number
+        self.number = number
+        # Encoded: what an answer has most of is cheaper to write than to build and have written.
+        self._fetched: list[bytes] = []
+        self._rest: pb.SequenceResult | None = None
         self._payloads: list[Payload] = []
         self._unsettled = 0
         self.size = 0
 
     def add_absent(self, handle: int) -> None:
         """A handle that holds none."""
-        self._response.result.fetched.add(tensor=handle, absent=True)
+        message = pb.FetchedTensor(tensor=handle, absent=True)
+        self._fetched.append(_element(message.SerializeToString()))
 
     def add(
         self,
         handle: int,
         tensor: Tensor,
-        *,
         value: bool,
         info: bool,
         base: int = 0,
@@ -143,55 +151,106 @@ class AnswerBuilder:
 
         The value is in the message, unless a download has it.
         """
-        fetched = self._response.result.fetched.add()
-        fetched.tensor = handle
+        data = tensor.data
+        told = _TENSOR + varint(handle) if handle else b""
         self.size += HEADER_BYTES
         if download:
-            set_value(fetched.value, tensor.data, 0)
-            fetched.value.download = download
+            told += _value(data.dtype, data.shape, 0, download)
         elif value:
-            set_value(fetched.value, tensor.data, len(self._payloads))
-            self.size += tensor.data.nbytes
-            self._payloads.append(payload_from_array(tensor.data))
+            told += _value(data.dtype, data.shape, len(self._payloads))
+            self.size += data.nbytes
+            self._payloads.append(payload_from_array(data))
         if info:
-            set_info(fetched.info, tensor)
-            fetched.info.base = base
+            message = pb.FetchedTensor()
+            set_info(message.info, tensor)
+            message.info.base = base
+            told += message.SerializeToString()
+        self._fetched.append(_element(told))
+
+    @property
+    def _other(self) -> pb.SequenceResult:
+        """What the answer has beside tensors."""
+        if self._rest is None:
+            self._rest = pb.SequenceResult()
+        return self._rest
 
     def add_gradcheck(self, result: pb.GradcheckResult) -> None:
         """What a gradcheck came to."""
-        self._response.result.gradchecks.append(result)
+        self._other.gradchecks.append(result)
         self.size += result.ByteSize()
 
     def set_profile(self, profile: pb.Profile) -> None:
         """Where the time went."""
-        self._response.result.profile.CopyFrom(profile)
+        self._other.profile.CopyFrom(profile)
 
     def settle(self) -> None:
         """Copy the values that are still views."""
         payloads = self._payloads
-        for at in range(self._unsettled, len(payloads)):
-            payloads[at] = bytes(payloads[at])
-        self._unsettled = len(payloads)
+        if len(payloads) > self._unsettled:
+            for at in range(self._unsettled, len(payloads)):
+                payloads[at] = bytes(payloads[at])
+            self._unsettled = len(payloads)
+
+    def _tensors(self) -> Sequence[pb.FetchedTensor]:
+        return pb.SequenceResult.FromString(b"".join(self._fetched)).fetched
 
     def hook_call(self, call: pb.HookCall) -> bytes:
         """A call of a client's hook with what was added, as a RunStreamResponse."""
-        call.gradients.extend(self._response.result.fetched)
+        call.gradients.extend(self._tensors())
         return encode_message(pb.RunStreamResponse(hook_call=call), self._payloads)
 
     def hook_result(self, call: int, failure: ServiceError | None) -> bytes:
         """What the steps of a HookAnswer fetched, as a RunStreamResponse."""
-        found = self._response.result
-        result = pb.HookResult(call=call, fetched=found.fetched, gradchecks=found.gradchecks)
+        result = pb.HookResult(
+            call=call, fetched=self._tensors(), gradchecks=self._other.gradchecks
+        )
         if failure is not None:
             result.error.CopyFrom(failure.error())
         return encode_message(pb.RunStreamResponse(hook_result=result), self._payloads)
 
     def end_hooks(self, numbers: Iterable[int]) -> None:
         """Tell of hooks whose tensor or node is gone."""
-        self._response.result.ended_hooks.extend(numbers)
+        self._other.ended_hooks.extend(numbers)
 
     def finish(self, failure: ServiceError | None) -> Answer:
         """The whole answer."""
         if failure is not None:
-            self._response.result.error.CopyFrom(failure.error())
-        return Answer(encode_message(self._response, self._payloads), failure)
+            self._other.error.CopyFrom(failure.error())
+        parts = self._fetched
+        if self.number:
+            parts.insert(0, _NUMBER + varint(self.number))
+        if self._rest is not None:
+            parts.append(self._rest.SerializeToString())
+        result = b"".join(parts)
+        header = _RESULT + varint(len(result)) + result
+        return Answer(join_message(header, self._payloads), failure)
+
+
+def _tag(message: type[Message], field: str) -> bytes:
+    """The byte before a field: its number, and whether it is an integer or has a length."""
+    found = message.DESCRIPTOR.fields_by_name[field]
+    has_length = found.message_type is not None
+    return bytes((found.number << 3 | 2 * has_length,))
+
+
+_RESULT: Final = _tag(pb.RunStreamResponse, "result")
+_NUMBER: Final = _tag(pb.SequenceResult, "number")
+_FETCHED: Final = _tag(pb.SequenceResult, "fetched")
+_TENSOR: Final = _tag(pb.FetchedTensor, "tensor")
+
+
+def _element(message: bytes) -> bytes:
+    """An encoded FetchedTensor as an element of `SequenceResult.fetched`."""
+    return _FETCHED + varint(len(message)) + message
+
+
+@lru_cache(maxsize=4096)
+def _value(dtype: np.dtype, shape: tuple[int, ...], payload: int, download: int = 0) -> bytes:
+    """`FetchedTensor.value`, encoded: the data is the payload of that index, or a download."""
+    value = pb.TensorValue(
+        dtype=dtype_to_wire(dtype),  # type: ignore[arg-type]
+        shape=shape,
+        payload=payload,
+        download=download,
+    )
+    return pb.FetchedTensor(value=value).SerializeToString()

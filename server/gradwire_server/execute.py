@@ -8,49 +8,24 @@ anything, so that a failed step has not happened.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire_engine.context import grad_mode, use
+from gradwire_engine.context import current, grad_mode
 from gradwire_engine.program import Program
 from gradwire_engine.tensor import Tensor
 from gradwire_server import decode
-from gradwire_server.calls import call_program_step
-from gradwire_server.derivatives import (
-    backward_step,
-    checkpoint_step,
-    custom_function_step,
-    grad_step,
-    jvp_step,
-)
 from gradwire_server.encode import Answer, AnswerBuilder
-from gradwire_server.errors import ServiceError, failure_of, internal, malformed
-from gradwire_server.gradchecks import gradcheck_step
-from gradwire_server.graph_steps import (
-    add_origin,
-    get_saved,
-    register_hook,
-    tensors_or_edges,
-)
+from gradwire_server.errors import ServiceError, failure_of, internal
+from gradwire_server.graph_steps import add_origin, tensors_or_edges
 from gradwire_server.hooks import Call, Line
-from gradwire_server.leaves import (
-    get_grad_step,
-    requires_grad_step,
-    retain_grad_step,
-    set_grad_step,
-)
 from gradwire_server.limits import exceeded
-from gradwire_server.op_steps import op_step, ops_step, traced_op_step
 from gradwire_server.profiles import SequenceProfile
 from gradwire_server.saved_hooks import PackHook
-from gradwire_server.values import fetch_step, put_step, release_step
+from gradwire_server.sequences import Step, Steps, StepSequence
 from gradwire_server.workspace import ABSENT, STEP_FLOPS, Workspace
-
-Steps = Sequence[pb.Step]
 
 _POISONED_INLINE: Final = 500
 """Steps after a failed one of which the event loop collects the results to poison."""
@@ -88,7 +63,6 @@ class Execution:
         until: when this run of it stops, as `deadline`.
         flops: estimated work so far.
         heavy: the estimated work above which a step must not run here.
-        max_bytes, max_nodes, max_tensors, max_flops: limits, from the settings.
     """
 
     __slots__ = (
@@ -105,10 +79,6 @@ class Execution:
         "flops",
         "heavy",
         "line",
-        "max_bytes",
-        "max_flops",
-        "max_nodes",
-        "max_tensors",
         "must_sleep",
         "number",
         "pause",
@@ -125,7 +95,7 @@ class Execution:
     def __init__(
         self,
         workspace: Workspace,
-        sequence: pb.Sequence,
+        sequence: StepSequence,
         payloads: Sequence[memoryview],
         deadline: float,
         line: Line | None = None,
@@ -145,7 +115,7 @@ class Execution:
         if sequence.profile or workspace.settings.profile:
             self.profile = SequenceProfile(workspace)
         self._sleeps = False
-        self._steps: Steps = sequence.steps
+        self._steps = sequence.steps
         self.payloads = payloads
         self.deadline = deadline
         self.position = 0
@@ -154,10 +124,6 @@ class Execution:
         self.until = math.inf
         self.step_count = len(sequence.steps)
         self._inline = False
-        self.max_bytes = workspace.settings.max_session_bytes
-        self.max_nodes = workspace.settings.max_session_nodes
-        self.max_tensors = workspace.settings.max_session_tensors
-        self.max_flops = workspace.settings.max_sequence_flops
         self.heavy: float = math.inf
         self.builder = AnswerBuilder(self.number)
 
@@ -181,7 +147,7 @@ class Execution:
         self._sleeps = may_sleep
         self.heavy = self.workspace.settings.inline_flops if self._inline else math.inf
         try:
-            if self.failure is None and not self._run_steps(until):
+            if self.failure is None and not self.workspace.quiet.run(self._run_steps, until):
                 return False
             if self.failure is not None and not self._poison_rest(self.failure):
                 return False
@@ -211,29 +177,25 @@ class Execution:
         hooks = self.workspace.hooks
         hooks.running = self
         packs = hooks.packs
-        run_op = traced_op_step if self.anomalies else op_step
         profiled = self.profile is not None
-        end = self.until = min(self.deadline, math.inf if until is None else until)
+        end = self.until = self.deadline if until is None else min(self.deadline, until)
         steps = self._steps
+        count = len(steps)
+        around, current.context = current.context, context
         try:
-            with use(context), np.errstate(all="ignore"):
-                while self.position < len(steps):
-                    if self.stop is not None or perf_counter() > end:
-                        self.check()
-                        return False
-                    step = steps[self.position]
-                    kind = step.WhichOneof("kind")
-                    mode = step.grad_mode
-                    # Looked up each time, for the sequence itself may register such hooks.
-                    if packs or profiled:
-                        self._run_special(kind, step)
-                    elif mode:
-                        self._run_in_mode(mode, kind, step)
-                    elif kind == "op":
-                        run_op(self, step.op)
-                    else:
-                        self._run_kind(kind, step)
-                    self.position += 1
+            while self.position < count:
+                if self.stop is not None or perf_counter() > end:
+                    self.check()
+                    return False
+                step = steps[self.position]
+                # Looked up each time, for the sequence itself may register such hooks.
+                if packs or profiled:
+                    self._run_special(step)
+                elif step.mode:
+                    self._run_in_mode(step)
+                else:
+                    step.run(self, step.told)
+                self.position += 1
         except _MaySleepError:
             self.must_sleep = True
             return False
@@ -247,60 +209,44 @@ class Execution:
                 add_origin(self.workspace, failure)
             self.failure = self._placed(failure)
         finally:
+            current.context = around
             context.check = None
             hooks.running = None
         return True
 
-    def _run_special(self, kind: str | None, step: pb.Step) -> None:
+    def _run_special(self, step: Step) -> None:
         """Run a step of a sequence that is profiled, or whose steps may have hooks of their own."""
-        if self.profile is None or kind == "ops":
-            self._run_any(kind, step)
+        if self.profile is None or step.kind == "ops":
+            self._run_any(step)
             return
-        with self.profile.step(kind or "", step, self.position):
-            self._run_any(kind, step)
+        with self.profile.step(step, self.position):
+            self._run_any(step)
 
-    def _run_any(self, kind: str | None, step: pb.Step) -> None:
+    def _run_any(self, step: Step) -> None:
         packs = self.workspace.hooks.packs
         if packs and step.saved_hooks in packs:
-            self._run_under(packs[step.saved_hooks], kind, step)
+            self._run_under(packs[step.saved_hooks], step)
         else:
-            self._run_alone(kind, step)
+            self._run_alone(step)
 
-    def _run_alone(self, kind: str | None, step: pb.Step) -> None:
+    def _run_alone(self, step: Step) -> None:
         """Run a step under no hook."""
-        if step.grad_mode:
-            self._run_in_mode(step.grad_mode, kind, step)
-        elif kind == "op" and self.anomalies:
-            traced_op_step(self, step.op)
+        if step.mode:
+            self._run_in_mode(step)
         else:
-            self._run_kind(kind, step)
+            step.run(self, step.told)
 
-    def _run_kind(self, kind: str | None, step: pb.Step) -> None:
-        if kind is None:
-            raise malformed("the step says nothing: none of its kinds is set", "kind")
-        run = _KINDS.get(kind)
-        if run is None:
-            raise malformed(f"this server does not run steps of kind {kind}", kind)
-        run(self, getattr(step, kind))
-
-    def _run_in_mode(self, mode: int, kind: str | None, step: pb.Step) -> None:
-        if mode not in (pb.GRAD_MODE_NO_GRAD, pb.GRAD_MODE_INFERENCE):
-            raise ServiceError(
-                "BAD_VALUE",
-                f"there is no grad mode {mode}",
-                field="grad_mode",
-                metadata={"grad_mode": mode},
-            )
+    def _run_in_mode(self, step: Step) -> None:
         context = self.workspace.context
         context.grad_enabled = False
-        context.inference = mode == pb.GRAD_MODE_INFERENCE
+        context.inference = step.mode == pb.GRAD_MODE_INFERENCE
         try:
-            self._run_kind(kind, step)
+            step.run(self, step.told)
         finally:
             context.grad_enabled = True
             context.inference = False
 
-    def _run_under(self, hook: PackHook, kind: str | None, step: pb.Step) -> None:
+    def _run_under(self, hook: PackHook, step: Step) -> None:
         """Run a step whose saved tensors go through a hook."""
         self.may_call_client()
         if hook.program is None:
@@ -309,7 +255,7 @@ class Execution:
         context = self.workspace.context
         context.saved_hooks = hook.pair
         try:
-            self._run_alone(kind, step)
+            self._run_alone(step)
         finally:
             context.saved_hooks = None
 
@@ -340,7 +286,9 @@ class Execution:
             return False
         calls, self.calls = self.calls, None
         for at in range(self.position, len(steps)):
-            for handles, open_ended in decode.makes(steps[at]) if calls is None else calls.unmade():
+            for handles, open_ended in (
+                decode.makes(steps.messages[at]) if calls is None else calls.unmade()
+            ):
                 self.workspace.poison(handles, failure)
                 if open_ended:
                     self.workspace.poison_from(handles[0], failure)
@@ -357,17 +305,17 @@ class Execution:
         if flops > self.heavy:
             raise _TooHeavyError
         self.flops += flops
-        if self.flops > self.max_flops:
+        if self.flops > self.workspace.max_flops:
             raise exceeded(
                 "max_sequence_flops",
                 self.flops,
-                self.max_flops,
+                self.workspace.max_flops,
                 "the sequence would take too many floating-point operations",
                 field=field,
             )
 
     def run_aside(
-        self, steps: Steps, payloads: Sequence[memoryview]
+        self, messages: Sequence[pb.Step], payloads: Sequence[memoryview]
     ) -> tuple[AnswerBuilder, ServiceError | None]:
         """Run steps in the midst of a step: what they fetched, and why one failed.
 
@@ -375,9 +323,9 @@ class Execution:
             ServiceError: why the sequence must end, or LIMIT_EXCEEDED.
         """
         maximum = self.workspace.settings.max_steps
-        if len(steps) > maximum:
+        if len(messages) > maximum:
             raise exceeded(
-                "max_steps", len(steps), maximum, "too many steps in one answer of a hook"
+                "max_steps", len(messages), maximum, "too many steps in one answer of a hook"
             )
         context, hooks = self.workspace.context, self.workspace.hooks
         around = (self._steps, self.payloads, self.position, self.calls, self.builder)
@@ -385,7 +333,7 @@ class Execution:
         enabled, context.grad_enabled = context.grad_enabled, True
         saved_hooks, context.saved_hooks = context.saved_hooks, None
         builder = AnswerBuilder(self.number)
-        self._steps, self.payloads, self.position = steps, payloads, 0
+        self._steps, self.payloads, self.position = Steps(messages), payloads, 0
         self.calls, self.builder = None, builder
         try:
             self._run_steps(None)
@@ -443,7 +391,7 @@ class Execution:
         """Count the estimated work of passes through the whole graph."""
         workspace = self.workspace
         flops = 2 * passes * workspace.work
-        if self.max_flops < self.flops + flops <= self.heavy:
+        if workspace.max_flops < self.flops + flops <= self.heavy:
             workspace.audit()
             flops = 2 * passes * workspace.work
         self.spend(flops, field)
@@ -451,11 +399,6 @@ class Execution:
     def count_backward(self, create_graph: bool, keep: bool | None) -> None:
         """Count what a pass left behind."""
         self.workspace.count_backward(create_graph, create_graph if keep is None else keep)
-
-    def _get_saved(self, message: pb.GetSaved) -> None:
-        # What a client packed, the client must unpack.
-        self.may_call_client()
-        get_saved(self.workspace, message)
 
     def tell_gradcheck(self, result: pb.GradcheckResult) -> None:
         """Answer with what a gradcheck came to."""
@@ -504,26 +447,3 @@ class Execution:
         else:
             self.workspace.tensors[handle] = tensor
             self.workspace.bytes_bound += tensor.data.nbytes
-
-
-_KINDS: Final[dict[str, Callable[[Execution, Any], None]]] = {
-    "op": op_step,
-    "ops": ops_step,
-    "put": put_step,
-    "backward": backward_step,
-    "grad": grad_step,
-    "jvp": jvp_step,
-    "fetch": fetch_step,
-    "release": release_step,
-    "requires_grad": requires_grad_step,
-    "retain_grad": retain_grad_step,
-    "get_grad": get_grad_step,
-    "set_grad": set_grad_step,
-    "register_hook": lambda run, message: register_hook(run.workspace, message),
-    "remove_hook": lambda run, message: run.workspace.hooks.remove(message.hook),
-    "get_saved": Execution._get_saved,
-    "custom_function": custom_function_step,
-    "checkpoint": checkpoint_step,
-    "call_program": call_program_step,
-    "gradcheck": gradcheck_step,
-}

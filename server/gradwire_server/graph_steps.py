@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gradwire_server.hooks import ClientHook
 from gradwire_server.programs import program_of
 from gradwire_server.saved_hooks import register_pack_hook
 from gradwire_server.workspace import ABSENT, Workspace
+
+if TYPE_CHECKING:
+    from gradwire_server.execute import Execution
 
 
 class Origin(NamedTuple):
@@ -66,13 +69,14 @@ def add_origin(workspace: Workspace, failure: ServiceError) -> None:
             return
 
 
-def register_hook(workspace: Workspace, message: pb.RegisterHook) -> None:
+def register_hook_step(run: Execution, message: pb.RegisterHook) -> None:
     """Register a hook of the client.
 
     Raises:
         ServiceError: HANDLE_IN_USE, HANDLE_NOT_FOUND, NODE_NOT_FOUND, HOOK_NO_GRAD, HOOK_NON_LEAF,
             MALFORMED_REQUEST.
     """
+    workspace = run.workspace
     hooks = workspace.hooks
     if message.hook in hooks or not message.hook:
         raise ServiceError(
@@ -122,13 +126,21 @@ def register_hook(workspace: Workspace, message: pb.RegisterHook) -> None:
         raise failure from None
 
 
-def get_saved(workspace: Workspace, message: pb.GetSaved) -> None:
+def remove_hook_step(run: Execution, message: pb.RemoveHook) -> None:
+    """Remove a hook of the client."""
+    run.workspace.hooks.remove(message.hook)
+
+
+def get_saved_step(run: Execution, message: pb.GetSaved) -> None:
     """Give handles to tensors that a node holds.
 
     Raises:
         ServiceError: NODE_NOT_FOUND, WRONG_ARITY, BAD_VALUE, GRAPH_FREED, SAVED_MODIFIED, and what
             `require_free` raises.
     """
+    # What a client packed, the client must unpack.
+    run.may_call_client()
+    workspace = run.workspace
     names, outputs = list(message.names), message.outputs[:]
     if len(outputs) != len(names):
         raise ServiceError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradwire.v1 import autograd_pb2 as pb
@@ -29,10 +30,23 @@ def retain_grad_step(run: Execution, message: pb.RetainGrad) -> None:
     run.workspace.grad_bytes += tensor.data.nbytes
 
 
-def get_grad_step(run: Execution, message: pb.GetGrad) -> None:
+@dataclass(slots=True)
+class GetGradStep:
+    """What a GetGrad says: whose gradients, and the handle of each."""
+
+    tensors: list[int]
+    outputs: list[int]
+
+    @classmethod
+    def read(cls, message: pb.GetGrad) -> GetGradStep:
+        """Take the message apart."""
+        return cls(message.tensors[:], message.outputs[:])
+
+
+def get_grad_step(run: Execution, told: GetGradStep) -> None:
     """Name the gradients of tensors."""
-    tensors = run.named(message.tensors, "get_grad.tensors")
-    outputs = message.outputs[:]
+    tensors = run.named(told.tensors, "get_grad.tensors")
+    outputs = told.outputs
     if len(outputs) != len(tensors):
         raise ServiceError(
             "WRONG_ARITY",

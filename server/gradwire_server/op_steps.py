@@ -6,6 +6,7 @@ Most steps are. So what an operator takes here is one call, with nothing in betw
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -25,17 +26,42 @@ _CALLS_BETWEEN_LOOKS: Final = 15
 """So many calls, of one step, between two looks at the clock: a power of two less one."""
 
 
-def op_step(run: Execution, message: pb.Op) -> None:
+@dataclass(slots=True)
+class OpStep:
+    """What an Op says.
+
+    Attributes:
+        plan: of the call.
+        handles: of its tensors.
+        output: the first handle of its results; 0 for none.
+        message: as it came, for what errors are to say.
+    """
+
+    plan: decode.Plan
+    handles: Sequence[int]
+    output: int
+    message: pb.Op
+
+    @classmethod
+    def read(cls, message: pb.Op) -> OpStep:
+        """Take the message apart.
+
+        Raises:
+            ServiceError: as `decode.call_of`.
+        """
+        plan, handles = decode.call_of(message)
+        return cls(plan, handles, message.output, message)
+
+
+def op_step(run: Execution, told: OpStep) -> None:
     """Run an operator."""
-    plan, handles = decode.call_of(message)
-    _call(run, plan, handles, message.output, message)
-
-
-def traced_op_step(run: Execution, message: pb.Op) -> None:
-    """Run an operator and let its nodes remember it, for an anomaly in their backward."""
+    if not run.anomalies:
+        _call(run, told.plan, told.handles, told.output, told.message)
+        return
+    # Its nodes are to remember it, for an anomaly in their backward.
     before = run.workspace.context.next_id()
-    op_step(run, message)
-    handle = message.output or message.inputs[0]
+    _call(run, told.plan, told.handles, told.output, told.message)
+    handle = told.output or told.handles[0]
     note_origin(run.workspace, Origin(run.number, run.position, None, handle), before)
 
 
@@ -118,7 +144,7 @@ def _call(
     if plan.results == 1:
         if output in tensors or output in workspace.blanks or not (output or plan.mutates):
             raise workspace.not_free(output, "op.output")
-        if len(tensors) + len(workspace.blanks) >= run.max_tensors:
+        if len(tensors) + len(workspace.blanks) >= workspace.max_tensors:
             workspace.require_room(1, "op.output")
     elif plan.results > 1:
         workspace.require_free(range(output, output + plan.results), "op.output")
@@ -129,10 +155,10 @@ def _call(
             # The call itself will say what does not fit, by the first of its own checks.
             flops = 1
     run.flops += flops
-    if flops > run.heavy or run.flops > run.max_flops:
+    if flops > run.heavy or run.flops > workspace.max_flops:
         run.flops -= flops
         run.spend(flops, "op")
-    if workspace.bytes_bound > run.max_bytes or workspace.nodes_bound >= run.max_nodes:
+    if workspace.bytes_bound > workspace.max_bytes or workspace.nodes_bound >= workspace.max_nodes:
         workspace.require_capacity("op")
     if plan.mutates:
         run.settle()

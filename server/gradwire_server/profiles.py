@@ -13,6 +13,7 @@ from gradwire_engine.profile import Entry, Kind, Profile, bytes_of
 from gradwire_server import decode
 
 if TYPE_CHECKING:
+    from gradwire_server.sequences import Step
     from gradwire_server.workspace import Workspace
 
 _KINDS: Final[dict[Kind, pb.ProfileKind]] = {
@@ -46,20 +47,21 @@ class SequenceProfile:
         self.ran = Profile(workspace.node_times)
 
     @contextmanager
-    def step(self, kind: str, step: pb.Step, position: int) -> Iterator[None]:
+    def step(self, step: Step, position: int) -> Iterator[None]:
         """Report the step that runs within."""
+        kind, message = step.kind, step.message
         if kind == "op":
-            op = step.op
-            made = next(iter(decode.makes(step)))[0]
+            op = message.op
+            made = next(iter(decode.makes(message)))[0]
             with self.op(op.name, made or op.inputs[:1], position):
                 yield
             return
         with self.ran.entry("step", kind, (position, -1)) as entry:
             yield
             told = (
-                step.fetch.tensors
-                if step.fetch.values
-                else [handle for made, _ in decode.makes(step) for handle in made]
+                message.fetch.tensors
+                if message.fetch.values
+                else [handle for made, _ in decode.makes(message) for handle in made]
             )
             entry.bytes = sum(self._bytes_of(each) for each in told)
 

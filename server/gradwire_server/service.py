@@ -34,6 +34,8 @@ from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
 from gradwire_server.outbox import Outbox, Outcome, answer_of
 from gradwire_server.pages import make_token, page_size, read_number
+from gradwire_server.requests import read_request
+from gradwire_server.sequences import StepSequence
 from gradwire_server.session import Host, Session, Work
 from gradwire_server.sessions import Sessions
 from gradwire_server.transfers import Upload
@@ -282,17 +284,15 @@ class AutogradService:
         outcome: Outcome | None = None
         try:
             self._require_size(data)
-            request, payloads = split_message(pb.RunRequest, data)
-            if not request.HasField("sequence"):
-                raise malformed("the request has no sequence", "sequence")
-            if request.session_id:
-                session = self._find_for_work(request.session_id)
+            session_id, sequence, payloads = read_request(data)
+            if session_id:
+                session = self._find_for_work(session_id)
             else:
                 session = ephemeral = self._sessions.open_ephemeral()
             # None where the call has no deadline, whatever the stubs say.
             left = cast("float | None", context.time_remaining())
             deadline = math.inf if left is None else perf_counter() + left
-            outcome = session.submit(request.sequence, payloads, data, deadline)
+            outcome = session.submit(sequence, payloads, data, deadline)
             answer = await answer_of(outcome)
             if answer.failure is None:
                 return answer.data
@@ -366,18 +366,19 @@ class AutogradService:
                 raise malformed(
                     "the request has neither a sequence, nor a cancel, nor a hook_answer", "kind"
                 )
+            sequence = StepSequence.read(request.sequence)
             try:
                 if too_large is not None:
                     raise too_large
                 if self._sessions.draining:
                     raise shutting_down()
-                outcome = session.submit(request.sequence, payloads, data, line=line)
+                outcome = session.submit(sequence, payloads, data, line=line)
             except ServiceError as failure:
                 if failure.reason == "SESSION_NOT_FOUND":
                     raise
-                outcome = Answer.refusal(request.sequence.number, failure)
+                outcome = Answer.refusal(sequence.number, failure)
             # Large messages are not to be kept alive until the next one is here.
-            del request, payloads, data
+            del request, payloads, data, sequence
             await outbox.put(outcome)
         raise shutting_down()
 

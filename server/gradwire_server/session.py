@@ -27,6 +27,7 @@ from gradwire_server.limits import Admission, exceeded, queue_full
 from gradwire_server.logs import Logger
 from gradwire_server.profiles import most_time
 from gradwire_server.replay import Entry, Replay
+from gradwire_server.sequences import StepSequence
 from gradwire_server.settings import Settings
 from gradwire_server.transfers import Upload
 from gradwire_server.workspace import Workspace
@@ -269,7 +270,7 @@ class Session:
 
     def submit(
         self,
-        sequence: pb.Sequence,
+        sequence: StepSequence,
         payloads: list[memoryview],
         request: bytes,
         deadline: float = math.inf,
@@ -278,7 +279,7 @@ class Session:
         """Take a sequence in; run it if nothing is before it.
 
         Args:
-            sequence: the parsed sequence. Not kept longer than it runs.
+            sequence: its steps are not kept longer than they run.
             payloads: of the message.
             request: the message as it came.
             deadline: of the call, a time of `perf_counter`.
@@ -299,10 +300,9 @@ class Session:
             self.replay.forget(sequence.acknowledged)
             if entry is not None:
                 return self._repeat(entry)
-        self._admit(sequence, len(request))
-        if sequence.HasField("timeout"):
-            timeout = sequence.timeout.seconds + sequence.timeout.nanos / 1e9
-            deadline = min(deadline, perf_counter() + timeout)
+        self._admit(len(sequence.steps), len(request))
+        if sequence.timeout is not None:
+            deadline = min(deadline, perf_counter() + sequence.timeout)
         entry = self.replay.accept(number, request) if number else None
         execution = Execution(self.workspace, sequence, payloads, deadline, line)
         work = Work(self, execution, len(request), entry)
@@ -319,12 +319,12 @@ class Session:
             entry.waiting = self._loop.create_future()
         return entry.waiting
 
-    def _admit(self, sequence: pb.Sequence, size: int) -> None:
+    def _admit(self, steps: int, size: int) -> None:
         settings = self._host.settings
-        if len(sequence.steps) > settings.max_steps:
+        if steps > settings.max_steps:
             raise exceeded(
                 "max_steps",
-                len(sequence.steps),
+                steps,
                 settings.max_steps,
                 "a sequence of too many steps; send it as several",
                 field="sequence.steps",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire.wire import Payload, WireError, array_from_payload, dtype_from_wire, payload_at
+from gradwire.wire import MAX_RANK, WireError, array_from_payload, dtype_from_wire, payload_at
 from gradwire_engine.errors import EngineError
 from gradwire_engine.tensor import Tensor
 from gradwire_server.encode import HEADER_BYTES
@@ -21,90 +24,192 @@ _COPIED_PUT_BYTES: Final = 1 << 16
 """A tensor of up to this size is copied out of its message, so as not to keep all of it alive."""
 
 
-def put_step(run: Execution, message: pb.Put) -> None:
+@dataclass(slots=True)
+class PutStep:
+    """What a Put says.
+
+    Attributes:
+        output: the handle of the leaf.
+        wire_dtype: the number of its dtype.
+        dtype: the same for NumPy.
+        shape: of the leaf, as it was said.
+        elements: their number; of no meaning where a size is negative.
+        size: the bytes of these.
+        requires_grad: a backward brings a gradient to it.
+        payload: the index of its data, unless it comes as an upload.
+        upload: the number of the upload, or 0.
+        is_plain: nothing about the shape needs another look, and the data is short.
+    """
+
+    output: int
+    wire_dtype: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    elements: int
+    size: int
+    requires_grad: bool
+    payload: int
+    upload: int
+    is_plain: bool
+
+    @classmethod
+    def read(cls, message: pb.Put) -> PutStep:
+        """Take the message apart.
+
+        Raises:
+            ServiceError: UNKNOWN_DTYPE.
+        """
+        shape = tuple(message.shape)
+        number = message.dtype
+        try:
+            dtype = dtype_from_wire(number)
+        except WireError as error:
+            failure = failure_of(error)
+            failure.field = "put.dtype"
+            raise failure from None
+        elements = math.prod(shape)
+        size = abs(elements) * dtype.itemsize
+        upload = message.upload
+        return cls(
+            message.output,
+            number,
+            dtype,
+            shape,
+            elements,
+            size,
+            message.requires_grad,
+            message.payload,
+            upload,
+            # Not every byte is a bool, and NumPy itself refuses very many dimensions.
+            not upload
+            and size <= _COPIED_PUT_BYTES
+            and dtype.kind != "b"
+            and len(shape) <= MAX_RANK
+            and min(shape, default=1) > 0,
+        )
+
+
+def put_step(run: Execution, told: PutStep) -> None:
     """Make a leaf from data of the client."""
     workspace = run.workspace
-    workspace.require_free((message.output,), "put.output")
+    handle = told.output
+    if not workspace.is_free(handle):
+        workspace.require_free((handle,), "put.output")
     settings = workspace.settings
-    shape = message.shape[:]
-    elements = math.prod(shape)
+    elements = told.elements
     if elements > settings.max_tensor_elements:
         raise exceeded(
             "max_tensor_elements",
             elements,
             settings.max_tensor_elements,
-            f"a tensor of shape {tuple(shape)} has too many elements",
+            f"a tensor of shape {told.shape} has too many elements",
             field="put.shape",
         )
-    if len(shape) > settings.max_rank:
+    if len(told.shape) > settings.max_rank:
         raise exceeded(
             "max_rank",
-            len(shape),
+            len(told.shape),
             settings.max_rank,
             "a tensor of too many dimensions",
             field="put.shape",
         )
-    field = "put.dtype"
+    size = told.size
+    field = "put.upload" if told.upload else "put.payload"
     try:
-        size = abs(elements) * dtype_from_wire(message.dtype).itemsize
-        field = "put.upload" if message.upload else "put.payload"
-        payload = _data_of(run, message)
-        field = "put.shape" if min(shape, default=0) < 0 else field
-        run.spend(elements, field)
-        is_small = size <= _COPIED_PUT_BYTES
-        array = array_from_payload(message.dtype, shape, payload, writable=is_small)
-        if not message.upload:
+        payload = _data_of(run, told)
+        if told.is_plain and payload.nbytes == size:
+            run.spend(elements, field)
+            array = np.ndarray(told.shape, told.dtype, payload).copy()
+        else:
+            field = "put.shape" if min(told.shape, default=0) < 0 else field
+            run.spend(elements, field)
+            is_small = size <= _COPIED_PUT_BYTES
+            array = array_from_payload(told.wire_dtype, told.shape, payload, writable=is_small)
+            if told.upload and not is_small:
+                # Nobody else has this memory.
+                array.flags.writeable = True
+        if not told.upload:
             workspace.require_bytes(size, "put")
-        elif not is_small:
-            # Nobody else has this memory.
-            array.flags.writeable = True
         field = "put.requires_grad"
-        tensor = Tensor.from_array(array, requires_grad=message.requires_grad)
+        tensor = Tensor.from_array(array, requires_grad=told.requires_grad)
     except (WireError, EngineError, ServiceError) as error:
         failure = failure_of(error)
         failure.field = failure.field or field
         raise failure from None
-    workspace.tensors[message.output] = tensor
+    workspace.tensors[handle] = tensor
     workspace.bytes_bound += size
-    if message.requires_grad:
+    if told.requires_grad:
         workspace.grad_bytes += size
-    if message.upload:
-        workspace.transfers.release((), (message.upload,))
+    if told.upload:
+        workspace.transfers.release((), (told.upload,))
 
 
-def _data_of(run: Execution, message: pb.Put) -> Payload:
-    if not message.upload:
-        return payload_at(run.payloads, message.payload)
-    return run.workspace.transfers.uploaded(message.upload).data
+def _data_of(run: Execution, told: PutStep) -> memoryview:
+    if not told.upload:
+        return payload_at(run.payloads, told.payload)
+    return run.workspace.transfers.uploaded(told.upload).data
 
 
-def fetch_step(run: Execution, message: pb.Fetch) -> None:
+@dataclass(slots=True)
+class FetchStep:
+    """What a Fetch says.
+
+    Attributes:
+        tensors: handles.
+        values: answer with values,
+        max_value_bytes: but not with larger ones, unless this is 0.
+        info: answer with metadata.
+        downloads: values that do not fit into the message may be read from downloads.
+        bases: name the bases of views.
+    """
+
+    tensors: list[int]
+    values: bool
+    max_value_bytes: int
+    info: bool
+    downloads: bool
+    bases: bool
+
+    @classmethod
+    def read(cls, message: pb.Fetch) -> FetchStep:
+        """Take the message apart."""
+        return cls(
+            message.tensors[:],
+            message.values,
+            message.max_value_bytes,
+            message.info,
+            message.downloads,
+            message.bases,
+        )
+
+
+def fetch_step(run: Execution, told: FetchStep) -> None:
     """Answer with values and metadata of tensors."""
     workspace = run.workspace
+    tensors = workspace.tensors
     transfers = workspace.transfers
     found: list[tuple[int, Tensor | None, bool, bool]] = []
     size = run.builder.size
-    handles = message.tensors[:]
-    bound = message.max_value_bytes
+    values, bound = told.values, told.max_value_bytes
     maximum = workspace.settings.max_message_bytes
-    may_wait = message.downloads and transfers.opens_downloads
+    may_wait = told.downloads and transfers.opens_downloads
     waiting = 0
-    for at, handle in enumerate(handles):
-        tensor = workspace.tensors.get(handle)
+    for handle in told.tensors:
+        tensor = tensors.get(handle)
         if tensor is None:
             if workspace.blanks.get(handle) != ABSENT:
-                raise workspace.why_not(handle, f"fetch.tensors[{at}]")
+                raise workspace.why_not(handle, f"fetch.tensors[{len(found)}]")
             found.append((handle, None, False, False))
             continue
         nbytes = tensor.data.nbytes
-        value = message.values and (not bound or nbytes <= bound)
+        value = values and (not bound or nbytes <= bound)
         size += HEADER_BYTES
         waits = value and may_wait and size + nbytes > maximum
         if waits:
             waiting += 1
             transfers.require_room(waiting)
             if not tensor.data.flags.c_contiguous:
-                workspace.require_bytes(nbytes, f"fetch.tensors[{at}]")
+                workspace.require_bytes(nbytes, f"fetch.tensors[{len(found)}]")
         elif value:
             size += nbytes
         found.append((handle, tensor, value, waits))
@@ -114,23 +219,39 @@ def fetch_step(run: Execution, message: pb.Fetch) -> None:
         raise failure
     run.spend(size // 4, "fetch")
     names: dict[int, int] = {}
-    if message.bases:
-        run.spend(len(workspace.tensors), "fetch.bases")
-        names = {id(tensor): handle for handle, tensor in workspace.tensors.items()}
+    if told.bases:
+        run.spend(len(tensors), "fetch.bases")
+        names = {id(tensor): handle for handle, tensor in tensors.items()}
     for handle, tensor, value, waits in found:
         if tensor is None:
             run.builder.add_absent(handle)
             continue
         base = names.get(id(tensor.view.base), 0) if names and tensor.view is not None else 0
         download = transfers.open_download(tensor.data) if waits else 0
-        run.builder.add(
-            handle, tensor, value=value, info=message.info, base=base, download=download
+        run.builder.add(handle, tensor, value, told.info, base, download)
+
+
+@dataclass(slots=True)
+class ReleaseStep:
+    """What a Release says: what is to be dropped."""
+
+    tensors: list[int]
+    programs: list[str]
+    downloads: list[int]
+    uploads: list[int]
+
+    @classmethod
+    def read(cls, message: pb.Release) -> ReleaseStep:
+        """Take the message apart."""
+        return cls(
+            message.tensors[:], message.programs[:], message.downloads[:], message.uploads[:]
         )
 
 
-def release_step(run: Execution, message: pb.Release) -> None:
+def release_step(run: Execution, told: ReleaseStep) -> None:
     """Drop handles, programs, and what is left of transfers."""
-    run.workspace.release(message.tensors[:])
-    run.workspace.programs.drop(message.programs)
-    if message.downloads or message.uploads:
-        run.workspace.transfers.release(message.downloads[:], message.uploads[:])
+    run.workspace.release(told.tensors)
+    if told.programs:
+        run.workspace.programs.drop(told.programs)
+    if told.downloads or told.uploads:
+        run.workspace.transfers.release(told.downloads, told.uploads)

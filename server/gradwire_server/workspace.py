@@ -5,6 +5,7 @@ Used by one thread at a time: the session sees to that.
 
 from __future__ import annotations
 
+import contextvars
 import math
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +36,10 @@ STEP_FLOPS: Final = 1000
 _SMALL: Final = 500
 """Handles and nodes that take the event loop no longer than a sequence may."""
 
+# Entering `np.errstate` costs as much as some operators do; a context in which it was set does not.
+_QUIET: Final = contextvars.Context()
+_QUIET.run(np.seterr, all="ignore")
+
 Blank = ServiceError | Literal["absent"]
 """What a handle holds in place of a tensor: the failure that kept it from being made, or none."""
 
@@ -57,6 +62,8 @@ class Workspace:
         seen: nodes that clients were told of.
         programs: that the client keeps here.
         transfers: tensors and values on their way in pieces.
+        quiet: what sequences run within, so that NumPy does not warn of infinities and NaN.
+        max_bytes, max_flops, max_nodes, max_tensors: limits, from the settings.
     """
 
     __slots__ = (
@@ -66,9 +73,14 @@ class Workspace:
         "context",
         "grad_bytes",
         "hooks",
+        "max_bytes",
+        "max_flops",
+        "max_nodes",
+        "max_tensors",
         "node_times",
         "nodes_bound",
         "programs",
+        "quiet",
         "readings",
         "seen",
         "settings",
@@ -79,6 +91,11 @@ class Workspace:
 
     def __init__(self, settings: Settings, seed: int | None = None) -> None:
         self.settings = settings
+        self.max_bytes = settings.max_session_bytes
+        self.max_flops = settings.max_sequence_flops
+        self.max_nodes = settings.max_session_nodes
+        self.max_tensors = settings.max_session_tensors
+        self.quiet = _QUIET.copy()
         self.tensors: dict[int, Tensor] = {}
         self.blanks: dict[int, Blank] = {}
         self._open_ended: dict[int, ServiceError] = {}
@@ -146,6 +163,16 @@ class Workspace:
                 raise self.not_free(handle, field)
             seen.add(handle)
         self.require_room(len(seen), field)
+
+    def is_free(self, handle: int) -> bool:
+        """Whether a handle can be made; `require_free` says why not."""
+        tensors, blanks = self.tensors, self.blanks
+        return (
+            handle != 0
+            and handle not in tensors
+            and handle not in blanks
+            and len(tensors) + len(blanks) < self.max_tensors
+        )
 
     def not_free(self, handle: int, field: str) -> ServiceError:
         """The failure for a handle that cannot be made."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradwire.v1 import autograd_pb2 as pb
+from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
 from tests.service.harness import (
     Client,
     Refusal,
@@ -377,3 +378,32 @@ def test_a_refused_call_names_its_sequence_and_step(client: Client) -> None:
         client.stub.Run(request)
     refusal = refusal_of_call(caught.value)
     assert refusal.metadata == {"handle": "99", "step": "1", "sequence": "1"}
+
+
+def test_a_sequence_that_comes_again_with_other_data_gives_other_values(
+    stub: AutogradServiceStub,
+) -> None:
+    clients = [Client.open(stub) for _ in range(2)]
+    for value in (1.0, 2.0, 3.0):
+        for each in clients:
+            steps = (
+                put(X, [value], requires_grad=True),
+                op("pow", [X], Y, exponent=2),
+                backward(Y),
+                get_grad(X, Z),
+                fetch(Y, Z),
+                release(X, Y, Z),
+            )
+            found = each.send(*sequence(0, *steps))
+            assert [fetched.value for fetched in found] == [[value**2], [2 * value]]
+
+
+def test_a_sequence_that_comes_again_fails_in_the_same_place(client: Client) -> None:
+    message, payloads = sequence(0, put(X, [1.0]), op("nonsense", [X], Y), release(X))
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError) as raised:
+            client.send(message, payloads)
+        refusal = refusal_of_call(raised.value)
+        assert (refusal.reason, refusal.field) == ("UNKNOWN_OP", "steps[1].op.name")
+        assert refusal.metadata["step"] == "1"
+        client.send(*sequence(0, release(X, Y)))

@@ -12,6 +12,7 @@ import pytest
 import gradwire_engine.ops  # noqa: F401 - declares the operators
 from gradwire_server.errors import ServiceError
 from gradwire_server.execute import Execution
+from gradwire_server.sequences import StepSequence
 from gradwire_server.settings import Settings
 from gradwire_server.workspace import Workspace
 from tests.service.harness import Step, backward, fetch, op, put, release, sequence
@@ -24,7 +25,8 @@ def execution(
 ) -> Execution:
     message, payloads = sequence(1, *steps)
     space = Workspace(Settings(**settings)) if workspace is None else workspace
-    return Execution(space, message, [memoryview(each) for each in payloads], deadline)
+    views = [memoryview(each) for each in payloads]
+    return Execution(space, StepSequence.read(message), views, deadline)
 
 
 def soon() -> float:
@@ -103,7 +105,8 @@ def test_it_stops_between_the_nodes_of_a_backward() -> None:
                 self.stop = ServiceError("CANCELLED", "stopped")
             super().check()
 
-    run = StopsLate(workspace, sequence(1, backward(100))[0], [], math.inf)
+    message, _ = sequence(1, backward(100))
+    run = StopsLate(workspace, StepSequence.read(message), [], math.inf)
     assert run.run()
     assert run.failure is not None
     assert run.failure.reason == "CANCELLED"
