@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic import ValidationError
 
 from gradwire_server import __version__
 from gradwire_server.settings import Settings
+
+_BUSY_WAIT: Final = "20"
+"""Binary logarithm of the clock ticks for which OpenBLAS's threads wait busily for more work.
+
+Its own choice, 26, is about 20 ms: with a request every few milliseconds they would never rest, and
+take the processor from the threads that read and answer. A quarter of a millisecond lasts from one
+product of matrices to the next, and no longer.
+"""
 
 app = typer.Typer(
     name="gradwire",
@@ -45,6 +54,8 @@ def _with_a_flag_for_each_setting(command: Any) -> Any:
 @_with_a_flag_for_each_setting
 def serve(**flags: Any) -> None:
     """Run a server until SIGTERM or SIGINT. Every flag has a GRADWIRE_* variable."""
+    # Read when NumPy loads OpenBLAS, so it must be there before the server is imported.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _BUSY_WAIT)
     from gradwire_server import server
 
     try:
