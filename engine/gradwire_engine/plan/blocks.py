@@ -16,9 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 
-BLOCK_BYTES: Final = 1 << 18
-"""What all the arrays of a block together should take, so that they stay in the cache."""
-
 THREADED: Final = 1 << 18
 """Elements, counted once for each step, from which on waking another thread is worth it."""
 
@@ -83,7 +80,8 @@ class Blocks:
         """Prepare.
 
         Args:
-            function: `(low, high, *temporaries, *arrays)` runs the steps on a range of rows.
+            function: `(at, low, high, *temporaries, *arrays)` runs the steps on a range of rows,
+                block number `at`.
             count: rows in all.
             block: rows in a block.
             work: elements, counted once for each step.
@@ -98,18 +96,19 @@ class Blocks:
 
     def __call__(self, check: Callable[[], None] | None, *arrays: np.ndarray) -> None:
         """Run on all rows; `check` is called in this thread, between blocks."""
-        starts = itertools.count(0, self._block)
+        numbers = itertools.count()
         others = 0
         if self._work >= THREADED:
             others = min(_workers.count, -(-self._count // self._block)) - 1
         helpers = [
-            _workers.submit(lambda: self._work_through(starts, arrays, None)) for _ in range(others)
+            _workers.submit(lambda: self._work_through(numbers, arrays, None))
+            for _ in range(others)
         ]
         try:
-            self._work_through(starts, arrays, check)
+            self._work_through(numbers, arrays, check)
         except BaseException:
             # Nothing may be written once the caller has been told of the failure.
-            next(itertools.dropwhile(lambda start: start < self._count, starts))
+            next(itertools.dropwhile(lambda at: at * self._block < self._count, numbers))
             raise
         finally:
             for helper in helpers:
@@ -118,7 +117,7 @@ class Blocks:
 
     def _work_through(
         self,
-        starts: Any,
+        numbers: Any,
         arrays: Sequence[np.ndarray],
         check: Callable[[], None] | None,
     ) -> None:
@@ -128,15 +127,16 @@ class Blocks:
         except IndexError:
             scratch = [np.empty(shape, dtype) for shape, dtype in self._scratch]
         count, block, function = self._count, self._block, self._function
-        for low in starts:
+        for at in numbers:
+            low = at * block
             if low >= count:
                 break
             if check is not None:
                 check()
             high = low + block
             if high <= count:
-                function(low, high, *scratch, *arrays)
+                function(at, low, high, *scratch, *arrays)
             else:
-                function(low, count, *[each[: count - low] for each in scratch], *arrays)
+                function(at, low, count, *[each[: count - low] for each in scratch], *arrays)
         if len(self._spare) < _workers.count:
             self._spare.append(scratch)

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from gradwire_engine.plan.fuse import Group, Loop, grouped, loop_of
+from gradwire_engine.plan.fuse import Group, grouped
+from gradwire_engine.plan.loops import Loop, loop_of
 from gradwire_engine.plan.values import Kind, Step, Value, dense, follow
 
 SMALL: Final = 4096
@@ -151,7 +152,7 @@ class Writer:
         inputs = "".join(f", x{at}" for at in range(len(self.inputs)))
         functions = [_function("make", parameters, f"check{inputs}", self._lines)]
         for at, (_, loop) in enumerate(self.loops):
-            arguments = f"low, high, {', '.join(loop.parameters)}"
+            arguments = f"at, low, high, {', '.join(loop.parameters)}"
             functions.append(_function(f"loop{at}", constants, arguments, loop.lines))
         return "\n".join(functions)
 
@@ -229,11 +230,11 @@ class Writer:
                 self._lines.append(f"{self._local(value)} = {empty}({value.shape!r}, {dtype})")
             else:
                 self._buffer(None, value, (), free)
-        names: list[str] = []
-        for value in dict.fromkeys([*group.takes, *group.gives]):
-            if value.constant is None or value.shape:
-                flat = ".reshape(-1)" if group.is_flat and value.shape else ""
-                names.append(f"{self._name(value)}{flat}")
+        is_flat = group.is_flat
+        names = [
+            f"{self._name(value)}{'.reshape(-1)' if is_flat and value.shape else ''}"
+            for value in loop.arguments
+        ]
         self._lines.append(f"l{len(self.loops)}(check, {', '.join(names)})")
         self.loops.append((group, loop))
 

@@ -51,8 +51,7 @@ class Routine:
         names: dict[str, Any] = {}
         exec(compile(self.source, "<plan>", "exec"), names)
         self._loops = [
-            (names[f"loop{at}"], group.rows[0], loop)
-            for at, (group, loop) in enumerate(writer.loops)
+            (names[f"loop{at}"], group, loop) for at, (group, loop) in enumerate(writer.loops)
         ]
         self._make: Callable[..., Callable[..., tuple[np.ndarray, ...]]] = names["make"]
         self._arrays = writer.arrays
@@ -90,8 +89,8 @@ class Routine:
             for block, shape, dtype, strides in self._arrays
         ]
         loops = [
-            Blocks(make(*self._constants), rows, loop.block, loop.work, loop.scratch)
-            for make, rows, loop in self._loops
+            Blocks(make(*self._constants), group.rows, group.block, loop.work, loop.scratch)
+            for make, group, loop in self._loops
         ]
         return self._make(*self._constants, *loops, *arrays)
 

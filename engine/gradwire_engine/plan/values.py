@@ -261,6 +261,11 @@ class Graph:
         value.step, value.root = step, source.root
         if not offset and part.dtype == whole.dtype and _broadcasts(whole, part):
             value.narrow = source
+        elif part.size and 0 in part.strides:
+            wide = tuple(at for at, stride in enumerate(part.strides) if not stride)
+            narrow = _first(part, wide)
+            if narrow.shape != part.shape:
+                value.narrow = self.view(source, (*path, (_first, (wide,), None)), whole, narrow)
         self._known[key] = [value]
         return value
 
@@ -356,6 +361,11 @@ def follow(array: np.ndarray, path: ViewPath) -> np.ndarray:
         made = kernel(array, *args)
         array = made if nr is None else made[nr]
     return array
+
+
+def _first(array: np.ndarray, dims: tuple[int, ...]) -> np.ndarray:
+    """The first of each of some dimensions, which stay."""
+    return array[tuple(slice(1) if at in dims else slice(None) for at in range(array.ndim))]
 
 
 def _layout(array: np.ndarray) -> Layout | None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gradwire_engine import Context, use
+from gradwire_engine.plan import blocks, emit, fuse
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +15,18 @@ def context() -> Iterator[Context]:
         # torch's own: it warns of reading .grad of a non-leaf.
         warnings.simplefilter("ignore")
         yield context
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever has several elements is run in blocks of a few, by two threads."""
+    monkeypatch.setattr(fuse, "LARGE", 2)
+    monkeypatch.setattr(fuse, "SMALLEST", 1)
+    monkeypatch.setattr(fuse, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(blocks, "THREADED", 1)
+    monkeypatch.setattr(emit, "SMALL", 0)
+    monkeypatch.setattr(emit, "BITS", 1)
+    before = blocks.threads()
+    blocks.set_threads(2)
+    yield
+    blocks.set_threads(before)

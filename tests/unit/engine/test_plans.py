@@ -1,11 +1,10 @@
 """Compiled programs give what programs give: values, gradients, changes in place, refusals."""
 
 import gc
+import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -25,121 +24,11 @@ from gradwire_engine import (
 )
 from gradwire_engine import use as use_context
 from gradwire_engine.context import current
-from gradwire_engine.plan import CompiledProgram, blocks, emit, fuse
+from gradwire_engine.plan import CompiledProgram
 from gradwire_engine.plan import compiled as compiled_module
 from gradwire_engine.plan.compiled import MAX_PLANS
-from gradwire_engine.program import Gradient, Instruction, Program
-
-
-@dataclass
-class Writer:
-    """Writes a program call by call. A register is an int; other arguments are plain."""
-
-    inputs: int
-    instructions: list[Instruction | Gradient] = field(default_factory=list)
-    registers: int = 0
-    records: bool = True
-
-    def __post_init__(self) -> None:
-        self.registers = self.inputs
-
-    def new(self) -> int:
-        self.registers += 1
-        return self.registers - 1
-
-    def call(self, name: str, *args: Any, count: int = 1) -> Any:
-        """A call; `R(n)` stands for a register. In place it gives the register of its target."""
-        op = operators[name]
-        defaults = [argument.default for argument in op.schema.arguments[len(args) :]]
-        filled = [*args, *defaults]
-        slots = tuple((at, each.nr) for at, each in enumerate(filled) if isinstance(each, R))
-        lists = tuple(
-            (at, tuple(item.nr for item in each))
-            for at, each in enumerate(filled)
-            if isinstance(each, list)
-        )
-        template = tuple(None if isinstance(e, (R, list)) else e for e in filled)
-        results = () if op.mutates else tuple(self.new() for _ in range(count))
-        self.instructions.append(Instruction(op, template, slots, lists, results, self.records))
-        if op.mutates:
-            return args[0]
-        return R(results[0]) if count == 1 else tuple(R(nr) for nr in results)
-
-    def gradient(self, outputs: Sequence["R"], inputs: Sequence["R"], **flags: bool) -> list["R"]:
-        results = [R(self.new()) for _ in inputs]
-        numbers = [[each.nr for each in group] for group in (outputs, inputs, results)]
-        self.instructions.append(
-            Gradient(tuple(numbers[0]), tuple(numbers[1]), (), tuple(numbers[2]), **flags)
-        )
-        return results
-
-    def program(self, *outputs: "R") -> Program:
-        numbers = tuple(each.nr for each in outputs)
-        return Program(self.inputs, self.registers, tuple(self.instructions), numbers)
-
-
-@dataclass(frozen=True)
-class R:
-    """A register."""
-
-    nr: int
-
-
-def tensor(values: Any, grad: bool = False, dtype: Any = np.float32) -> Tensor:
-    return Tensor.from_array(np.array(values, dtype), requires_grad=grad)
-
-
-def copies(inputs: Sequence[Tensor]) -> list[Tensor]:
-    return [Tensor.from_array(e.data.copy(), requires_grad=e.requires_grad) for e in inputs]
-
-
-def same(one: Any, other: Any, tolerance: float = 1e-5) -> None:
-    assert (one is None) == (other is None)
-    if one is not None:
-        np.testing.assert_allclose(other.data, one.data, tolerance, tolerance, strict=True)
-        assert other.requires_grad == one.requires_grad
-
-
-def answer(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What a function gives, or the reason why it refuses."""
-    try:
-        return function(*args, **options)
-    except EngineError as refusal:
-        return refusal.reason
-
-
-def both(program: Program, inputs: Sequence[Tensor], tolerance: float = 1e-5) -> CompiledProgram:
-    """Run both ways, twice, and compare results, inputs after the run, and gradients."""
-    compiled = CompiledProgram(program)
-    for _ in range(2):
-        mine, yours = copies(inputs), copies(inputs)
-        expected, found = program.run(mine), compiled.call(yours)
-        for one, other in zip([*expected, *mine], [*found, *yours], strict=True):
-            same(one, other, tolerance)
-        assert [each.version[0] for each in mine] == [each.version[0] for each in yours]
-        pairs = [
-            (a, b)
-            for a, b in zip(expected, found, strict=True)
-            if a is not None and b is not None and a.requires_grad
-        ]
-        wanted = [[e for e in side if e.requires_grad] for side in (mine, yours)]
-        if not pairs or not wanted[0]:
-            continue
-        directions = [
-            Tensor(np.cos(np.arange(a.data.size)).reshape(a.shape).astype(a.dtype))
-            for a, _ in pairs
-        ]
-        answers = [
-            answer(grad, [pair[side] for pair in pairs], leaves, directions, allow_unused=True)
-            for side, leaves in enumerate(wanted)
-        ]
-        if isinstance(answers[0], str):
-            assert answers[0] == answers[1]
-            continue
-        for one, other in zip(*answers, strict=True):
-            same(one, other, tolerance)
-    return compiled
-
+from gradwire_engine.program import Instruction, Program
+from tests.unit.engine.plan_programs import R, Writer, answer, both, copies, fits, same, tensor
 
 UNARY = ["tanh", "exp", "sigmoid", "relu", "neg", "square", "abs", "sin", "clone"]
 BINARY = ["add", "sub", "mul", "maximum"]
@@ -216,13 +105,6 @@ def programs(draw: st.DrawFn) -> tuple[Program, list[Tensor]]:
     return w.program(*outputs), inputs
 
 
-def fits(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
-    try:
-        return np.broadcast_shapes(shape, wide) == wide
-    except ValueError:
-        return False
-
-
 @settings(max_examples=80, deadline=None)
 @given(programs())
 def test_random_programs_give_the_same_compiled(made: tuple[Program, list[Tensor]]) -> None:
@@ -243,21 +125,6 @@ def test_a_large_view_of_a_result_lives_until_the_end() -> None:
     x = Tensor.from_array(generator.standard_normal((8, 300)))
     weight = Tensor.from_array(generator.standard_normal((40, 300)), requires_grad=True)
     both(program, [x, weight], 1e-9)
-
-
-@pytest.fixture
-def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever has several elements is run in blocks of a few, by two threads."""
-    monkeypatch.setattr(fuse, "LARGE", 2)
-    monkeypatch.setattr(fuse, "SMALLEST", 1)
-    monkeypatch.setattr(fuse, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(blocks, "THREADED", 1)
-    monkeypatch.setattr(emit, "SMALL", 0)
-    monkeypatch.setattr(emit, "BITS", 1)
-    before = blocks.threads()
-    blocks.set_threads(2)
-    yield
-    blocks.set_threads(before)
 
 
 @settings(
@@ -617,18 +484,17 @@ def test_an_explanation_tells_steps_groups_buffers_and_what_was_left_out() -> No
     explanation = compiled.explain([tensor(np.ones(1 << 17), True), tensor(np.ones(1 << 17))])
     assert explanation.reason is None
     assert explanation.forward is not None and explanation.backward is not None
-    assert [step.split(":")[0] for step in explanation.forward.steps] == [
-        "mul",
-        "add",
-        "tanh",
-        "sum",
-    ]
-    assert explanation.forward.groups == ((0, 1, 2),)
+    names = [step.split(":")[0] for step in explanation.forward.steps]
+    assert names == ["mul", "add", "tanh", "sum", "sum"]
+    assert explanation.forward.groups == ((0, 1, 2, 3),)
     assert explanation.shared >= 1 and explanation.folded >= 1 and explanation.dropped >= 1
-    assert explanation.forward.flops == 4 << 17
     text = str(explanation)
-    assert "forward: 4 steps" in text and "in blocks" in text and "FLOPs" in text
+    assert "forward: 5 steps" in text and "in blocks" in text and "FLOPs" in text
     assert "mul: multiply(float32[131072], float32[131072]) -> float32[131072]" in text
+    parts = re.search(r"    sum: add\(float32\[131072\]\) -> float32\[(\d+)\]\n", text)
+    assert parts is not None
+    assert f"\n  sum: add(float32[{parts[1]}]) -> float32[]\n" in text
+    assert explanation.forward.flops == (4 << 17) + int(parts[1])
 
 
 def test_plans_are_bounded() -> None:
