@@ -173,6 +173,8 @@ def _outputs(
         nr = roots.get(id(each.storage))
         if at is None and nr is None:
             nr = fresh.get(id(each))
+            if each.is_lost:
+                raise CompileError("a view made under no_grad leaves without what it shows")
             if nr is None:
                 nr = fresh[id(each)] = len(tensors)
                 tensors.append(each)

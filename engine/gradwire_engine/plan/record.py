@@ -280,13 +280,12 @@ class Recorder:
         return edge
 
     def _record(self, op: Operator, args: Sequence[Any], results: tuple[Traced, ...]) -> None:
-        if (
-            self.recording
-            and op.rules
-            and results
-            and results[0].dtype.kind in "fc"
-            and any(each.requires_grad for each in tensors_in(args))
-        ):
+        if not (self.recording and op.rules and results and results[0].dtype.kind in "fc"):
+            return
+        given = tensors_in(args)
+        if any(each.is_lost for each in given):
+            raise CompileError(f"{op.name} takes a view made under no_grad of what requires grad")
+        if any(each.requires_grad for each in given):
             node = self.made_node(op, args, results)
             for nr, each in enumerate(results):
                 if node is not None and each.dtype.kind in "fc":
@@ -395,7 +394,5 @@ def _shape(held: Any) -> Any:
 def _laid_out(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
     """A copy with dimensions in the order of these strides."""
     order = sorted(range(array.ndim), key=lambda at: -strides[at])
-    copied = np.ascontiguousarray(array.transpose(order))
-    if copied is array or copied.base is array:
-        copied = copied.copy()
+    copied = np.array(array.transpose(order), order="C")
     return copied.transpose(np.argsort(order))

@@ -161,6 +161,11 @@ class Traced:
         """Whether a gradient would come here."""
         return self.gradient_edge() is not None
 
+    @property
+    def is_lost(self) -> bool:
+        """It requires grad as what it shows does, and no gradient comes here."""
+        return self.base is not None and self.base.requires_grad and not self.requires_grad
+
     def gradient_edge(self) -> TapeEdge | None:
         """Where gradients of it go; for a view of what was changed in place, made anew."""
         base = self.base

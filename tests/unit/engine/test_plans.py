@@ -461,6 +461,26 @@ def test_what_looks_at_values_runs_call_by_call_and_says_so(
     assert str(explanation).startswith("runs call by call: ")
 
 
+def test_a_view_made_under_no_grad_of_what_does_not_leave_runs_call_by_call() -> None:
+    """It requires grad as what it shows does, without a place in the graph."""
+    w = Writer(1)
+    shown = w.call("tanh", R(0))
+    w.records = False
+    compiled = both(w.program(w.call("unsqueeze", shown, 0)), [tensor([1.0], True)])
+    assert "no_grad" in str(compiled.explain([tensor([1.0], True)]).reason)
+    w.records = True
+    both(w.program(w.call("mul", w.call("add", R(1 + shown.nr), 1.0), 2.0)), [tensor([1.0], True)])
+
+
+def test_a_value_that_is_laid_out_anew_has_memory_of_its_own(tiny_blocks: None) -> None:
+    w = Writer(1)
+    mask = w.call("gt", R(0), 0.0)
+    held = w.call("tanh", R(0))
+    w.call("copy_", held, held)
+    program = w.program(w.call("add", held, mask))
+    both(program, [Tensor.from_array(np.array([[[0.5, -0.7]], [[1, 2]]], order="F"))])
+
+
 def test_what_has_a_shape_that_depends_on_values_runs_call_by_call() -> None:
     w = Writer(2)
     program = w.program(w.call("mul", w.call("masked_select", R(0), R(1)), 2.0))
