@@ -306,6 +306,33 @@ class TestSdk:
         assert prof.events[at].bytes == 4
         assert ("backward", False) in kinds
 
+    def test_operators_that_run_as_one_loop_are_a_group_of_their_program(
+        self, session: gw.Session, tmp_path: Path
+    ) -> None:
+        @gw.compile
+        def bell(x: Any) -> Any:
+            return (-(x**2)).exp().sum()
+
+        x = gw.ones(100_000, requires_grad=True)
+        bell(x).item()
+        with gw.profile(quiet=True, trace=tmp_path / "trace.json") as prof:
+            bell(x).backward()
+        groups = [each for each in prof.events if each.kind == "group"]
+        assert [each.name for each in groups] == ["pow+neg+exp+sum", "mul+neg"]
+        around = [prof.events[each.parent] for each in groups if each.parent is not None]
+        assert [(each.kind, each.name) for each in around] == [
+            ("program", "Bell"),
+            ("backward", "BellBackward"),
+        ]
+        for each, outer in zip(groups, around, strict=True):
+            assert 0 < each.time <= outer.time
+        # The gradient, or what a gradient needs: exp(-x²).
+        assert [each.bytes // 400_000 for each in groups] == [1, 1]
+        assert "pow+neg+exp+sum  group" in prof.table()
+        shown = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+        bars = [each["name"] for each in shown if each.get("cat") == "group"]
+        assert bars == [each.name for each in groups]
+
     def test_pictures_of_graphs_show_times(self, session: gw.Session) -> None:
         with gw.profile(quiet=True):
             loss = train()

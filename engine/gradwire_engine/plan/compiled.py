@@ -176,7 +176,7 @@ class CompiledProgram:
             before = {at: inputs[at].data.copy() for at, _ in plan.changes}
         check = None if context.check is None else _Check(context.check)
         try:
-            arrays = plan.forward([tensor.data for tensor in inputs], check)
+            arrays = plan.forward([tensor.data for tensor in inputs], check, context.profile)
         except ShapeError as reason:
             if state is not None:
                 context.generator.bit_generator.state = state
@@ -262,7 +262,8 @@ class CompiledProgram:
                 raise AssertionError("a released node runs no rule")
             taken = [saved[at].data for at in adjoint.kept_inputs] + kept
             taken += [np.ascontiguousarray(g.data).reshape(g.shape) for g in gradients]
-            found = routine(taken, current.context.check)
+            context = current.context
+            found = routine(taken, context.check, context.profile)
             pulled: list[Any] = [None] * len(given)
             for at, array in zip(adjoint.targets, found, strict=True):
                 pulled[at] = Tensor(array)

@@ -8,13 +8,14 @@ out is allocated by it and belongs to whoever gets it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from gradwire_engine.plan.fuse import Group, grouped
 from gradwire_engine.plan.loops import Loop, loop_of
+from gradwire_engine.plan.source import Source, Span, report_of
 from gradwire_engine.plan.values import Kind, Step, Value, dense, follow
 
 SMALL: Final = 4096
@@ -66,6 +67,7 @@ class Writer:
         self._bound: dict[Any, str] = {}
         self._views: dict[Value, list[str]] = {}
         self._lines: list[str] = []
+        self._spans: list[Span] = []
         self._are_distinct = are_distinct
         for at, value in enumerate(inputs):
             self._names[value] = f"x{at}"
@@ -144,17 +146,16 @@ class Writer:
                 until.setdefault(result.root, at)
         return until
 
-    def text(self) -> str:
-        """The source."""
-        constants = [f"k{at}" for at in range(len(self.constants))]
-        parameters = [*constants, *(f"l{at}" for at in range(len(self.loops)))]
-        parameters += [f"b{at}" for at in range(len(self.arrays))]
-        inputs = "".join(f", x{at}" for at in range(len(self.inputs)))
-        functions = [_function("make", parameters, f"check{inputs}", self._lines)]
-        for at, (_, loop) in enumerate(self.loops):
-            arguments = f"at, low, high, {', '.join(loop.parameters)}"
-            functions.append(_function(f"loop{at}", constants, arguments, loop.lines))
-        return "\n".join(functions)
+    def source(self) -> Source:
+        """What was written."""
+        return Source(
+            tuple(self._lines),
+            tuple(self._spans),
+            tuple(loop for _, loop in self.loops),
+            len(self.inputs),
+            len(self.constants),
+            len(self.arrays),
+        )
 
     def _constant(self, held: Any, key: Any = None) -> str:
         """The name of a thing that is the same in each run."""
@@ -189,10 +190,14 @@ class Writer:
                 since = 0
             roots = dict.fromkeys(each.root for each in operands)
             dying = [root for root in roots if self._until.get(root) == at]
+            first = len(self._lines)
             if isinstance(unit, Group):
                 self._write_group(unit, free)
             else:
                 self._write_step(unit, dying, free)
+            report = report_of(unit)
+            if report is not None:
+                self._spans.append(Span(first, len(self._lines), report))
             dying += [each.root for each in results if self._until[each.root] == at]
             for root in dict.fromkeys(dying):
                 self._release(root, free)
@@ -263,6 +268,12 @@ class Writer:
         # The steps that write to inputs come last of all.
         count = self._start_of_writes
         self._lines = [*self._lines[:count], *late, *self._lines[count:]]
+        self._spans = [
+            replace(each, first=each.first + len(late), end=each.end + len(late))
+            if each.first >= count
+            else each
+            for each in self._spans
+        ]
         return copies
 
     def _write_step(self, step: Step, dying: Sequence[Value], free: list[int]) -> None:
@@ -461,12 +472,6 @@ def _kept_against_zero(step: Step) -> int | None:
         if held is not None and not zero.shape and held.tobytes() == bytes(held.itemsize):
             return kept
     return None
-
-
-def _function(name: str, cells: Sequence[str], arguments: str, lines: Sequence[str]) -> str:
-    """The text of a function, inside of one that fills its cells."""
-    body = "\n".join(f"        {line}" for line in lines)
-    return f"def {name}({', '.join(cells)}):\n    def run({arguments}):\n{body}\n    return run\n"
 
 
 def _border(unit: Step | Group) -> tuple[list[Value], list[Value]]:

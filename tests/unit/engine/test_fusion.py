@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from gradwire_engine import Context, Tensor
 from gradwire_engine import use as use_context
+from gradwire_engine.context import current
 from gradwire_engine.plan import CompiledProgram, blocks, fuse
 from gradwire_engine.plan.fuse import Group
+from gradwire_engine.profile import Profile
 from gradwire_engine.program import Program
 from tests.unit.engine.plan_programs import R, Writer, answer, both, copies, fits, tensor
 
@@ -320,6 +322,29 @@ def test_what_needs_a_whole_sum_comes_after_it() -> None:
     first, second, _ = groups_of(compiled)
     assert [step.name for step in first.steps] == ["exp", "sum"]
     assert second.steps[0].name == "div"
+
+
+def test_a_profile_is_told_of_each_group_and_of_what_is_in_none() -> None:
+    writer = Writer(2)
+    hidden = writer.call("matmul", R(0), R(1))
+    writer.records = False
+    bias = writer.call("sum", writer.call("relu", hidden), (0,))
+    writer.call("add_", R(1), bias)
+    compiled = CompiledProgram(writer.program(hidden))
+    inputs = [tensor(some(256, 200).data), tensor(some(200, 200).data)]
+    expected = copies(inputs)
+    compiled.call(expected)
+    profile = current.context.profile = Profile({})
+    compiled.call(inputs)
+    np.testing.assert_array_equal(inputs[1].data, expected[1].data)
+    told = [(each.kind, each.name, each.bytes) for each in profile.entries]
+    size, parts = 200 * 4, len(groups_of(compiled)[0].gives)
+    assert told[:2] == [("program", "Compiled", 256 * size), ("op", "mm", 256 * size)]
+    assert [each[:2] for each in told[2:]] == [("group", "relu+sum"), ("op", "sum"), ("op", "add_")]
+    assert parts == 1 and told[3][2] == size
+    outer, *within = profile.entries
+    assert outer.inner == sum(each.duration for each in within) <= outer.duration
+    assert all(each.parent == 0 for each in within)
 
 
 def test_a_mutation_in_the_midst_of_a_group_is_kept() -> None:
