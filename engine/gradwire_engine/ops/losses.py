@@ -106,6 +106,9 @@ def _row_weights(
 
 def _picked(self: np.ndarray, target: np.ndarray, ignore_index: int) -> np.ndarray:
     index = np.where(target == ignore_index, 0, target)
+    if self.ndim == 2:
+        picked: np.ndarray = self[np.arange(len(index)), index]
+        return picked
     axis = _classes_axis(self)
     return np.take_along_axis(self, np.expand_dims(index, axis), axis).squeeze(axis)
 
@@ -139,9 +142,12 @@ def _nll_loss_backward(
     rows = _row_weights(target, weight, ignore_index, grad.dtype)
     if reduction == "mean":
         rows = rows / np.add.reduce(rows, axis=None)
+    index = np.where(target == ignore_index, 0, target)
+    if out.ndim == 2:
+        out[np.arange(len(index)), index] = -grad * rows
+        return out
     axis = _classes_axis(out)
-    index = np.expand_dims(np.where(target == ignore_index, 0, target), axis)
-    np.put_along_axis(out, index, np.expand_dims(-grad * rows, axis), axis)
+    np.put_along_axis(out, np.expand_dims(index, axis), np.expand_dims(-grad * rows, axis), axis)
     return out
 
 

@@ -96,6 +96,9 @@ class Blocks:
 
     def __call__(self, check: Callable[[], None] | None, *arrays: np.ndarray) -> None:
         """Run on all rows; `check` is called in this thread, between blocks."""
+        if self._block >= self._count:
+            self._run_whole(check, arrays)
+            return
         numbers = itertools.count()
         others = 0
         if self._work >= THREADED:
@@ -115,6 +118,25 @@ class Blocks:
                 if not helper.cancel():
                     helper.result()
 
+    def _run_whole(self, check: Callable[[], None] | None, arrays: Sequence[np.ndarray]) -> None:
+        """There is one block."""
+        if check is not None:
+            check()
+        scratch = self._temporary()
+        self._function(0, 0, self._count, *scratch, *arrays)
+        self._keep(scratch)
+
+    def _temporary(self) -> list[np.ndarray]:
+        """Temporary arrays that nobody uses now."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return [np.empty(shape, dtype) for shape, dtype in self._scratch]
+
+    def _keep(self, scratch: list[np.ndarray]) -> None:
+        if len(self._spare) < _workers.count:
+            self._spare.append(scratch)
+
     def _work_through(
         self,
         numbers: Any,
@@ -122,10 +144,7 @@ class Blocks:
         check: Callable[[], None] | None,
     ) -> None:
         """Take blocks until there are none; a count is shared by the threads without a lock."""
-        try:
-            scratch = self._spare.pop()
-        except IndexError:
-            scratch = [np.empty(shape, dtype) for shape, dtype in self._scratch]
+        scratch = self._temporary()
         count, block, function = self._count, self._block, self._function
         for at in numbers:
             low = at * block
@@ -138,5 +157,4 @@ class Blocks:
                 function(at, low, high, *scratch, *arrays)
             else:
                 function(at, low, count, *[each[: count - low] for each in scratch], *arrays)
-        if len(self._spare) < _workers.count:
-            self._spare.append(scratch)
+        self._keep(scratch)

@@ -13,13 +13,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from gradwire_engine.plan.fuse import Group, grouped
+from gradwire_engine.plan.calls import Calls, needs_mask, wants_filled
+from gradwire_engine.plan.fuse import LARGE, Group, grouped
 from gradwire_engine.plan.loops import Loop, loop_of
 from gradwire_engine.plan.source import Source, Span, report_of
 from gradwire_engine.plan.values import Kind, Step, Value, dense, follow
 
 SMALL: Final = 4096
 """Bytes below which NumPy's own cache of small blocks is as fast as a buffer kept for a value."""
+
+FILLED: Final = 1 << 9
+"""Elements from which on an array of a number may be kept for it."""
 
 _CHECK_STEPS: Final = 64
 _CHECK_BYTES: Final = 1 << 20
@@ -65,6 +69,7 @@ class Writer:
         self.buffers = Buffers()
         self._names: dict[Any, str] = {}
         self._bound: dict[Any, str] = {}
+        self._calls = Calls(self._constant)
         self._views: dict[Value, list[str]] = {}
         self._lines: list[str] = []
         self._spans: list[Span] = []
@@ -224,7 +229,7 @@ class Writer:
 
     def _write_group(self, group: Group, free: list[int]) -> None:
         """Allocate what a group gives, and call its loop."""
-        loop = loop_of(group, self._call_into, self._name)
+        loop = loop_of(group, self._calls, self._name)
         for value in group.gives:
             target = self._in_place.get(value)
             if target is not None:
@@ -289,78 +294,33 @@ class Writer:
 
     def _write_array(self, step: Step, dying: Sequence[Value], free: list[int]) -> None:
         (value,) = step.results
-        names = [self._name(each) for each in step.operands]
+        names = [
+            self._calls.filled(each, value.shape)
+            if wants_filled(step, each) and FILLED <= value.size < LARGE
+            else self._name(each)
+            for each in step.operands
+        ]
         target = self._in_place.get(value)
         if target is not None:
-            self._names[value] = self._name(target)
-            self._lines.append(self._call_into(step, names, self._name(target)))
-            return
-        if value.root not in self._escaping and (value.nbytes >= SMALL or not value.shape):
+            name = self._names[value] = self._name(target)
+        elif value.root not in self._escaping and (value.nbytes >= SMALL or not value.shape):
             name = self._buffer(step, value, dying, free)
-            self._lines.append(self._call_into(step, names, name))
-            return
-        by_bits = step.kind is Kind.SELECT and _kept_against_zero(step) is not None
-        if by_bits or (value.strides is not None and step.kind is not Kind.REDUCE):
+        elif needs_mask(step) or (value.strides is not None and step.kind is not Kind.REDUCE):
             empty = self._constant(_empty)
             layout = self._constant((value.shape, value.dtype, value.strides), ("layout", value))
             name = self._local(value)
             self._lines.append(f"{name} = {empty}(*{layout})")
-            self._lines.append(self._call_into(step, names, name))
-            return
-        text = self._call(step, names)
-        if not value.shape:
-            text = f"{self._constant(np.asarray)}({text})"
-        self._lines.append(f"{self._local(value)} = {text}")
-
-    def _call(self, step: Step, names: Sequence[str]) -> str:
-        """A call that allocates its result."""
-        match step.kind:
-            case Kind.REDUCE:
-                axis, dtype, keepdims = step.options
-                reduce = self._constant(step.function.reduce, ("reduce", step.function))  # type: ignore[attr-defined]
-                dtype_name = "None" if dtype is None else self._constant(dtype)
-                return f"{reduce}({names[0]}, {axis!r}, {dtype_name}, None, {keepdims!r})"
-            case Kind.CAST:
-                return f"{names[0]}.astype({self._constant(step.options[0])})"
-            case _:
-                return f"{self._constant(step.function)}({', '.join(names)})"
-
-    def _call_into(self, step: Step, names: Sequence[str], out: str) -> str:
-        """A call that writes its result to an array."""
-        match step.kind:
-            case Kind.REDUCE:
-                axis, dtype, keepdims = step.options
-                reduce = self._constant(step.function.reduce, ("reduce", step.function))  # type: ignore[attr-defined]
-                dtype_name = "None" if dtype is None else self._constant(dtype)
-                return f"{reduce}({names[0]}, {axis!r}, {dtype_name}, {out}, {keepdims!r})"
-            case Kind.CAST:
-                return f"{self._constant(np.copyto)}({out}, {names[0]}, 'unsafe')"
-            case Kind.SELECT:
-                return self._selection(step, names, out)
-            case _ if step.function in _NO_POSITION:
-                return f"{self._constant(step.function)}({', '.join(names)}, out={out})"
-            case _:
-                if step.function in (np.maximum, np.minimum):
-                    # NumPy means to take more operands there.
-                    out = f"out={out}"
-                return f"{self._constant(step.function)}({', '.join([*names, out])})"
-
-    def _selection(self, step: Step, names: Sequence[str], out: str) -> str:
-        """A selection; between a value and 0 by its bits, ten times as fast as by branches."""
-        condition, one, other = names
-        copyto = self._constant(np.copyto)
-        kept = _kept_against_zero(step)
-        if kept is None:
-            first = "" if other == out else f"{copyto}({out}, {other}); "
-            return f"{first}{copyto}({out}, {one}, 'same_kind', {condition})"
-        bits = self._constant(np.dtype(f"i{step.results[0].dtype.itemsize}"))
-        byte, and_ = self._constant(np.dtype(np.int8)), self._constant(np.bitwise_and)
-        if kept == 1:
-            mask = f"{self._constant(np.negative)}({condition}.view({byte}))"
         else:
-            one_byte = self._constant(np.ones((), np.int8), "one byte")
-            mask = f"{self._constant(np.subtract)}({condition}.view({byte}), {one_byte})"
-        return f"{and_}({names[kept]}.view({bits}), {mask}, {out}.view({bits}))"
+            text = self._calls.made(step, names)
+            if not value.shape:
+                text = f"{self._constant(np.asarray)}({text})"
+            self._lines.append(f"{self._local(value)} = {text}")
+            return
+        mask = needs_mask(step)
+        held = "" if mask is None else self._buffer(None, mask, (), free)
+        self._lines.append(self._calls.into(step, names, name, held))
+        if mask is not None:
+            self._release(mask, free)
 
     def _buffer(
         self, step: Step | None, value: Value, dying: Sequence[Value], free: list[int]
@@ -452,26 +412,6 @@ class Writer:
         what = self._constant(step.name, ("name", step.name))
         for name, value in zip(targets, step.results, strict=True):
             self._lines.append(f"if {name}.shape != {value.shape!r}: {refuse}({what})")
-
-
-_NO_POSITION: Final = (np.maximum, np.minimum)
-"""Ufuncs that take `out` by name only."""
-
-BITS: Final = 1 << 8
-"""Elements from which on a selection by bits is faster than `np.where`."""
-
-
-def _kept_against_zero(step: Step) -> int | None:
-    """Which operand a selection keeps where it does not give 0; None if it gives other things."""
-    (value,) = step.results
-    if value.size < BITS or value.dtype.kind not in "fiu" or value.dtype.itemsize == 16:
-        return None
-    _, one, other = step.operands
-    for zero, kept in ((one, 2), (other, 1)):
-        held = zero.constant
-        if held is not None and not zero.shape and held.tobytes() == bytes(held.itemsize):
-            return kept
-    return None
 
 
 def _border(unit: Step | Group) -> tuple[list[Value], list[Value]]:

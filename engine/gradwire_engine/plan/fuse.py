@@ -14,6 +14,8 @@ from typing import Final
 
 import numpy as np
 
+from gradwire_engine.plan import blocks
+from gradwire_engine.plan.calls import needs_mask, wants_filled
 from gradwire_engine.plan.values import Kind, Step, Value
 
 LARGE: Final = 1 << 15
@@ -239,13 +241,24 @@ class _Gathering:
                 (self._whole if reduces_rows(step) else self._within).pop(value)
         for value in group.views:
             del self._within[value]
-        self.units.append(group if len(group.steps) > 1 else group.steps[0])
+        self.units.append(group if _is_worth_it(group) else group.steps[0])
         for at, step in sorted(self._waiting.pop(group), key=lambda each: each[0]):
             needs = {each for each in self._delayed[step.results[0]] if each in self._waiting}
             if needs:
                 self._waiting[next(iter(needs))].append((at, step))
             else:
                 self.units.append(step)
+
+
+def _is_worth_it(group: Group) -> bool:
+    """Whether a group is faster than its steps, which one alone hardly ever is."""
+    (first, *others) = group.steps
+    return (
+        bool(others)
+        or math.prod(group.shape) >= blocks.THREADED
+        or needs_mask(first) is not None
+        or any(wants_filled(first, each) for each in first.operands)
+    )
 
 
 def _has_blocks(step: Step) -> bool:

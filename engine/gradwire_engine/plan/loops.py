@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradwire_engine.plan.calls import Calls, needs_mask, wants_filled
 from gradwire_engine.plan.fuse import Group, reduces_rows
 from gradwire_engine.plan.values import Kind, Step, Value
 
@@ -30,23 +31,20 @@ class Loop:
     work: int
 
 
-CallText = Callable[[Step, Sequence[str], str], str]
-"""The text of a call that writes the result of a step: step, names of operands, name of result."""
-
 _Kind = tuple[tuple[int, ...], np.dtype]
 """Of a temporary array: the shape of a row, and the dtype."""
 
 
-def loop_of(group: Group, call: CallText, constant: Callable[[Value], str]) -> Loop:
+def loop_of(group: Group, calls: Calls, constant: Callable[[Value], str]) -> Loop:
     """Write a group's function; temporary arrays are used again once nobody reads them."""
-    return _LoopWriter(group, call, constant).written()
+    return _LoopWriter(group, calls, constant).written()
 
 
 class _LoopWriter:
-    def __init__(self, group: Group, call: CallText, constant: Callable[[Value], str]) -> None:
+    def __init__(self, group: Group, calls: Calls, constant: Callable[[Value], str]) -> None:
         self._group = group
         self._is_flat = group.is_flat
-        self._call = call
+        self._calls = calls
         self._constant = constant
         self._lines: list[str] = []
         self._arguments: list[Value] = []
@@ -67,13 +65,19 @@ class _LoopWriter:
             self._names[value] = self._parameter(value)
         parts = {step.results[0] for step in group.steps if reduces_rows(step)}
         sliced = [self._names[value] for value in group.gives if value not in parts]
-        calls: list[str] = []
+        lines: list[str] = []
         for at, step in enumerate(group.steps):
             sources = dict.fromkeys(map(group.source, step.operands))
             dying = [each for each in sources if until[each] == at and each in self._temporary]
             operands = [self._operand(step, each) for each in step.operands]
             target = self._target(step, dying)
-            calls.append(self._call(step, operands, target))
+            mask = needs_mask(step)
+            if mask is not None and not group.has_rows(step, next(step.operands)):
+                mask = None
+            held = "" if mask is None else self._new(self._kind(mask))
+            lines.append(self._calls.into(step, operands, target, held))
+            if mask is not None:
+                self._free.setdefault(self._kind(mask), []).append(held)
             (value,) = step.results
             unread = [value] if value not in until and value in self._temporary else []
             for each in [*dying, *unread]:
@@ -82,7 +86,7 @@ class _LoopWriter:
                     self._free.setdefault(self._kind(each), []).append(name)
         sliced += [name for (_, has_rows), name in self._outside.items() if has_rows]
         return Loop(
-            (*(f"{name} = {name}[low:high]" for name in sliced), *calls),
+            (*(f"{name} = {name}[low:high]" for name in sliced), *lines),
             (
                 *(f"s{at}" for at in range(len(self._kinds))),
                 *(f"a{at}" for at in range(len(self._arguments))),
@@ -101,6 +105,9 @@ class _LoopWriter:
         if source in self._names:
             name = self._names[source]
             return name if source is value else f"{name}.reshape({(-1, *value.shape[1:])!r})"
+        if wants_filled(step, value):
+            row, _ = self._kind(step.results[0])
+            return f"{self._calls.filled(value, (self._group.block, *row))}[: high - low]"
         if value.constant is not None and not value.shape:
             return self._constant(value)
         key = (value, self._group.has_rows(step, value))
@@ -115,15 +122,16 @@ class _LoopWriter:
             return f"{self._names[value]}[at, ...]"
         if value in self._names:
             return self._names[value]
-        kind = self._kind(value)
-        name = self._reused(step, dying)
-        if name is None and self._free.get(kind):
-            name = self._free[kind].pop()
-        if name is None:
-            name = f"s{len(self._kinds)}"
-            self._kinds.append(kind)
+        name = self._reused(step, dying) or self._new(self._kind(value))
         self._names[value] = self._temporary[value] = name
         return name
+
+    def _new(self, kind: _Kind) -> str:
+        """A temporary array that nobody reads."""
+        if self._free.get(kind):
+            return self._free[kind].pop()
+        self._kinds.append(kind)
+        return f"s{len(self._kinds) - 1}"
 
     def _reused(self, step: Step, dying: Sequence[Value]) -> str | None:
         """The temporary array of an operand that nobody reads after, if it may be written to."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradwire_engine import Context, use
-from gradwire_engine.plan import blocks, emit, fuse
+from gradwire_engine.plan import blocks, calls, emit, fuse
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,8 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(fuse, "BLOCK_BYTES", 64)
     monkeypatch.setattr(blocks, "THREADED", 1)
     monkeypatch.setattr(emit, "SMALL", 0)
-    monkeypatch.setattr(emit, "BITS", 1)
+    monkeypatch.setattr(emit, "FILLED", 1)
+    monkeypatch.setattr(calls, "BITS", 1)
     before = blocks.threads()
     blocks.set_threads(2)
     yield
