@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 import gradwire_engine.ops  # noqa: F401 - declares the operators
 from gradwire.memory import retain_memory
 from gradwire.wire import SERVICE
-from gradwire_engine.plan import blocks
+from gradwire_engine import workers
 from gradwire_server import __version__
 from gradwire_server.limits import Admission
 from gradwire_server.logs import Logger, make_logger
@@ -149,7 +149,7 @@ def serve(settings: Settings) -> None:
         retain_memory(settings.retained_bytes, exclusive=True)
     if settings.kernel_threads:
         threadpoolctl.threadpool_limits(settings.kernel_threads)
-        blocks.set_threads(settings.kernel_threads)
+        workers.set_threads(settings.kernel_threads)
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Graphs are free of cycles, so that the collector finds next to nothing; run at its usual
     # rate it would go through every node again and again, at a third of the cost of recording.

@@ -14,7 +14,8 @@ from gradwire_engine.declare import composite, general, linear
 from gradwire_engine.ops import dims
 from gradwire_engine.ops.blocks import wide
 from gradwire_engine.ops.interpolation import through_matrices
-from gradwire_engine.ops.pooling import lowest, wrong_rank
+from gradwire_engine.ops.max_windows import lowest
+from gradwire_engine.ops.pooling import wrong_rank
 from gradwire_engine.ops.windows import Sizes, spread
 
 _FUNCTIONAL = ("nn.functional",)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwire_engine.declare import linear
 from gradwire_engine.errors import EngineError
-from gradwire_engine.ops.windows import Scratch, Windows, spread
+from gradwire_engine.ops.windows import Windows, spread
 
 
 def _windows(
@@ -50,7 +50,7 @@ def _im2col_shape(self: Any, *geometry: Any) -> tuple[int, ...]:
 def _im2col(self: np.ndarray, *geometry: Any) -> np.ndarray:
     windows = _windows("unfold", self.shape[-2:], *geometry)
     images = self.reshape(-1, *self.shape[-3:])
-    padded = windows.pad(images, Scratch(self.dtype))
+    padded = windows.pad(images)
     columns = windows.columns(padded, 0, windows.out[0], flat=False)
     return np.ascontiguousarray(columns).reshape(_im2col_shape(self, *geometry))
 

@@ -13,12 +13,10 @@ from gradwire_engine.declare import composite, general, linear
 from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
 from gradwire_engine.ops.blocks import wide
+from gradwire_engine.ops.max_windows import largest
 from gradwire_engine.ops.windows import Sizes, Windows, spread
 
 _FUNCTIONAL = ("nn.functional",)
-
-# Of the images that are worked on at a time: they should stay in the cache of a core.
-_BLOCK_BYTES = 1 << 17
 
 
 def _spatial(self: Any, rank: int, op: str) -> Sizes:
@@ -87,11 +85,6 @@ def _as_batch(self: np.ndarray, rank: int) -> np.ndarray:
     return self if self.ndim == rank + 2 else self[None]
 
 
-def lowest(dtype: np.dtype) -> Any:
-    """Less than or equal to whatever is pooled."""
-    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
-
-
 def _largest(rank: int, op: str) -> Any:
     def kernel(
         self: np.ndarray,
@@ -103,70 +96,11 @@ def _largest(rank: int, op: str) -> Any:
     ) -> tuple[np.ndarray, np.ndarray]:
         dims.require_order(self, op)
         windows = _pool_windows(self, rank, op, kernel_size, stride, padding, dilation, ceil_mode)
-        batch = _as_batch(self, rank)
-        shape = (*batch.shape[:2], *windows.out)
-        best = np.empty(shape, self.dtype)
-        chosen = np.zeros(shape, np.uint8 if windows.taps <= 256 else np.int64)
-        step = max(1, _BLOCK_BYTES // max(batch[:1].nbytes, 1))
-        for first in range(0, len(batch), step):
-            images = slice(first, first + step)
-            padded = windows.empty(batch[images].shape[:2], self.dtype, lowest(self.dtype))
-            windows.inside(padded)[...] = batch[images]
-            columns = windows.columns(padded, 0, windows.out[0], flat=False)
-            _choose(windows, columns, best[images], chosen[images])
+        best, pixels = largest(_as_batch(self, rank), windows)
         whole = (*self.shape[: self.ndim - rank], *windows.out)
-        return best.reshape(whole), _pixels(windows, chosen).reshape(whole)
+        return best.reshape(whole), pixels.reshape(whole)
 
     return kernel
-
-
-def _choose(windows: Windows, columns: np.ndarray, best: np.ndarray, chosen: np.ndarray) -> None:
-    """Find the largest of each window, and its tap: of equal ones the first, of NaNs the last."""
-    values = np.empty_like(best)
-    better = np.empty(best.shape, np.bool_)
-    number = np.empty_like(chosen)
-    for nr, tap in enumerate(np.ndindex(windows.kernel)):
-        values[...] = columns[(slice(None), slice(None), *tap)]
-        if nr == 0:
-            best[...] = values
-            continue
-        np.greater(values, best, out=better)
-        np.maximum(best, values, out=best)
-        # The larger number is the later tap, which is the better one.
-        np.multiply(better, chosen.dtype.type(nr), out=number)
-        np.maximum(chosen, number, out=chosen)
-    if best.dtype.kind == "f" and np.isnan(best).any():
-        for nr, tap in enumerate(np.ndindex(windows.kernel)):
-            np.copyto(chosen, nr, where=np.isnan(columns[(slice(None), slice(None), *tap)]))
-
-
-def _pixels(windows: Windows, chosen: np.ndarray) -> np.ndarray:
-    """Where in an image (as one dimension) the chosen tap of each window lies."""
-    along = [
-        np.arange(o) * s - p
-        for o, s, p in zip(windows.out, windows.stride, windows.padding, strict=True)
-    ]
-    taps = [np.arange(k) * d for k, d in zip(windows.kernel, windows.dilation, strict=True)]
-    strides = [math.prod(windows.size[i + 1 :]) for i in range(len(windows.size))]
-    corners = sum(each * step for each, step in zip(np.ix_(*along), strides, strict=True))
-    offsets = sum(each * step for each, step in zip(np.ix_(*taps), strides, strict=True))
-    # Where all is -inf the first tap is taken, which may lie in the padding: the first inside.
-    if any(windows.padding):
-        inside = [
-            np.where(low < 0, -(low // d), 0)
-            for low, d in zip(along, windows.dilation, strict=True)
-        ]
-        first = sum(
-            each * step
-            for each, step in zip(
-                np.ix_(*inside),
-                [math.prod(windows.kernel[i + 1 :]) for i in range(len(windows.size))],
-                strict=True,
-            )
-        )
-        chosen = np.where(chosen == 0, first, chosen)
-    pixels: np.ndarray = np.ravel(offsets)[chosen] + corners
-    return pixels
 
 
 def _over_pixels(array: np.ndarray, spatial: int) -> np.ndarray:

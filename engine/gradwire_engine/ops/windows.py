@@ -6,7 +6,7 @@ Images are (n, channels, *size), with one to three spatial dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,14 @@ from gradwire_engine.errors import EngineError
 
 Sizes = tuple[int, ...]
 
-# Of the columns that are worked on at a time: they should stay in the cache that cores share.
-_BLOCK_BYTES = 1 << 21
+# Of the columns that a thread works on at a time: they should stay in its cache.
+_PART_BYTES = 3 << 19
+
+# What is large enough is split into as many parts, for threads to share.
+_PARTS = 4
+_LEAST_BYTES = 1 << 17
+
+_PADDED = "the padded input"
 
 # By how much laying the columns out over the padded rows may enlarge them.
 _WASTE = 1.25
@@ -52,21 +58,10 @@ def spread(value: Sequence[int], count: int, op: str, argument: str, least: int)
     return sizes
 
 
-class Scratch:
-    """Memory that the blocks of one kernel use one after the other."""
-
-    def __init__(self, dtype: np.dtype) -> None:
-        self._dtype = dtype
-        self._held: dict[str, np.ndarray] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], *, zeroed: bool = False) -> np.ndarray:
-        """An array of this shape. It holds what it held before; `zeroed`, at first zeros."""
-        size = math.prod(shape)
-        held = self._held.get(name)
-        if held is None or held.size < size:
-            make = np.zeros if zeroed else np.empty
-            held = self._held[name] = make(size, self._dtype)
-        return held[:size].reshape(shape)
+def even_slices(count: int, most: int) -> list[slice]:
+    """range(count) in slices of at most so many, or one: of one size, the last no remnant."""
+    step = -(-count // -(-count // max(most, 1))) if count else 1
+    return [slice(at, min(at + step, count)) for at in range(0, count, step)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +74,7 @@ class Windows:
         padding: added on both sides of each dimension.
         out: how many windows there are along each dimension.
         padded: size of the padded images.
+        moves: by how many padded pixels, taken as one dimension, neighbours in the kernel differ.
         flat: a row of windows is laid out as the padded row is, so that it is one run of memory;
             what is then computed beyond the last window of a row is left out of the result.
     """
@@ -90,6 +86,7 @@ class Windows:
     dilation: Sizes
     out: Sizes
     padded: Sizes
+    moves: Sizes
     flat: bool
 
     @classmethod
@@ -127,12 +124,18 @@ class Windows:
         )
         dense = all(s == 1 for s in stride)
         flat = dense and math.prod(padded[1:]) <= _WASTE * math.prod(out[1:])
-        return cls(size, kernel, stride, padding, dilation, out, padded, flat)
+        moves = tuple(d * math.prod(padded[i:]) for i, d in enumerate(dilation, 1))
+        return cls(size, kernel, stride, padding, dilation, out, padded, moves, flat)
 
     @property
     def taps(self) -> int:
         """Elements of the kernel."""
         return math.prod(self.kernel)
+
+    @property
+    def span(self) -> int:
+        """How many padded pixels, taken as one dimension, lie from a window's first to its last."""
+        return sum((k - 1) * move for k, move in zip(self.kernel, self.moves, strict=True))
 
     @property
     def row(self) -> int:
@@ -144,47 +147,74 @@ class Windows:
         """Whether each window is one pixel, and each pixel a window."""
         return self.taps == 1 and self.out == self.size and not any(self.padding)
 
-    def blocks(
-        self, n: int, channels: int, dtype: np.dtype
-    ) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-        """Parts of the work that fit into the cache: `(first, last, rows)`.
+    def split(self, n: int, channels: int, dtype: np.dtype) -> tuple[list[slice], list[slice]]:
+        """Parts whose windows fit into the cache: ranges of images, and of rows of windows.
+
+        They do not depend on how many threads there are, as sums over them would then, too.
 
         Raises:
-            EngineError: LIMIT_EXCEEDED if the windows of one row are more than is admitted.
+            EngineError: LIMIT_EXCEEDED if the windows of one row, or the padded images, are more
+                than is admitted.
         """
         current.context.admit((self.row, channels, self.taps), "a row of a convolution's windows")
         rows, bytes_row = self.out[0], max(self.row * channels * self.taps * dtype.itemsize, 1)
-        images = max(1, min(n, _BLOCK_BYTES // (rows * bytes_row)))
-        step = max(1, min(rows, _BLOCK_BYTES // bytes_row)) if images == 1 else rows
-        # Parts of one size: the last should not be a remnant.
-        step = -(-rows // -(-rows // step))
-        ranges = [(at, min(at + step, rows)) for at in range(0, rows, step)]
-        for first in range(0, n, images):
-            yield first, min(first + images, n), ranges
+        bytes_image = rows * bytes_row
+        most = min(max(n * bytes_image // _PARTS, _LEAST_BYTES), _PART_BYTES)
+        images = even_slices(n, most // bytes_image)
+        current.context.admit(self._padded((images[0].stop if n else 0, channels)), _PADDED)
+        return images, even_slices(rows, most // bytes_row if most < bytes_image else rows)
 
-    def pad(self, images: np.ndarray, scratch: Scratch) -> np.ndarray:
-        """The images in zeros, as (n, channels, pixels), with a few pixels more than there are.
+    def frame(self, shape: tuple[int, ...], rows: int, dtype: np.dtype) -> np.ndarray:
+        """Zeros for what so many rows of windows see of images, as (*shape, pixels).
 
-        A scratch of its own for each kind of window: what is padding stays as it is.
+        There are a few pixels more.
         """
-        buffer = scratch.take("padded", self._whole(images.shape[:2]), zeroed=True)
+        return np.zeros(self._padded(shape, self._lines(rows)), dtype)
+
+    def filler(self, frame: np.ndarray, rows: int) -> Callable[[np.ndarray, slice], None]:
+        """What writes to such a frame what rows of windows see of images: so many, whichever."""
+        lines, across = self._lines(rows), self.padded[1:]
+        band = frame[..., : lines * math.prod(across)].reshape(*frame.shape[:-1], lines, *across)
+        band = band[(..., slice(None), *self.interior[2:])]
+        first, last, step = self.padding[0], self.padding[0] + self.size[0], self.stride[0]
+
+        def fill(images: np.ndarray, rows: slice) -> None:
+            low = rows.start * step
+            start, stop = min(max(low, first), last), max(min(low + lines, last), first)
+            before, behind = max(start - low, 0), max(stop - low, 0)
+            if before:
+                band[:, :, :before] = 0
+            if behind < lines:
+                band[:, :, behind:] = 0
+            band[:, :, before:behind] = images[:, :, start - first : stop - first]
+
+        return fill
+
+    def pad(self, images: np.ndarray) -> np.ndarray:
+        """The images in zeros, as (n, channels, pixels), with a few pixels more than there are."""
+        buffer = np.zeros(self._whole(images.shape[:2]), images.dtype)
         self.inside(buffer)[...] = images
         return buffer
+
+    def _lines(self, rows: int) -> int:
+        """How many lines of padded images so many rows of windows see."""
+        return (rows - 1) * self.stride[0] + self.dilation[0] * (self.kernel[0] - 1) + 1
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, fill: object = 0) -> np.ndarray:
         """Padded images (*shape, pixels) of `fill` alone."""
         return np.full(self._whole(shape), fill, dtype)
 
     def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        # The last row of a flat layout reaches beyond the last pixel.
-        tail = sum(
-            d * (k - 1) * math.prod(self.padded[i + 1 :])
-            for i, (d, k) in enumerate(zip(self.dilation, self.kernel, strict=True))
-            if i
-        )
-        whole = (*shape, math.prod(self.padded) + tail)
-        current.context.admit(whole, "the padded input")
+        whole = self._padded(shape)
+        current.context.admit(whole, _PADDED)
         return whole
+
+    def _padded(self, shape: tuple[int, ...], lines: int | None = None) -> tuple[int, ...]:
+        """The shape of padded images, or of some lines of them."""
+        # The last row of a flat layout reaches beyond the last pixel.
+        tail = sum((k - 1) * move for k, move in zip(self.kernel[1:], self.moves[1:], strict=True))
+        lines = self.padded[0] if lines is None else lines
+        return (*shape, lines * math.prod(self.padded[1:]) + tail)
 
     @property
     def interior(self) -> tuple[Any, ...]:
@@ -205,9 +235,10 @@ class Windows:
         Positions are one dimension in a flat layout and else (rows, *out[1:]).
         """
         pixel = buffer.strides[-1]
-        steps = [pixel * math.prod(self.padded[i + 1 :]) for i in range(len(self.padded))]
-        taps = tuple(step * d for step, d in zip(steps, self.dilation, strict=True))
-        moves = tuple(step * s for step, s in zip(steps, self.stride, strict=True))
+        taps = tuple(pixel * move for move in self.moves)
+        moves = tuple(
+            pixel * s * math.prod(self.padded[i + 1 :]) for i, s in enumerate(self.stride)
+        )
         if self.flat if flat is None else flat:
             positions: Sizes = ((last - first) * self.row,)
             moves = (pixel,)
@@ -218,6 +249,17 @@ class Windows:
             (*buffer.shape[:-1], *self.kernel, *positions),
             (*buffer.strides[:-1], *taps, *moves),
         )
+
+    def tap(self, axis: int, nr: int) -> tuple[slice, ...]:
+        """The index, along an axis of padded images, of an element of the kernel in all windows."""
+        spatial = axis - 2
+        first, step = nr * self.dilation[spatial], self.stride[spatial]
+        last = first + step * (self.out[spatial] - 1)
+        return (*(slice(None),) * axis, slice(first, last + 1, step))
+
+    def taps_of(self, columns: np.ndarray) -> list[np.ndarray]:
+        """Of windows (n, channels, *kernel, *positions) each element of the kernel, as views."""
+        return [columns[(slice(None), slice(None), *tap)] for tap in np.ndindex(self.kernel)]
 
     def results(self, block: np.ndarray, rows: int) -> np.ndarray:
         """A block (n, channels, positions) as (n, channels, rows, *out[1:]), a view."""

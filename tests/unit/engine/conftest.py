@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from gradwire_engine import Context, use
+from gradwire_engine import Context, use, workers
 from gradwire_engine.plan import blocks, calls, emit, fuse
 
 
@@ -27,7 +27,7 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(emit, "SMALL", 0)
     monkeypatch.setattr(emit, "FILLED", 1)
     monkeypatch.setattr(calls, "BITS", 1)
-    before = blocks.threads()
-    blocks.set_threads(2)
+    before = workers.threads()
+    workers.set_threads(2)
     yield
-    blocks.set_threads(before)
+    workers.set_threads(before)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradwire_engine import Context, Tensor
+from gradwire_engine import Context, Tensor, workers
 from gradwire_engine import use as use_context
 from gradwire_engine.context import current
 from gradwire_engine.plan import CompiledProgram, blocks, fuse
@@ -265,9 +265,9 @@ def test_sizes_around_every_threshold(
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    before = blocks.threads()
+    before = workers.threads()
     yield
-    blocks.set_threads(before)
+    workers.set_threads(before)
 
 
 @pytest.mark.parametrize("write", [wave, column_spread, softmax_loss])
@@ -280,7 +280,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
     compiled = CompiledProgram(gradients_of(write, len(inputs)))
     answers: list[Sequence[Tensor | None]] = []
     for count in (1, 2, 5):
-        blocks.set_threads(count)
+        workers.set_threads(count)
         answers += [compiled.call(copies(inputs)) for _ in range(2)]
     for answer_ in answers[1:]:
         for one, other in zip(answers[0], answer_, strict=True):
