@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -374,15 +375,32 @@ def _roots(
                 "so there is nothing to go backward through; make an input with requires_grad=True",
                 tensor=index,
             )
-        gradient = _implicit(tensor) if given is None else _checked(tensor, given)
-        roots.append((edge, gradient if create_graph else gradient.data))
+        gradient: Any
+        if given is None:
+            gradient = _implicit(tensor)
+            if create_graph:
+                gradient = Tensor(gradient)
+        else:
+            gradient = _checked(tensor, given)
+            if not create_graph:
+                gradient = gradient.data
+        roots.append((edge, gradient))
     return roots
 
 
-def _implicit(tensor: Tensor) -> Tensor:
-    if tensor.data.size != 1 or tensor.dtype.kind == "c":
+def _implicit(tensor: Tensor) -> np.ndarray:
+    data = tensor.data
+    if data.size != 1 or data.dtype.kind == "c":
         raise _no_direction(tensor)
-    return Tensor(np.ones(tensor.shape, tensor.dtype))
+    return _one(data.shape, data.dtype)
+
+
+@lru_cache(256)
+def _one(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The gradient of a scalar; read-only, as it is that of others too."""
+    one = np.ones(shape, dtype)
+    one.flags.writeable = False
+    return one
 
 
 def _no_direction(tensor: Tensor) -> EngineError:

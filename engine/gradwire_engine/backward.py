@@ -122,9 +122,12 @@ class _Pass:
         ready: list[tuple[int, AnyNode]] = []
         for root, gradient in roots:
             self._arrive(root, gradient)
-        for first in {root[0]: None for root, _ in roots}:
-            if not waiting[first]:
-                heapq.heappush(ready, (first.priority, first))
+        if len(roots) == 1:
+            ready.append((0, roots[0][0][0]))
+        else:
+            for first in {root[0]: None for root, _ in roots}:
+                if not waiting[first]:
+                    heapq.heappush(ready, (first.priority, first))
         check = self.context.check
         arrived = self.arrived
         F = self.F

@@ -88,8 +88,11 @@ class Node:
     @property
     def is_current(self) -> bool:
         """Whether no saved tensor was changed in place since."""
+        # Mostly there is one: a comparison then, and no loop.
         versions = self.versions
-        return all(versions[i][0] == versions[i + 1] for i in range(0, len(versions), 2))
+        if len(versions) == 2:
+            return bool(versions[0][0] == versions[1])
+        return all([versions[i][0] == versions[i + 1] for i in range(0, len(versions), 2)])
 
     @property
     def name(self) -> str:

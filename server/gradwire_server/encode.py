@@ -133,26 +133,31 @@ class AnswerBuilder:
         self._unsettled = 0
         self.size = 0
 
-    def add_absent(self, handle: int) -> None:
+    def add_absent(self, name: bytes) -> None:
         """A handle that holds none."""
-        message = pb.FetchedTensor(tensor=handle, absent=True)
-        self._fetched.append(_element(message.SerializeToString()))
+        self._fetched.append(_element(name + _ABSENT))
 
     def add(
         self,
-        handle: int,
+        name: bytes,
         tensor: Tensor,
         value: bool,
         info: bool,
         base: int = 0,
         download: int = 0,
     ) -> None:
-        """A tensor, with its value or metadata or both; for a view a handle of its base.
+        """A tensor, with its value or metadata or both.
 
-        The value is in the message, unless a download has it.
+        Args:
+            name: its handle, as `name_of` writes it.
+            tensor: the tensor.
+            value: the value is in the message, unless a download has it.
+            info: so is the metadata.
+            base: of a view, a handle of its base; or 0.
+            download: the number of the download that has the value; or 0.
         """
         data = tensor.data
-        told = _TENSOR + varint(handle) if handle else b""
+        told = name
         self.size += HEADER_BYTES
         if download:
             told += _value(data.dtype, data.shape, 0, download)
@@ -237,6 +242,12 @@ _RESULT: Final = _tag(pb.RunStreamResponse, "result")
 _NUMBER: Final = _tag(pb.SequenceResult, "number")
 _FETCHED: Final = _tag(pb.SequenceResult, "fetched")
 _TENSOR: Final = _tag(pb.FetchedTensor, "tensor")
+_ABSENT: Final = pb.FetchedTensor(absent=True).SerializeToString()
+
+
+def name_of(handle: int) -> bytes:
+    """`FetchedTensor.tensor`, encoded."""
+    return _TENSOR + varint(handle) if handle else b""
 
 
 def _element(message: bytes) -> bytes:

@@ -417,8 +417,12 @@ class Execution:
 
     def named(self, handles: Sequence[int], field: str) -> list[Tensor]:
         """The tensors that handles name; `field` is where they are named."""
-        tensor = self.workspace.tensor
-        return [tensor(handle, f"{field}[{at}]") for at, handle in enumerate(handles)]
+        tensors = self.workspace.tensors
+        try:
+            return [tensors[handle] for handle in handles]
+        except KeyError:
+            at = next(at for at, handle in enumerate(handles) if handle not in tensors)
+            raise self.workspace.why_not(handles[at], f"{field}[{at}]") from None
 
     def tensors_at(
         self,

@@ -342,14 +342,14 @@ class Question:
         left = execution.workspace.settings.max_message_bytes // 2
         for at, tensor in enumerate(self.gradients):
             if tensor is None:
-                builder.add_absent(0)
+                builder.add_absent(b"")
                 continue
             size = tensor.data.nbytes
             wanted = at >= self.without_value and size <= min(
                 left, self.hook.max_value_bytes or size
             )
             left -= size if wanted else 0
-            builder.add(0, tensor, value=wanted, info=True)
+            builder.add(b"", tensor, wanted, info=True)
         return builder.hook_call(
             pb.HookCall(
                 number=execution.number,

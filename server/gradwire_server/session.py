@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
@@ -178,7 +179,6 @@ class Session:
 
     Attributes:
         ordinal: rises from session to session.
-        id: unguessable, and not reused.
         workspace: its tensors. To be touched between sequences only.
         replay: what makes numbered sequences run exactly once.
         last_number: of the sequences that ran.
@@ -196,7 +196,6 @@ class Session:
     ) -> None:
         settings = host.settings
         self.ordinal = ordinal
-        self.id = secrets.token_hex(16)
         self.display_name = display_name
         self.ttl = ttl
         self.create_time = time.time()
@@ -215,6 +214,11 @@ class Session:
         self._renewed = self._loop.time()
         self._expiry: asyncio.TimerHandle | None = None
         self.workspace.transfers.opens_downloads = not ephemeral
+
+    @cached_property
+    def id(self) -> str:
+        """Unguessable, and not reused. Made when it is asked for: of one call nobody may."""
+        return secrets.token_hex(16)
 
     def renew(self) -> None:
         """Begin the lease anew."""

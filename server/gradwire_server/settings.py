@@ -7,10 +7,14 @@ environment variable (`GRADWIRE_MAX_SESSIONS`). A flag outweighs a variable.
 from __future__ import annotations
 
 import os
-from typing import Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from gradwire_engine.context import Limits
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -114,6 +118,14 @@ class Settings(BaseSettings):
     def thread_count(self) -> int:
         """Threads for heavy sequences, 0 resolved."""
         return self.threads or os.cpu_count() or 1
+
+    @cached_property
+    def tensor_limits(self) -> Limits:
+        """What the engine is told: the limits of one operator."""
+        # The engine takes a while to load, and not all who read settings run it.
+        from gradwire_engine.context import Limits
+
+        return Limits(self.max_tensor_elements, self.max_rank, self.max_session_tensors)
 
     @property
     def grpc_message_bytes(self) -> int:

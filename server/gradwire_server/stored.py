@@ -209,10 +209,6 @@ class Programs:
             if stored is not None:
                 self._bytes -= stored.size
 
-    def clear(self) -> None:
-        """Drop all."""
-        self.drop([*self._by_id])
-
     def bound(self) -> Iterator[Tensor]:
         """The tensors that programs hold."""
         for stored in list(self._by_id.values()):

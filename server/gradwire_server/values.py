@@ -12,7 +12,7 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import MAX_RANK, WireError, array_from_payload, dtype_from_wire, payload_at
 from gradwire_engine.errors import EngineError
 from gradwire_engine.tensor import Tensor
-from gradwire_server.encode import HEADER_BYTES
+from gradwire_server.encode import HEADER_BYTES, name_of
 from gradwire_server.errors import ServiceError, failure_of
 from gradwire_server.limits import exceeded, message_too_large
 from gradwire_server.workspace import ABSENT
@@ -156,6 +156,7 @@ class FetchStep:
 
     Attributes:
         tensors: handles.
+        names: the same, as an answer has them.
         values: answer with values,
         max_value_bytes: but not with larger ones, unless this is 0.
         info: answer with metadata.
@@ -164,6 +165,7 @@ class FetchStep:
     """
 
     tensors: list[int]
+    names: list[bytes]
     values: bool
     max_value_bytes: int
     info: bool
@@ -173,8 +175,10 @@ class FetchStep:
     @classmethod
     def read(cls, message: pb.Fetch) -> FetchStep:
         """Take the message apart."""
+        tensors = message.tensors[:]
         return cls(
-            message.tensors[:],
+            tensors,
+            [name_of(handle) for handle in tensors],
             message.values,
             message.max_value_bytes,
             message.info,
@@ -188,8 +192,9 @@ def fetch_step(run: Execution, told: FetchStep) -> None:
     workspace = run.workspace
     tensors = workspace.tensors
     transfers = workspace.transfers
-    found: list[tuple[int, Tensor | None, bool, bool]] = []
-    size = run.builder.size
+    found: list[tuple[Tensor | None, bool, bool]] = []
+    builder = run.builder
+    size = builder.size
     values, bound = told.values, told.max_value_bytes
     maximum = workspace.settings.max_message_bytes
     may_wait = told.downloads and transfers.opens_downloads
@@ -199,7 +204,7 @@ def fetch_step(run: Execution, told: FetchStep) -> None:
         if tensor is None:
             if workspace.blanks.get(handle) != ABSENT:
                 raise workspace.why_not(handle, f"fetch.tensors[{len(found)}]")
-            found.append((handle, None, False, False))
+            found.append((None, False, False))
             continue
         nbytes = tensor.data.nbytes
         value = values and (not bound or nbytes <= bound)
@@ -212,7 +217,7 @@ def fetch_step(run: Execution, told: FetchStep) -> None:
                 workspace.require_bytes(nbytes, f"fetch.tensors[{len(found)}]")
         elif value:
             size += nbytes
-        found.append((handle, tensor, value, waits))
+        found.append((tensor, value, waits))
     if size > maximum:
         failure = message_too_large(size, maximum, "the answer to this sequence")
         failure.field = "fetch.tensors"
@@ -222,13 +227,13 @@ def fetch_step(run: Execution, told: FetchStep) -> None:
     if told.bases:
         run.spend(len(tensors), "fetch.bases")
         names = {id(tensor): handle for handle, tensor in tensors.items()}
-    for handle, tensor, value, waits in found:
+    for name, (tensor, value, waits) in zip(told.names, found, strict=True):
         if tensor is None:
-            run.builder.add_absent(handle)
+            builder.add_absent(name)
             continue
         base = names.get(id(tensor.view.base), 0) if names and tensor.view is not None else 0
         download = transfers.open_download(tensor.data) if waits else 0
-        run.builder.add(handle, tensor, value, told.info, base, download)
+        builder.add(name, tensor, value, told.info, base, download)
 
 
 @dataclass(slots=True)

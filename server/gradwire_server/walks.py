@@ -150,10 +150,6 @@ class Readings:
                 return reading
         return None
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._kept.clear()
-
 
 class SeenNodes:
     """The nodes that a session lately told its clients of, to be found by number."""
@@ -174,7 +170,3 @@ class SeenNodes:
         """The node of that number, if it was noted and something holds it."""
         reference = self._nodes.get(number)
         return None if reference is None else reference()
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._nodes.clear()

@@ -9,12 +9,12 @@ import contextvars
 import math
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from gradwire_engine.context import Context
-from gradwire_engine.context import Limits as EngineLimits
 from gradwire_engine.node import AccumulateGrad, AnyNode
 from gradwire_engine.profile import NodeTimes
 from gradwire_engine.saved_hooks import Packed
@@ -57,37 +57,10 @@ class Workspace:
         nodes_bound: the same for nodes of the graph.
         grad_bytes: bytes of the gradients that a backward may leave, or more.
         hooks: of the client.
-        node_times: what nodes took, in profiled sequences.
-        readings: graphs of which a client has some pages.
-        seen: nodes that clients were told of.
-        programs: that the client keeps here.
         transfers: tensors and values on their way in pieces.
         quiet: what sequences run within, so that NumPy does not warn of infinities and NaN.
         max_bytes, max_flops, max_nodes, max_tensors: limits, from the settings.
     """
-
-    __slots__ = (
-        "_open_ended",
-        "blanks",
-        "bytes_bound",
-        "context",
-        "grad_bytes",
-        "hooks",
-        "max_bytes",
-        "max_flops",
-        "max_nodes",
-        "max_tensors",
-        "node_times",
-        "nodes_bound",
-        "programs",
-        "quiet",
-        "readings",
-        "seen",
-        "settings",
-        "tensors",
-        "transfers",
-        "work",
-    )
 
     def __init__(self, settings: Settings, seed: int | None = None) -> None:
         self.settings = settings
@@ -101,15 +74,33 @@ class Workspace:
         self._open_ended: dict[int, ServiceError] = {}
         self.context = _SessionContext(self, seed)
         self.hooks = ClientHooks()
-        self.node_times: weakref.WeakKeyDictionary[AnyNode, NodeTimes] = weakref.WeakKeyDictionary()
-        self.readings = Readings()
-        self.seen = SeenNodes()
-        self.programs = Programs(settings)
         self.transfers = Transfers(settings)
         self.work = 0
         self.bytes_bound = 0
         self.nodes_bound = 0
         self.grad_bytes = 0
+
+    # What few sessions need is made when it is asked for: sessions of one call are opened often.
+
+    @cached_property
+    def node_times(self) -> weakref.WeakKeyDictionary[AnyNode, NodeTimes]:
+        """What nodes took, in profiled sequences."""
+        return weakref.WeakKeyDictionary()
+
+    @cached_property
+    def readings(self) -> Readings:
+        """Graphs of which a client has some pages."""
+        return Readings()
+
+    @cached_property
+    def seen(self) -> SeenNodes:
+        """Nodes that clients were told of."""
+        return SeenNodes()
+
+    @cached_property
+    def programs(self) -> Programs:
+        """Those that the client keeps here."""
+        return Programs(self.settings)
 
     def tensor(self, handle: int, field: str) -> Tensor:
         """The tensor that a handle names; `field` is where it was named.
@@ -246,9 +237,8 @@ class Workspace:
         self.blanks.clear()
         self._open_ended.clear()
         self.hooks.clear()
-        self.readings.clear()
-        self.seen.clear()
-        self.programs.clear()
+        for name in ("node_times", "readings", "seen", "programs"):
+            self.__dict__.pop(name, None)
 
     @property
     def is_small(self) -> bool:
@@ -377,21 +367,16 @@ class _SessionContext(Context):
     __slots__ = ("_workspace",)
 
     def __init__(self, workspace: Workspace, seed: int | None) -> None:
-        settings = workspace.settings
-        super().__init__(
-            seed=seed,
-            limits=EngineLimits(
-                max_elements=settings.max_tensor_elements,
-                max_rank=settings.max_rank,
-                max_results=settings.max_session_tensors,
-            ),
-        )
-        self._workspace = workspace
+        super().__init__(seed=seed, limits=workspace.settings.tensor_limits)
+        # Weakly, so that a session's memory goes with it and not with the garbage collector.
+        self._workspace = weakref.ref(workspace)
 
     def admit(self, shape: Sequence[int], what: str) -> None:
         """Refuse a shape beyond the limits of one tensor, or of the session."""
         super().admit(shape, what)
-        self._workspace.require_bytes(math.prod(shape) * self.default_dtype.itemsize)
+        workspace = self._workspace()
+        assert workspace is not None
+        workspace.require_bytes(math.prod(shape) * self.default_dtype.itemsize)
 
 
 class _Held:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -80,3 +83,18 @@ def test_open_ended_poison_reaches_up_to_the_next_handle_that_was_made(
     assert workspace.why_not(25, "").reason == "HANDLE_NOT_FOUND"
     workspace.release([11, 10])
     assert workspace.why_not(15, "").reason == "HANDLE_NOT_FOUND"
+
+
+def test_a_session_that_has_ended_leaves_nothing_to_the_garbage_collector() -> None:
+    space = Workspace(Settings())
+    with use(space.context):
+        space.tensors[1] = Tensor.from_array(np.ones(3, np.float32), requires_grad=True)
+        space.context.admit((3,), "ones")
+        assert len(space.programs) == 0
+    gone = weakref.ref(space)
+    gc.disable()
+    try:
+        del space
+        assert gone() is None
+    finally:
+        gc.enable()
