@@ -51,6 +51,10 @@ _ROOTS: Final = 16
 """So many roots of backwards are remembered, to fetch their values along with the gradients."""
 
 
+_WORTH_SENDING: Final = 32
+"""A message costs as much as so many steps: fewer wait for whatever is recorded next."""
+
+
 class SessionCore(Waiting):
     """A namespace of tensors with one graph, on a server.
 
@@ -207,7 +211,7 @@ class SessionCore(Waiting):
             output = self._record_op(name, inputs, attributes, outputs, grad_mode)
             recorder = self.recorder
             if len(recorder.entries) >= recorder.most_steps:
-                self.send_recorded()
+                self.send_ahead()
         return output
 
     def _guarded_op(
@@ -235,7 +239,7 @@ class SessionCore(Waiting):
             if trace is not None:
                 trace.note_op(cast("OpEntry", self.recorder.entries[-1]))
             if self.recorder.is_full:
-                self.send_recorded()
+                self.send_ahead()
         return output
 
     def new_handles(self, count: int) -> int:
@@ -257,12 +261,13 @@ class SessionCore(Waiting):
             self.unsettled = True
             self.recorder.step(stamped(step))
             if self.recorder.is_full:
-                self.send_recorded()
+                self.send_ahead()
 
     def backward(self, step: pb.Backward, roots: "Sequence[Tensor]", create_graph: bool) -> None:
-        """Record a backward, and send it without waiting.
+        """Record a backward, and send it without waiting if it is the end of a longer graph.
 
-        Also note what it makes stale: it may fill, or change, any `.grad`.
+        A short one goes with whoever reads what it made. Also note what it makes stale: it may
+        fill, or change, any `.grad`.
         """
         if (hook := self.hook_here()) is not None:
             self.unsettled = True
@@ -275,7 +280,8 @@ class SessionCore(Waiting):
             self._note_backward(create_graph)
             refs = (*self.last_roots, *(weakref.ref(root) for root in roots))
             self.last_roots = refs[-_ROOTS:]
-            self.send_recorded()
+            if len(self.recorder.entries) >= _WORTH_SENDING:
+                self.send_ahead()
 
     def _note_backward(self, create_graph: bool) -> None:
         self.backwards += 1
@@ -480,7 +486,7 @@ class SessionCore(Waiting):
                     message.output, message.output_count = first, outputs
                 self.recorder.step(step)
                 if self.recorder.is_full:
-                    self.send_recorded()
+                    self.send_ahead()
         self.unsettled = True
         if mutates:
             self.changes += 1
@@ -536,6 +542,11 @@ class SessionCore(Waiting):
     async def _call(self, path: str, request: Message, response: type[M], timeout: float) -> M:
         self._last_used = time.monotonic()
         return await self._unary(path, request, response, timeout)
+
+    def send_ahead(self) -> None:
+        """Send what is recorded, so that the server works on it meanwhile. The lock is held."""
+        self.send_recorded()
+        self._stream.hand_over()
 
     def send_recorded(self) -> Request | None:
         """Send what is recorded; the request, or None if there was nothing. The lock is held."""

@@ -38,7 +38,7 @@ def put(session: "SessionCore", array: Array, requires_grad: bool) -> int:
             payload = bytes(payload)
         output = _record(session, recorder, array, payload, requires_grad)
         if recorder.is_full:
-            session.send_recorded()
+            session.send_ahead()
     return output
 
 

@@ -85,7 +85,7 @@ class Session(SessionCore):
         if self.hook_here() is not None:
             return
         with self.lock:
-            self.send_recorded()
+            self.send_ahead()
 
     def synchronize(self) -> None:
         """Send all that is recorded, and wait until it ran.

@@ -38,6 +38,10 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
+_HAND_OVER: Final = 50e-6
+"""Seconds in which a thread that waits for the interpreter's lock wakes up and takes it."""
+
+
 class _Call(Protocol):
     def __next__(self) -> bytes: ...
     def cancel(self) -> bool: ...
@@ -126,6 +130,14 @@ class Stream:
             self._backlog.append(request)
         while (oldest := self._send_backlog()) is not None:
             self.wait(oldest)
+
+    def hand_over(self) -> None:
+        """Let gRPC's thread take what was sent.
+
+        It would have to wait for the interpreter's lock, and that is the switch interval (5 ms)
+        where this thread goes on recording.
+        """
+        time.sleep(_HAND_OVER)
 
     def wait(self, request: Request) -> None:
         """Read answers until that of `request` is there.

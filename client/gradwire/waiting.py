@@ -34,6 +34,10 @@ class SessionStream(Protocol):
         """Send a request, or let it wait for its turn."""
         ...
 
+    def hand_over(self) -> None:
+        """See to it that what was sent leaves, although nobody waits for its answer yet."""
+        ...
+
     def close(self) -> None:
         """End the stream."""
         ...

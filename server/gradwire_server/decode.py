@@ -40,6 +40,9 @@ class Plan:
         results: number of results, or VARIADIC.
         mutates: the operator changes its first argument.
         counts_elements: a call costs as much as its tensors have elements.
+        lead: how many tensors a call begins with, where these are all its tensors, one or two, and
+            it makes one result and costs as much as they have elements; else 0.
+        rest: of `given`, what comes after them.
     """
 
     op: Operator
@@ -51,6 +54,8 @@ class Plan:
     results: int
     mutates: bool
     counts_elements: bool
+    lead: int
+    rest: tuple[Any, ...]
 
 
 _plans: dict[tuple[Any, ...], Plan] = {}
@@ -136,16 +141,31 @@ def _make_plan(message: pb.Op, name: str, inputs: Sequence[int]) -> Plan:
         Tensor if at in tensors else list if at in lists else type(value)
         for at, value in enumerate(bound.template[:given])
     ]
+    slots = tuple([(position, place - 1) for position, place in bound.slots])
+    counts_elements = op.counts_elements and not op.list_positions
+    lead = len(slots)
+    if (
+        lead not in (1, 2)
+        or slots != ((0, 0), (1, 1))[:lead]
+        or bound.lists
+        or len(results) != 1
+        or results == ("[]",)
+        or op.mutates
+        or not counts_elements
+    ):
+        lead = 0
     return Plan(
         op,
         op.path(tuple(types)),
         bound.template,
         bound.template[:given],
-        tuple([(position, place - 1) for position, place in bound.slots]),
+        slots,
         tuple([(position, tuple([p - 1 for p in listed])) for position, listed in bound.lists]),
         VARIADIC if results == ("[]",) else len(results),
         op.mutates,
-        op.counts_elements and not op.list_positions,
+        counts_elements,
+        lead,
+        bound.template[lead:given],
     )
 
 

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         description="Threads that one operator may use; 0: what BLAS and OMP_NUM_THREADS say.",
     )
     inline_milliseconds: float = Field(
-        1.5, ge=0, description="Longest that one sequence runs on the event loop before a thread."
+        4.0, ge=0, description="Longest that one sequence runs on the event loop before a thread."
     )
     inline_flops: int = Field(
         1_000_000, ge=0, description="A step estimated above this goes to a thread at once."

@@ -10,6 +10,7 @@ import pytest
 
 import gradwire as gw
 from gradwire import transport
+from gradwire.recorder import FLUSH_STEPS
 from tests.service.sdk import session
 
 pytestmark = pytest.mark.usefixtures("session")
@@ -60,6 +61,32 @@ def test_the_tutorial_takes_one_round_trip(trips: Callable[[], int]) -> None:
     assert x.grad is not None
     assert (x.item(), x.grad.item()) == (3.0, 10.0)
     assert trips() == 1
+
+
+def test_a_short_graph_its_backward_and_its_gradient_are_one_sequence(session: gw.Session) -> None:
+    x = gw.tensor([1.0, 2.0], requires_grad=True)
+    before = session.traffic
+    (x * x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [2.0, 4.0]
+    assert (session.traffic - before).sequences == 1
+
+
+def test_long_graphs_leave_while_they_are_recorded(
+    session: gw.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed_over: list[int] = []
+    monkeypatch.setattr(
+        session._stream, "hand_over", lambda: handed_over.append(session._last_number)
+    )
+    x = gw.tensor([1.0], requires_grad=True)
+    session.synchronize()
+    first = session._last_number + 1
+    y = x
+    for _ in range(2 * FLUSH_STEPS + 100):
+        y = y + 1
+    y.backward()
+    assert handed_over == [first, first + 1, first + 2]
+    assert x.grad is not None and x.grad.tolist() == [1.0]
 
 
 def test_value_and_gradient_take_one_round_trip_whichever_is_read_first(

@@ -83,6 +83,9 @@ class Stream:
         else:
             self._loop.call_soon_threadsafe(self.pump)
 
+    def hand_over(self) -> None:
+        """Do nothing: what was sent leaves when the event loop has its turn."""
+
     async def wait(self, request: Request) -> None:
         """Wait for the answer to a request.
 
