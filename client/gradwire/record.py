@@ -241,7 +241,8 @@ def binary(
     if numbers and right.__class__ is float:
         # The common case, and what comes below would find the same.
         inputs = (0, left._handle) if swap else (left._handle,)
-        attributes = (*attributes, (names[not swap], right))
+        argument = (names[not swap], right)
+        attributes = (*attributes, argument) if attributes else (argument,)
         handle = session.op(name, inputs, attributes, 1, grad_mode())
         return session.tensor_type(handle, session)  # type: ignore[return-value]
     if isinstance(right, np.ndarray):

@@ -71,6 +71,7 @@ class Recorder:
         "_payload_bytes",
         "_payloads",
         "_released",
+        "_user",
         "entries",
         "most_steps",
         "release",
@@ -90,6 +91,8 @@ class Recorder:
         self._payload_bytes = 0
         self._next = first
         self._released: list[tuple[int, tuple[int, ...]]] = []
+        # What recorded last: most often it is what records next, and need not be looked at again.
+        self._user: CodeType | None = None
         self._dropped: deque[int] = deque()
         self.release = self._dropped.append
         """Note that a handle is not needed any more. Safe in finalizers: takes no lock."""
@@ -121,10 +124,14 @@ class Recorder:
             output = 0
         # As `mark` does, but for the frames that are always between: this method, the session's,
         # the recording function and the method or function that the user called.
-        frame: FrameType | None = sys._getframe(3)
-        while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-            frame = frame.f_back
-        code, offset = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
+        caller = sys._getframe(3)
+        frame: FrameType | None = caller
+        code: CodeType | None = caller.f_code
+        if code is not self._user:
+            while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+                frame = frame.f_back
+            code = self._user = None if frame is None else frame.f_code
+        offset = 0 if frame is None else frame.f_lasti
         self.entries.append((name, inputs, output, outputs, attributes, grad_mode, code, offset))
         return output
 

@@ -92,7 +92,7 @@ class Node:
         versions = self.versions
         if len(versions) == 2:
             return bool(versions[0][0] == versions[1])
-        return all([versions[i][0] == versions[i + 1] for i in range(0, len(versions), 2)])
+        return all(versions[at][0] == versions[at + 1] for at in range(0, len(versions), 2))
 
     @property
     def name(self) -> str:
