@@ -27,6 +27,12 @@ def by_blocks(function: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
     Parts are one-dimensional, and the result's dtype is that of the first array.
     """
     first = arrays[0]
+    if type(first) is not np.ndarray:
+        # A plan has blocks of its own, which it shares with what comes before and after.
+        parts = [wide(each) for each in arrays]
+        made = np.empty_like(parts[0])
+        function(made, *parts)
+        return made.astype(first.dtype)
     lines = [np.ascontiguousarray(wide(each)).reshape(-1) for each in arrays]
     out = np.empty_like(lines[0])
     for at in range(0, len(out), _ELEMENTS):

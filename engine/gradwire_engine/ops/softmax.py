@@ -43,6 +43,11 @@ def _softmax(self: np.ndarray, dim: int) -> np.ndarray:
     axis = dims.one(dim, self.ndim)
     if not self.ndim or not self.size:
         return np.ones_like(self)
+    if type(self) is not np.ndarray:
+        # A plan has blocks of its own, which it shares with what comes before and after.
+        whole = np.empty_like(self)
+        whole /= _exponentials(whole, self, axis)
+        return whole
     out = np.empty(self.shape, self.dtype)
     rows = _as_rows(self, axis)
     if rows is None:
@@ -95,6 +100,10 @@ def _log_softmax(self: np.ndarray, dim: int) -> np.ndarray:
     axis = dims.one(dim, self.ndim)
     if not self.ndim or not self.size:
         return np.zeros_like(self)
+    if type(self) is not np.ndarray:
+        whole = np.empty_like(self)
+        _logarithms(whole, self, axis)
+        return whole
     out = np.empty(self.shape, self.dtype)
     rows = _as_rows(self, axis)
     if rows is None:

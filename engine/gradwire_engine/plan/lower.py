@@ -135,8 +135,12 @@ class Operand(NDArrayOperatorsMixin):
     def __array_function__(
         self, function: Callable[..., Any], types: Any, args: Any, options: Any
     ) -> Operand:
+        if function is np.clip and len(args) == 3 and options.keys() <= {"out"}:
+            return np.minimum(np.maximum(args[0], args[1]), args[2], **options)  # type: ignore[no-any-return]
         if options:
             raise FormulaError
+        if function is np.isneginf:
+            return np.equal(args[0], -np.inf)  # type: ignore[no-any-return]
         if function is np.where and len(args) == 3:
             condition, one, other = (self._operand(each) for each in args)
             if isinstance(condition, Value) and condition.dtype.kind == "b":
@@ -174,7 +178,7 @@ class Operand(NDArrayOperatorsMixin):
         return self.graph.reduce(function, given.value, over, wanted, keepdims)
 
 
-_FILLED: dict[Any, int] = {np.zeros_like: 0, np.ones_like: 1}
+_FILLED: dict[Any, int] = {np.zeros_like: 0, np.ones_like: 1, np.empty_like: 0}
 
 
 def lowered(

@@ -6,6 +6,7 @@ Whatever is asked for twice is computed once, and what depends on constants alon
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -144,22 +145,23 @@ class Graph:
         """A value that is the same in each call."""
         if array.size > 1 and any(array.strides) and _is_uniform(array):
             array = np.broadcast_to(array.reshape(-1)[0], array.shape)
-        key: Any = None
-        if array.size and (array.size == 1 or not any(array.strides)):
+        is_one = bool(array.size) and (array.size == 1 or not any(array.strides))
+        if is_one:
             first = array[(0,) * array.ndim]
-            key = (array.shape, array.dtype, first.tobytes())
-            held = self._constants.get(key)
-            if held is not None:
-                return held
-            array = np.broadcast_to(np.array(first, array.dtype), array.shape)
+            key: Any = (array.shape, array.dtype, first.tobytes())
         else:
             array = np.array(array)
+            key = (array.shape, array.dtype, array.strides, _digest(array))
+        held = self._constants.get(key)
+        if held is not None:
+            return held
+        if is_one:
+            array = np.broadcast_to(np.array(first, array.dtype), array.shape)
         array.flags.writeable = False
         value = Value(array.shape, array.dtype, _layout(array), constant=array)
-        if key is not None and array.ndim:
+        if is_one and array.ndim:
             value.narrow = self.constant(array[(0,) * array.ndim].reshape(()))
-        if key is not None:
-            self._constants[key] = value
+        self._constants[key] = value
         return value
 
     def number(self, number: Any, dtype: np.dtype) -> Value:
@@ -380,6 +382,12 @@ def dense(value: Value) -> Layout:
         strides.append(step)
         step *= size
     return tuple(reversed(strides))
+
+
+def _digest(array: np.ndarray) -> bytes:
+    """Of the elements, so that equal constants are known by little."""
+    rows = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return hashlib.blake2b(rows, digest_size=32).digest()
 
 
 def _address(array: np.ndarray) -> int:

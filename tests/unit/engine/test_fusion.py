@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,6 +240,42 @@ def test_a_softmax_is_one_loop() -> None:
     compiled = both(gradients_of(softmax_loss, 1), [some(400, 100)])
     (group,) = groups_of(compiled)
     assert not group.is_flat and len(group.gives) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("softmax", (1,)),
+        ("log_softmax", (-1,)),
+        ("_safe_softmax", (1,)),
+        ("gelu", ("none",)),
+        ("gelu", ("tanh",)),
+        ("logsumexp", ((1,), True)),
+    ],
+)
+def test_kernels_of_many_passes_join_the_loop_around_them(
+    name: str, arguments: tuple[Any, ...], dtype: type
+) -> None:
+    writer = Writer(1)
+    made = writer.call(name, writer.call("mul", R(0), 0.5), *arguments)
+    program = writer.program(made)
+    inputs = [Tensor(some(300, 200, dtype=dtype).data)]
+    compiled = CompiledProgram(program)
+    (found,), (expected,) = compiled.call(inputs), program.run(inputs)
+    assert found is not None and expected is not None
+    np.testing.assert_array_equal(found.data, expected.data)
+    (group,) = groups_of(compiled)
+    assert len({step.name for step in group.steps}) >= 2
+
+
+def test_equal_constants_are_one() -> None:
+    """What they are used in is computed once, too."""
+    writer = Writer(1)
+    mask = [writer.call("tril", writer.call("ones", (4, 4))) for _ in range(2)]
+    one, other = (writer.call("exp", writer.call("add", R(0), each)) for each in mask)
+    compiled = both(writer.program(writer.call("mul", one, other)), [some(4, 4)])
+    assert compiled.explain([some(4, 4)]).shared >= 2
 
 
 @pytest.mark.parametrize("past", [-1, 0, 1])
