@@ -317,11 +317,12 @@ def payloads_from(data: bytes, at: int) -> list[memoryview] | None:
         if tag not in _TAIL_TAGS:
             return None
         length, at = _varint(data, at + 1)
-        if at + length > end:
+        following = at + length
+        if following > end:
             raise _malformed("list of payloads: it ends early")
         if tag == PAYLOADS_TAG:
-            payloads.append(view[at : at + length])
-        at += length
+            payloads.append(view[at:following])
+        at = following
     return payloads
 
 

@@ -130,7 +130,10 @@ class Tensor:
         if current.context.inference:
             tensor.version = NO_VERSION
         if requires_grad:
-            tensor.set_requires_grad(True)
+            if is_differentiable(data.dtype):
+                tensor.leaf_requires_grad = True
+            else:
+                tensor.set_requires_grad(True)
         return tensor
 
     @property

@@ -135,7 +135,7 @@ class AnswerBuilder:
 
     def add_absent(self, name: bytes) -> None:
         """A handle that holds none."""
-        self._fetched.append(_element(name + _ABSENT))
+        self._fetched.append(_FETCHED + varint(len(name) + len(_ABSENT)) + name + _ABSENT)
 
     def add(
         self,
@@ -170,7 +170,7 @@ class AnswerBuilder:
             set_info(message.info, tensor)
             message.info.base = base
             told += message.SerializeToString()
-        self._fetched.append(_element(told))
+        self._fetched.append(_FETCHED + varint(len(told)) + told)
 
     @property
     def _other(self) -> pb.SequenceResult:
@@ -221,12 +221,11 @@ class AnswerBuilder:
         """The whole answer."""
         if failure is not None:
             self._other.error.CopyFrom(failure.error())
-        parts = self._fetched
+        result = b"".join(self._fetched)
         if self.number:
-            parts.insert(0, _NUMBER + varint(self.number))
+            result = _NUMBER + varint(self.number) + result
         if self._rest is not None:
-            parts.append(self._rest.SerializeToString())
-        result = b"".join(parts)
+            result += self._rest.SerializeToString()
         header = _RESULT + varint(len(result)) + result
         return Answer(join_message(header, self._payloads), failure)
 
@@ -248,11 +247,6 @@ _ABSENT: Final = pb.FetchedTensor(absent=True).SerializeToString()
 def name_of(handle: int) -> bytes:
     """`FetchedTensor.tensor`, encoded."""
     return _TENSOR + varint(handle) if handle else b""
-
-
-def _element(message: bytes) -> bytes:
-    """An encoded FetchedTensor as an element of `SequenceResult.fetched`."""
-    return _FETCHED + varint(len(message)) + message
 
 
 @lru_cache(maxsize=4096)

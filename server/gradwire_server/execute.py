@@ -122,7 +122,7 @@ class Execution:
         self.calls: decode.Calls | None = None
         self.flops = 0
         self.until = math.inf
-        self.step_count = len(sequence.steps)
+        self.step_count = len(sequence.steps.read)
         self._inline = False
         self.heavy: float = math.inf
         self.builder = AnswerBuilder(self.number)
@@ -180,14 +180,15 @@ class Execution:
         profiled = self.profile is not None
         end = self.until = self.deadline if until is None else min(self.deadline, until)
         steps = self._steps
-        count = len(steps)
+        read = steps.read
+        count = len(read)
         around, current.context = current.context, context
         try:
             while self.position < count:
                 if self.stop is not None or perf_counter() > end:
                     self.check()
                     return False
-                step = steps[self.position]
+                step = read[self.position] or steps[self.position]
                 # Looked up each time, for the sequence itself may register such hooks.
                 if packs or profiled:
                     self._run_special(step)

@@ -79,16 +79,17 @@ class Steps:
 
     Attributes:
         messages: the steps as they came.
+        read: those of them that were taken apart, None in the place of others.
     """
 
-    __slots__ = ("_read", "messages")
+    __slots__ = ("messages", "read")
 
     def __init__(self, messages: Sequence[pb.Step]) -> None:
         self.messages = messages
-        self._read: list[Step | None] = [None] * len(messages)
+        self.read: list[Step | None] = [None] * len(messages)
 
     def __len__(self) -> int:
-        return len(self._read)
+        return len(self.read)
 
     def __getitem__(self, position: int) -> Step:
         """A step, taken apart now if it was not before.
@@ -97,9 +98,9 @@ class Steps:
             ServiceError: as `Step.read`. What is wrong with a step is said when it is to run, for
                 those before it happen.
         """
-        step = self._read[position]
+        step = self.read[position]
         if step is None:
-            step = self._read[position] = Step.read(self.messages[position])
+            step = self.read[position] = Step.read(self.messages[position])
         return step
 
 

@@ -109,10 +109,13 @@ class Work:
 
     def end(self) -> None:
         """Hand the answer to all who wait."""
-        answer = self.execution.answer
+        execution = self.execution
+        answer = execution.answer
         assert answer is not None
-        self._session.log_failure(answer.failure)
-        self._session.log_profile(self.number, self.execution.told)
+        if answer.failure is not None:
+            self._session.log_failure(answer.failure)
+        if execution.told is not None:
+            self._session.log_profile(self.number, execution.told)
         self._hand_over(answer)
 
     def refuse(self, error: ServiceError) -> None:
@@ -467,10 +470,8 @@ class Session:
             self._watch_transfers()
         job.end()
 
-    def log_failure(self, error: ServiceError | None) -> None:
+    def log_failure(self, error: ServiceError) -> None:
         """Log a failed sequence; a fault of the server with its traceback."""
-        if error is None:
-            return
         facts = {key: error.metadata.get(key) for key in ("sequence", "step")}
         if error.reason == "INTERNAL" and error.__cause__ is not None:
             self._log.error(
@@ -486,9 +487,9 @@ class Session:
             "sequence failed", session=self.id, reason=error.reason, message=error.message, **facts
         )
 
-    def log_profile(self, number: int, profile: pb.Profile | None) -> None:
+    def log_profile(self, number: int, profile: pb.Profile) -> None:
         """Log where the time of a sequence went, if the server profiles them all."""
-        if profile is None or not self._host.settings.profile:
+        if not self._host.settings.profile:
             return
         self._log.info(
             "sequence profiled",

@@ -59,7 +59,7 @@ class PutStep:
         Raises:
             ServiceError: UNKNOWN_DTYPE.
         """
-        shape = tuple(message.shape)
+        shape = tuple(message.shape[:])
         number = message.dtype
         try:
             dtype = dtype_from_wire(number)
@@ -93,23 +93,29 @@ def put_step(run: Execution, told: PutStep) -> None:
     """Make a leaf from data of the client."""
     workspace = run.workspace
     handle = told.output
-    if not workspace.is_free(handle):
+    tensors, blanks = workspace.tensors, workspace.blanks
+    if (
+        not handle
+        or handle in tensors
+        or handle in blanks
+        or len(tensors) + len(blanks) >= workspace.max_tensors
+    ):
         workspace.require_free((handle,), "put.output")
-    settings = workspace.settings
+    limits = workspace.context.limits
     elements = told.elements
-    if elements > settings.max_tensor_elements:
+    if elements > limits.max_elements:
         raise exceeded(
             "max_tensor_elements",
             elements,
-            settings.max_tensor_elements,
+            limits.max_elements,
             f"a tensor of shape {told.shape} has too many elements",
             field="put.shape",
         )
-    if len(told.shape) > settings.max_rank:
+    if len(told.shape) > limits.max_rank:
         raise exceeded(
             "max_rank",
             len(told.shape),
-            settings.max_rank,
+            limits.max_rank,
             "a tensor of too many dimensions",
             field="put.shape",
         )
@@ -118,7 +124,10 @@ def put_step(run: Execution, told: PutStep) -> None:
     try:
         payload = _data_of(run, told)
         if told.is_plain and payload.nbytes == size:
-            run.spend(elements, field)
+            if elements > run.heavy or run.flops + elements > workspace.max_flops:
+                run.spend(elements, field)
+            else:
+                run.flops += elements
             array = np.ndarray(told.shape, told.dtype, payload).copy()
         else:
             field = "put.shape" if min(told.shape, default=0) < 0 else field
@@ -128,7 +137,7 @@ def put_step(run: Execution, told: PutStep) -> None:
             if told.upload and not is_small:
                 # Nobody else has this memory.
                 array.flags.writeable = True
-        if not told.upload:
+        if not told.upload and not workspace.has_bytes(size):
             workspace.require_bytes(size, "put")
         field = "put.requires_grad"
         tensor = Tensor.from_array(array, requires_grad=told.requires_grad)
@@ -136,7 +145,7 @@ def put_step(run: Execution, told: PutStep) -> None:
         failure = failure_of(error)
         failure.field = failure.field or field
         raise failure from None
-    workspace.tensors[handle] = tensor
+    tensors[handle] = tensor
     workspace.bytes_bound += size
     if told.requires_grad:
         workspace.grad_bytes += size
@@ -146,7 +155,8 @@ def put_step(run: Execution, told: PutStep) -> None:
 
 def _data_of(run: Execution, told: PutStep) -> memoryview:
     if not told.upload:
-        return payload_at(run.payloads, told.payload)
+        payloads, index = run.payloads, told.payload
+        return payloads[index] if index < len(payloads) else payload_at(payloads, index)
     return run.workspace.transfers.uploaded(told.upload).data
 
 

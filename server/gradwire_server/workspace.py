@@ -155,16 +155,6 @@ class Workspace:
             seen.add(handle)
         self.require_room(len(seen), field)
 
-    def is_free(self, handle: int) -> bool:
-        """Whether a handle can be made; `require_free` says why not."""
-        tensors, blanks = self.tensors, self.blanks
-        return (
-            handle != 0
-            and handle not in tensors
-            and handle not in blanks
-            and len(tensors) + len(blanks) < self.max_tensors
-        )
-
     def not_free(self, handle: int, field: str) -> ServiceError:
         """The failure for a handle that cannot be made."""
         text = (
