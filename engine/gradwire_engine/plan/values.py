@@ -387,7 +387,7 @@ def dense(value: Value) -> Layout:
 def _digest(array: np.ndarray) -> bytes:
     """Of the elements, so that equal constants are known by little."""
     rows = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return hashlib.blake2b(rows, digest_size=32).digest()
+    return hashlib.blake2b(rows.data, digest_size=32).digest()
 
 
 def _address(array: np.ndarray) -> int:
