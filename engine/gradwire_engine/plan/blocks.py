@@ -13,8 +13,8 @@ import numpy as np
 
 from gradwire_engine.workers import checked, share, threads
 
-THREADED: Final = 1 << 18
-"""Elements, counted once for each step, from which on waking another thread is worth it."""
+THREADED: Final = 1 << 20
+"""Work, in sums of two numbers, from which on it is worth it to wake another thread."""
 
 
 class Blocks:
@@ -35,7 +35,7 @@ class Blocks:
                 block number `at`.
             count: rows in all.
             block: rows in a block.
-            work: elements, counted once for each step.
+            work: estimated, in sums of two numbers.
             scratch: shape and dtype of each temporary array.
         """
         self._function = function

@@ -36,6 +36,20 @@ IN_PARTS: Final = frozenset(
 """Ufuncs that may reduce parts, and then what these gave."""
 
 
+_QUICK: Final = frozenset(
+    {
+        *(np.add, np.subtract, np.multiply, np.divide, np.negative, np.square, np.absolute),
+        *(np.maximum, np.minimum, np.equal, np.not_equal, np.less, np.less_equal, np.greater),
+        *(np.greater_equal, np.logical_and, np.logical_or, np.logical_not, np.isnan, np.isfinite),
+        *(np.copyto, np.where, np.sign),
+    }
+)
+"""What takes about as long as a sum."""
+
+_SLOW_WORK: Final = 8
+"""How many sums another function takes as long as, such as `exp`; at least."""
+
+
 @dataclass(slots=True, eq=False)
 class Group:
     """Steps that can be taken for a block of rows at a time.
@@ -74,6 +88,15 @@ class Group:
     def rows(self) -> int:
         """How many rows there are; each element of a flat group is one."""
         return math.prod(self.shape) if self.is_flat else self.shape[0]
+
+    @property
+    def work(self) -> int:
+        """Estimated work, in sums of two numbers."""
+        return sum(
+            max(each.size for each in [*step.operands, *step.results])
+            * (1 if step.function in _QUICK else _SLOW_WORK)
+            for step in self.steps
+        )
 
     def source(self, value: Value) -> Value:
         """What a value is a view of, if that is made by the group."""
@@ -255,7 +278,7 @@ def _is_worth_it(group: Group) -> bool:
     (first, *others) = group.steps
     return (
         bool(others)
-        or math.prod(group.shape) >= blocks.THREADED
+        or group.work >= blocks.THREADED
         or needs_mask(first) is not None
         or any(wants_filled(first, each) for each in first.operands)
     )

@@ -21,14 +21,12 @@ class Loop:
         parameters: of the function: temporary arrays, then what `arguments` names.
         arguments: values that are given to it.
         scratch: shape and dtype of each temporary array.
-        work: elements, counted once for each step.
     """
 
     lines: tuple[str, ...]
     parameters: tuple[str, ...]
     arguments: tuple[Value, ...]
     scratch: tuple[tuple[tuple[int, ...], np.dtype], ...]
-    work: int
 
 
 _Kind = tuple[tuple[int, ...], np.dtype]
@@ -93,7 +91,6 @@ class _LoopWriter:
             ),
             tuple(self._arguments),
             tuple(((group.block, *row), dtype) for row, dtype in self._kinds),
-            sum(max(each.size for each in [*s.operands, *s.results]) for s in group.steps),
         )
 
     def _parameter(self, value: Value) -> str:

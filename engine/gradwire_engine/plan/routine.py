@@ -94,7 +94,7 @@ class Routine:
             for block, shape, dtype, strides in self._arrays
         ]
         loops = [
-            Blocks(function(*self._constants), group.rows, group.block, loop.work, loop.scratch)
+            Blocks(function(*self._constants), group.rows, group.block, group.work, loop.scratch)
             for function, group, loop in self._loops
         ]
         return make(*self._constants, *loops, *arrays)

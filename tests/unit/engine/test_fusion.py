@@ -289,12 +289,13 @@ def test_sizes_around_every_threshold(
     compiled = CompiledProgram(gradients_of(write, inputs))
     large = [some(fuse.LARGE * 4 // width, width) for _ in range(inputs)]
     compiled.call(large)
-    block, steps = groups_of(compiled)[0].block, len(groups_of(compiled)[0].steps)
+    (group, *_) = groups_of(compiled)
+    block, work = group.block, group.work // group.shape[0]
     rows = {
         "large": fuse.LARGE // width,
         "block": block,
         "two blocks": 2 * block,
-        "threads": blocks.THREADED // steps // width,
+        "threads": blocks.THREADED // work,
     }[threshold] + past
     shape = (rows,) if write is wave else (rows, width)
     both(gradients_of(write, inputs), [some(*shape, seed=at) for at in range(inputs)], 1e-4)
