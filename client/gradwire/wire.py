@@ -258,6 +258,27 @@ def varint(number: int) -> bytes:
     return _GOING_ON[number & _TABLE - 1] + varint(number >> 14)
 
 
+def varint_at(data: bytes, at: int) -> tuple[int, int]:
+    """The variable-length integer at an offset, and the offset after it.
+
+    Raises:
+        WireError: `MALFORMED_REQUEST` where there is none.
+    """
+    value = shift = 0
+    try:
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, at
+            shift += 7
+            if shift > 63:
+                raise _malformed("message: a number has more than 64 bits")
+    except IndexError:
+        raise _malformed("message: it ends early") from None
+
+
 _PAYLOADS: Final = bytes((PAYLOADS_TAG,))
 
 
@@ -316,7 +337,7 @@ def payloads_from(data: bytes, at: int) -> list[memoryview] | None:
         tag = data[at]
         if tag not in _TAIL_TAGS:
             return None
-        length, at = _varint(data, at + 1)
+        length, at = varint_at(data, at + 1)
         following = at + length
         if following > end:
             raise _malformed("list of payloads: it ends early")
@@ -365,36 +386,19 @@ def _first_payload(data: bytes) -> int | None:
     while at < end:
         if data[at] in _TAIL_TAGS:
             return at
-        tag, at = _varint(data, at)
+        tag, at = varint_at(data, at)
         if tag in _TAIL_TAGS:
             return None
         match tag & 7:
             case 0:
-                _, at = _varint(data, at)
+                _, at = varint_at(data, at)
             case 1:
                 at += 8
             case 2:
-                length, at = _varint(data, at)
+                length, at = varint_at(data, at)
                 at += length
             case 5:
                 at += 4
             case _:  # groups: protobuf decides
                 return None
     return end
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The variable-length integer at an offset, and the offset after it."""
-    value = shift = 0
-    try:
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, at
-            shift += 7
-            if shift > 63:
-                raise _malformed("message: a number has more than 64 bits")
-    except IndexError:
-        raise _malformed("message: it ends early") from None

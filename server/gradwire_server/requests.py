@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire.wire import payloads_from, split_message
+from gradwire.wire import payloads_from, split_message, varint_at
 from gradwire_server.errors import malformed
 from gradwire_server.sequences import MAX_KEPT_BYTES, StepSequence, repeated_sequence
 
@@ -18,10 +18,10 @@ _NUMBER: Final = pb.Sequence.NUMBER_FIELD_NUMBER << 3
 
 
 class Request(NamedTuple):
-    """A RunRequest.
+    """A RunRequest, or a RunStreamRequest with a sequence.
 
     Attributes:
-        session_id: empty for a session of its own.
+        session_id: empty where none is named.
         sequence: what it is to run.
         payloads: views of the message.
     """
@@ -38,21 +38,23 @@ def read_request(data: bytes) -> Request:
         ServiceError: MALFORMED_REQUEST.
         WireError: MALFORMED_REQUEST.
     """
-    return _read_short(data) or _read_any(data)
-
-
-def _read_any(data: bytes) -> Request:
+    found = read_usual(data)
+    if found is not None:
+        return found
     message, payloads = split_message(pb.RunRequest, data)
     if not message.HasField("sequence"):
         raise malformed("the request has no sequence", "sequence")
     return Request(message.session_id, StepSequence.read(message.sequence), payloads)
 
 
-def _read_short(data: bytes) -> Request | None:
-    """The same for a short sequence without a number, in the form that writers give it.
+def read_usual(data: bytes) -> Request | None:
+    """Take a request apart that has a sequence and is written as writers write it.
 
-    Such a sequence is found by its bytes, and protobuf need not see it again. None for others, and
-    for whatever may be wrong.
+    Then only the sequence has to go through protobuf, and a short one without a number not even
+    that: it is found by its bytes. None for other requests, and for whatever may be wrong.
+
+    Raises:
+        WireError: MALFORMED_REQUEST.
     """
     try:
         session_id = ""
@@ -64,18 +66,18 @@ def _read_short(data: bytes) -> Request | None:
             session_id = data[2:at].decode()
         if data[at] != _SEQUENCE:
             return None
-        length = data[at + 1]
-        at += 2
-        if length >= 0x80:
-            length += (data[at] << 7) - 0x80
-            at += 1
+        length, at = varint_at(data, at + 1)
         end = at + length
-        if length > MAX_KEPT_BYTES or end > len(data) or data[at] == _NUMBER:
+        if end > len(data):
             return None
         payloads = payloads_from(data, end)
         if payloads is None:
             return None
-        sequence = repeated_sequence(data[at:end])
+        if length <= MAX_KEPT_BYTES and data[at] != _NUMBER:
+            sequence = repeated_sequence(data[at:end])
+            if not sequence.number:
+                return Request(session_id, sequence, payloads)
+        sequence = StepSequence.read(pb.Sequence.FromString(data[at:end]))
     except (IndexError, UnicodeDecodeError, DecodeError):
         return None
-    return None if sequence.number else Request(session_id, sequence, payloads)
+    return Request(session_id, sequence, payloads)

@@ -34,7 +34,7 @@ from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
 from gradwire_server.outbox import Outbox, Outcome, answer_of
 from gradwire_server.pages import make_token, page_size, read_number
-from gradwire_server.requests import read_request
+from gradwire_server.requests import read_request, read_usual
 from gradwire_server.sequences import StepSequence
 from gradwire_server.session import Host, Session, Work
 from gradwire_server.sessions import Sessions
@@ -354,20 +354,27 @@ class AutogradService:
                 too_large = None
             except ServiceError as error:
                 too_large = error
-            request, payloads = split_message(pb.RunStreamRequest, data)
-            session = self._session_of(session, request.session_id)
-            kind = request.WhichOneof("kind")
-            if kind == "cancel":
-                session.cancel(request.cancel.number)
-                continue
-            if kind == "hook_answer":
-                line.answer(request.hook_answer, payloads, too_large)
-                continue
-            if kind != "sequence":
-                raise malformed(
-                    "the request has neither a sequence, nor a cancel, nor a hook_answer", "kind"
-                )
-            sequence = StepSequence.read(request.sequence)
+            found = read_usual(data)
+            if found is not None:
+                session_id, sequence, payloads = found
+                session = self._session_of(session, session_id)
+            else:
+                request, payloads = split_message(pb.RunStreamRequest, data)
+                session = self._session_of(session, request.session_id)
+                kind = request.WhichOneof("kind")
+                if kind == "cancel":
+                    session.cancel(request.cancel.number)
+                    continue
+                if kind == "hook_answer":
+                    line.answer(request.hook_answer, payloads, too_large)
+                    continue
+                if kind != "sequence":
+                    raise malformed(
+                        "the request has neither a sequence, nor a cancel, nor a hook_answer",
+                        "kind",
+                    )
+                sequence = StepSequence.read(request.sequence)
+                del request
             try:
                 if too_large is not None:
                     raise too_large
@@ -379,7 +386,7 @@ class AutogradService:
                     raise
                 outcome = Answer.refusal(sequence.number, failure)
             # Large messages are not to be kept alive until the next one is here.
-            del request, payloads, data, sequence
+            del payloads, data, sequence, found
             await outbox.put(outcome)
         raise shutting_down()
 

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import WireError, encode_message
 from gradwire_server.errors import ServiceError
-from gradwire_server.requests import Request, read_request
+from gradwire_server.requests import Request, read_request, read_usual
 from gradwire_server.sequences import MAX_KEPT_BYTES, repeated_sequence
 from tests.service.harness import Step, backward, fetch, op, put, release, sequence
 
@@ -112,6 +112,33 @@ def test_a_byte_that_is_another_changes_no_more_than_protobuf_says(byte: int) ->
         assert found.session_id == expected.session_id
         assert list(found.sequence.steps.messages) == list(expected.sequence.steps)
         assert [bytes(each) for each in found.payloads] == list(expected.payloads)
+
+
+def stream(**fields: object) -> bytes:
+    return pb.RunStreamRequest(**fields).SerializeToString()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        stream(session_id=SESSION, cancel=pb.Cancel(number=1)),
+        stream(hook_answer=pb.HookAnswer(call=1)),
+        stream(session_id=SESSION),
+        b"",
+        encoded(0, *STEPS) + stream(cancel=pb.Cancel(number=1)),
+        encoded(1, *STEPS) + stream(hook_answer=pb.HookAnswer(call=1)),
+    ],
+)
+def test_what_is_not_plainly_a_sequence_is_left_to_protobuf(data: bytes) -> None:
+    assert read_usual(data) is None
+
+
+def test_the_header_of_a_message_without_payloads_ends_where_it_says() -> None:
+    message = pb.RunStreamRequest(session_id=SESSION, sequence=sequence(300, *STEPS[1:])[0])
+    found = read_usual(message.SerializeToString())
+    assert found is not None
+    assert found.payloads == []
+    assert list(found.sequence.steps.messages) == list(message.sequence.steps)
 
 
 def is_kept(*requests: bytes) -> bool:
