@@ -21,6 +21,9 @@ from gradwire_engine.workers import share_products
 _SUMS: Final = 16
 _SUM_BYTES: Final = 1 << 24
 
+# With fewer rows of windows for each element of a kernel's first dimension, these go together.
+_LEAST_INNER: Final = 8
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -325,15 +328,18 @@ def weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.nda
     outputs = g.shape[1]
     dtype = _wide(x.dtype)
     shape = (outputs, channels // groups, *windows.kernel)
-    matrix = (groups, outputs // groups, channels // groups * windows.taps)
     if windows.is_pointwise:
-        total = np.zeros(matrix, dtype)
+        total = np.zeros((groups, outputs // groups, channels // groups), dtype)
         pixels = x.reshape(n, groups, channels // groups, -1).astype(dtype, copy=False)
         results = g.reshape(n, groups, outputs // groups, -1).astype(dtype, copy=False)
         for one, other in zip(results, pixels, strict=True):
             total += np.matmul(one, other.swapaxes(1, 2))
         return total.reshape(shape).astype(x.dtype, copy=False)
     by_channel = channels == groups == outputs
+    inner = channels // groups * math.prod(windows.kernel[1:])
+    by_line = windows.flat and inner >= _LEAST_INNER and not by_channel
+    steps = windows.kernel[0] if by_line else 1
+    matrix = (groups, steps, outputs // groups, channels // groups * windows.taps // steps)
     parts = _parts(*windows.split(n, channels, dtype))
     # Each run of parts has its own sum, the runs being the same however many threads there are.
     most = max(1, min(_SUMS, _SUM_BYTES // max(math.prod(matrix) * dtype.itemsize, 1)))
@@ -349,7 +355,8 @@ def weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.nda
         if by_channel:
             add_up = _add_up_taps(windows.taps_of(columns), block)
         else:
-            add_up = _add_up(columns, block.reshape(count, *matrix[:2], -1), matrix)
+            columns = windows.lines(seen, rows) if by_line else columns
+            add_up = _add_up(columns, block, matrix, windows.moves[0])
 
         def run(part: _Part, nr: int) -> None:
             fill(x[part.images], part.rows)
@@ -359,16 +366,27 @@ def weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.nda
         return run
 
     _share(runs, prepare)
-    result: np.ndarray = totals.sum(0).reshape(shape).astype(x.dtype, copy=False)
-    return result
+    summed: np.ndarray = np.add.reduce(totals).swapaxes(1, 2)
+    lines = summed.reshape(outputs, steps, channels // groups, -1)
+    return lines.swapaxes(1, 2).reshape(shape).astype(x.dtype, copy=False)
 
 
 def _add_up(
-    columns: np.ndarray, results: np.ndarray, matrix: tuple[int, int, int]
+    columns: np.ndarray, block: np.ndarray, matrix: tuple[int, int, int, int], move: int
 ) -> Callable[[np.ndarray], None]:
-    """The products of results by all the windows, added up over the images."""
+    """The products of results by all the windows, added up over the images.
+
+    Windows are those of one step, and of the next one so many positions further.
+    """
     packed = np.empty(columns.shape, columns.dtype)
-    windows = packed.reshape(len(packed), matrix[0], matrix[2], -1).swapaxes(2, 3)
+    groups, steps, outputs, inner = matrix
+    results = block.reshape(len(packed), groups, 1, outputs, -1)
+    flat = packed.reshape(len(packed), groups, inner, -1)
+    windows = as_strided(
+        flat,
+        (len(packed), groups, steps, results.shape[-1], inner),
+        (*flat.strides[:2], flat.itemsize * move, flat.itemsize, flat.strides[2]),
+    )
     product = np.empty(matrix, columns.dtype)
 
     def add_up(total: np.ndarray) -> None:
@@ -388,6 +406,6 @@ def _add_up_taps(taps: Sequence[np.ndarray], block: np.ndarray) -> Callable[[np.
 
     def add_up(total: np.ndarray) -> None:
         for nr, tap in enumerate(taps):
-            total[:, 0, nr] += np.einsum(subscripts, results, tap)
+            total[:, 0, 0, nr] += np.einsum(subscripts, results, tap)
 
     return add_up

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.ops import dims
 from gradwire_engine.ops.blocks import wide
 from gradwire_engine.ops.max_windows import largest
-from gradwire_engine.ops.windows import Sizes, Windows, spread
+from gradwire_engine.ops.windows import Sizes, Windows, even_slices, spread
+from gradwire_engine.workers import share
 
 _FUNCTIONAL = ("nn.functional",)
+
+# Of the pixels to which a thread brings gradients at a time: they should stay in its cache.
+_PART_BYTES: Final = 1 << 19
 
 
 def _spatial(self: Any, rank: int, op: str) -> Sizes:
@@ -122,15 +126,23 @@ def _to_pixels(
     """Elements added up where the positions say, which are `distinct` in each image or not."""
     spatial = len(size)
     lead = grad_output.shape[: grad_output.ndim - spatial]
-    pixels = math.prod(size)
-    out = np.zeros(math.prod(lead) * pixels, grad_output.dtype)
+    planes, pixels = math.prod(lead), math.prod(size)
+    out = np.zeros(planes * pixels, grad_output.dtype)
     if grad_output.size:
-        at = indices.reshape(math.prod(lead), -1)
-        at = at + np.arange(0, len(out), pixels)[:, None]
-        if distinct:
-            out[at.reshape(-1)] = grad_output.reshape(-1)
-        else:
-            np.add.at(out, at.reshape(-1), grad_output.reshape(-1))
+        at, values = indices.reshape(planes, -1), grad_output.reshape(planes, -1)
+        parts = even_slices(planes, _PART_BYTES // (pixels * out.itemsize))
+
+        def work(numbers: Iterable[int]) -> None:
+            for nr in numbers:
+                some = parts[nr]
+                first = np.arange(some.start * pixels, some.stop * pixels, pixels)
+                chosen, added = (at[some] + first[:, None]).reshape(-1), values[some].reshape(-1)
+                if distinct:
+                    out[chosen] = added
+                else:
+                    np.add.at(out, chosen, added)
+
+        share(work, len(parts))
     return out.reshape(*lead, *size)
 
 

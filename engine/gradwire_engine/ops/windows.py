@@ -250,6 +250,19 @@ class Windows:
             (*buffer.strides[:-1], *taps, *moves),
         )
 
+    def lines(self, frame: np.ndarray, rows: int) -> np.ndarray:
+        """Of a flat layout, windows of all but the kernel's first dimension, at all pixels seen.
+
+        A view (n, channels, *kernel[1:], pixels): `moves[0]` of them further are the windows of the
+        next element of that dimension.
+        """
+        pixel = frame.itemsize
+        return as_strided(
+            frame,
+            (*frame.shape[:-1], *self.kernel[1:], self._lines(rows) * self.row),
+            (*frame.strides[:-1], *(pixel * move for move in self.moves[1:]), pixel),
+        )
+
     def tap(self, axis: int, nr: int) -> tuple[slice, ...]:
         """The index, along an axis of padded images, of an element of the kernel in all windows."""
         spatial = axis - 2

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as functional
 
 from gradwire_engine import Tensor, backward, operators, workers
-from gradwire_engine.ops import max_windows, windows
+from gradwire_engine.ops import max_windows, pooling, windows
 
 SHARED = 2
 
@@ -73,6 +73,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     if request.param == "parts":
         monkeypatch.setattr(windows, "_PART_BYTES", 1)
         monkeypatch.setattr(max_windows, "_PART_BYTES", 1)
+        monkeypatch.setattr(pooling, "_PART_BYTES", 1)
         workers.set_threads(SHARED)
     yield
     workers.set_threads(before)
@@ -147,6 +148,13 @@ def test_the_largest_of_windows_are_those_of_torch(case: str, kind: str, parts: 
     expected = theirs(torch.from_numpy(x), **arguments, return_indices=True)
     np.testing.assert_array_equal(best.data, expected[0].numpy())
     np.testing.assert_array_equal(indices.data, expected[1].numpy())
+
+
+@pytest.mark.parametrize("case", POOLINGS)
+def test_a_gradient_goes_to_the_largest_of_windows(case: str, parts: None) -> None:
+    shape, arguments = POOLINGS[case]
+    name = f"max_pool{len(shape) - 2}d"
+    compare(name, getattr(functional, name), [drawn(shape)], arguments)
 
 
 def test_a_gradient_by_weights_does_not_depend_on_the_threads() -> None:
