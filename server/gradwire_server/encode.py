@@ -135,7 +135,7 @@ class AnswerBuilder:
 
     def add_absent(self, name: bytes) -> None:
         """A handle that holds none."""
-        self._fetched.append(_FETCHED + varint(len(name) + len(_ABSENT)) + name + _ABSENT)
+        self._fetched.append(_element(name + _ABSENT))
 
     def add(
         self,
@@ -170,7 +170,18 @@ class AnswerBuilder:
             set_info(message.info, tensor)
             message.info.base = base
             told += message.SerializeToString()
-        self._fetched.append(_FETCHED + varint(len(told)) + told)
+        self._fetched.append(_element(told))
+
+    @property
+    def payload_count(self) -> int:
+        """How many payloads there are so far."""
+        return len(self._payloads)
+
+    def add_alike(self, fetched: bytes, payloads: Iterable[bytes], size: int) -> None:
+        """Values that are already encoded, as elements of `SequenceResult.fetched`."""
+        self._fetched.append(fetched)
+        self._payloads += payloads
+        self.size += size
 
     @property
     def _other(self) -> pb.SequenceResult:
@@ -247,6 +258,16 @@ _ABSENT: Final = pb.FetchedTensor(absent=True).SerializeToString()
 def name_of(handle: int) -> bytes:
     """`FetchedTensor.tensor`, encoded."""
     return _TENSOR + varint(handle) if handle else b""
+
+
+def _element(message: bytes) -> bytes:
+    """An encoded FetchedTensor as an element of `SequenceResult.fetched`."""
+    return _FETCHED + varint(len(message)) + message
+
+
+def fetched_value(name: bytes, dtype: np.dtype, shape: tuple[int, ...], payload: int) -> bytes:
+    """What `AnswerBuilder.add` writes of a value that is in the message."""
+    return _element(name + _value(dtype, shape, payload))
 
 
 @lru_cache(maxsize=4096)

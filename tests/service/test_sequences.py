@@ -24,9 +24,10 @@ from tests.service.harness import (
     refusal_of_call,
     release,
     sequence,
+    set_grad,
 )
 
-X, Y, Z, G, BIG, LAST = 1, 2, 3, 4, 5, 1_000
+X, Y, Z, G, BIG, W, LAST = 1, 2, 3, 4, 5, 6, 1_000
 
 
 @pytest.fixture
@@ -407,3 +408,47 @@ def test_a_sequence_that_comes_again_fails_in_the_same_place(client: Client) -> 
         assert (refusal.reason, refusal.field) == ("UNKNOWN_OP", "steps[1].op.name")
         assert refusal.metadata["step"] == "1"
         client.send(*sequence(0, release(X, Y)))
+
+
+@pytest.mark.parametrize("also", [(), (W,)])
+def test_a_fetch_that_comes_again_answers_what_is_there_by_then(
+    client: Client, also: tuple[int, ...]
+) -> None:
+    arrays = [
+        np.array([1.0, 2.0], np.float32),
+        np.array([3.0, 4.0], np.float32),
+        np.array([5.0, 6.0], np.float32),
+        np.array([5.0, 6.0], np.float64),
+        np.array([[5.0], [6.0]], np.float64),
+        np.array(True),
+        np.arange(12, dtype=np.int32).reshape(3, 4),
+        np.zeros((0, 2), np.float32),
+        np.ones(2000, np.float32),
+        np.ones(2000, np.float32),
+        np.array(1 + 2j, np.complex64),
+    ]
+    client.send(*sequence(0, put(W, [7.0]), put(Y, [8.0])))
+    again = [fetch(*also), fetch(Y, X, Y), fetch(X, most=20), fetch(X, info=True)]
+    for array in [*arrays, *arrays[::-1]]:
+        client.send(*sequence(0, put(X, array, dtype=array.dtype.str)))
+        for _ in range(2):
+            found = client.send(*sequence(0, *again))
+            assert [each.tensor for each in found] == [*also, Y, X, Y, X, X]
+            _, whole, _, short, _ = found[len(also) :]
+            assert whole.value is not None
+            assert whole.value.dtype == array.dtype
+            np.testing.assert_array_equal(whole.value, array, strict=True)
+            assert (short.value is None) == (array.nbytes > 20)
+        client.send(*sequence(0, release(X)))
+
+
+def test_a_fetch_that_comes_again_finds_gradients_come_and_go(client: Client) -> None:
+    client.send(*sequence(0, put(X, [3.0], requires_grad=True)))
+    steps = (op("pow", [X], Y, exponent=2), get_grad(X, G), fetch(Y, G), release(Y, G))
+    for turn in range(6):
+        _, found = client.send(*sequence(0, *steps))
+        assert found.absent == (turn % 2 == 0)
+        if turn % 2:
+            client.send(*sequence(0, set_grad(X, 0)))
+        else:
+            client.send(*sequence(0, op("pow", [X], Y, exponent=2), backward(Y), release(Y)))
