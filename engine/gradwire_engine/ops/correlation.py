@@ -21,6 +21,9 @@ from gradwire_engine.workers import share_products
 _SUMS: Final = 16
 _SUM_BYTES: Final = 1 << 24
 
+# Of numbers that are multiplied pixel by pixel, from which on waking another thread is worth it.
+_FEW_PRODUCTS: Final = 1 << 24
+
 # With fewer rows of windows for each element of a kernel's first dimension, these go together.
 _LEAST_INNER: Final = 8
 
@@ -38,6 +41,15 @@ _Run = Callable[[_Part, int], None]
 
 def _parts(images: Sequence[slice], bands: Sequence[slice]) -> list[_Part]:
     return [_Part(some, rows) for some in images for rows in bands]
+
+
+def _parts_of_work(
+    windows: Windows, n: int, channels: int, outputs: int, dtype: np.dtype
+) -> list[_Part]:
+    """The parts of a convolution; a few pixels, which are multiplied as they are, are one."""
+    if windows.is_pointwise and n * channels * outputs * math.prod(windows.out) < _FEW_PRODUCTS:
+        return [_Part(slice(0, n), slice(0, windows.out[0]))]
+    return _parts(*windows.split(n, channels, dtype))
 
 
 def _share(runs: Sequence[Sequence[_Part]], prepare: Callable[[int, int], _Run]) -> None:
@@ -70,14 +82,12 @@ def correlate(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, windows: Windows, groups: int
 ) -> np.ndarray:
     """Images (n, c, *size) by weights (o, c / groups, *kernel): (n, o, *out)."""
-    n, channels = x.shape[:2]
-    outputs = weight.shape[0]
+    channels, outputs = x.shape[1], weight.shape[0]
     dtype = _wide(x.dtype)
     shift = None if bias is None else bias.reshape(-1, *(1 for _ in windows.out))
     if windows.is_pointwise:
         matrix = weight.reshape(groups, outputs // groups, -1).astype(dtype, copy=False)
-        pixels = x.reshape(n, groups, channels // groups, -1).astype(dtype, copy=False)
-        whole = np.matmul(matrix, pixels).reshape(n, outputs, *windows.out)
+        whole = _by_pixels(matrix, x, windows)
         if shift is not None:
             whole += shift
         return np.asarray(whole, x.dtype)
@@ -89,18 +99,29 @@ def correlate(
 
 def scatter(g: np.ndarray, weight: np.ndarray, windows: Windows, groups: int) -> np.ndarray:
     """Results (n, o, *out) by weights, back to the images: the adjoint of `correlate`."""
-    n, outputs = g.shape[:2]
-    channels = weight.shape[1] * groups
+    outputs, channels = g.shape[1], weight.shape[1] * groups
     dtype = _wide(g.dtype)
     if windows.is_pointwise:
-        matrix = _transposed(weight, groups, dtype)
-        pixels = g.reshape(n, groups, outputs // groups, -1).astype(dtype, copy=False)
-        flat = np.matmul(matrix, pixels).reshape(n, channels, *windows.size)
-        return np.asarray(flat, g.dtype)
+        return np.asarray(_by_pixels(_transposed(weight, groups, dtype), g, windows), g.dtype)
     turned = _turned_windows(windows)
     if turned is not None and not _is_for_shifts(outputs, channels, windows):
         return _by_windows(g, _turned(weight, groups), None, turned, groups)
     return _by_shifts(g, weight, None, windows, groups)
+
+
+def _by_pixels(matrix: np.ndarray, images: np.ndarray, windows: Windows) -> np.ndarray:
+    """Images by a matrix for each group, pixel by pixel."""
+    groups, outputs, inputs = matrix.shape
+    pixels = images.reshape(len(images), groups, inputs, -1).astype(matrix.dtype, copy=False)
+    out = np.empty((len(images), groups, outputs, pixels.shape[-1]), matrix.dtype)
+
+    def run(part: _Part, nr: int) -> None:
+        some = (part.images, ..., windows.pixels(part.rows))
+        np.matmul(matrix, pixels[some], out=out[some])
+
+    parts = _parts_of_work(windows, len(images), groups * inputs, outputs, matrix.dtype)
+    _share([[part] for part in parts], lambda count, rows: run)
+    return out.reshape(len(images), groups * outputs, *windows.size)
 
 
 def _is_for_shifts(inputs: int, outputs: int, windows: Windows) -> bool:
@@ -146,7 +167,8 @@ def _by_windows(
 
         return run
 
-    _share([[part] for part in _parts(*windows.split(n, channels, dtype))], prepare)
+    parts = _parts_of_work(windows, n, channels, outputs // groups, dtype)
+    _share([[part] for part in parts], prepare)
     return out
 
 
@@ -328,19 +350,12 @@ def weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.nda
     outputs = g.shape[1]
     dtype = _wide(x.dtype)
     shape = (outputs, channels // groups, *windows.kernel)
-    if windows.is_pointwise:
-        total = np.zeros((groups, outputs // groups, channels // groups), dtype)
-        pixels = x.reshape(n, groups, channels // groups, -1).astype(dtype, copy=False)
-        results = g.reshape(n, groups, outputs // groups, -1).astype(dtype, copy=False)
-        for one, other in zip(results, pixels, strict=True):
-            total += np.matmul(one, other.swapaxes(1, 2))
-        return total.reshape(shape).astype(x.dtype, copy=False)
     by_channel = channels == groups == outputs
     inner = channels // groups * math.prod(windows.kernel[1:])
     by_line = windows.flat and inner >= _LEAST_INNER and not by_channel
     steps = windows.kernel[0] if by_line else 1
     matrix = (groups, steps, outputs // groups, channels // groups * windows.taps // steps)
-    parts = _parts(*windows.split(n, channels, dtype))
+    parts = _parts_of_work(windows, n, channels, outputs // groups, dtype)
     # Each run of parts has its own sum, the runs being the same however many threads there are.
     most = max(1, min(_SUMS, _SUM_BYTES // max(math.prod(matrix) * dtype.itemsize, 1)))
     runs = [parts[run] for run in even_slices(len(parts), -(-len(parts) // most))]
@@ -365,7 +380,11 @@ def weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.nda
 
         return run
 
-    _share(runs, prepare)
+    if windows.is_pointwise:
+        add_pixels = _add_up_pixels(x, g, totals, windows)
+        _share(runs, lambda count, rows: add_pixels)
+    else:
+        _share(runs, prepare)
     summed: np.ndarray = np.add.reduce(totals).swapaxes(1, 2)
     lines = summed.reshape(outputs, steps, channels // groups, -1)
     return lines.swapaxes(1, 2).reshape(shape).astype(x.dtype, copy=False)
@@ -396,6 +415,20 @@ def _add_up(
             np.add(total, product, out=total)
 
     return add_up
+
+
+def _add_up_pixels(x: np.ndarray, g: np.ndarray, totals: np.ndarray, windows: Windows) -> _Run:
+    """The products of results by the pixels they are of, added up over the images."""
+    _, groups, _, outputs, inputs = totals.shape
+    pixels = x.reshape(len(x), groups, 1, inputs, -1)
+    results = g.reshape(len(g), groups, 1, outputs, -1)
+
+    def run(part: _Part, nr: int) -> None:
+        some = (part.images, ..., windows.pixels(part.rows))
+        for one, other in zip(results[some], pixels[some].swapaxes(3, 4), strict=True):
+            totals[nr] += np.matmul(one, other, dtype=totals.dtype)
+
+    return run
 
 
 def _add_up_taps(taps: Sequence[np.ndarray], block: np.ndarray) -> Callable[[np.ndarray], None]:

@@ -147,6 +147,11 @@ class Windows:
         """Whether each window is one pixel, and each pixel a window."""
         return self.taps == 1 and self.out == self.size and not any(self.padding)
 
+    def pixels(self, rows: slice) -> slice:
+        """Rows of windows as places in all of them, taken as one dimension."""
+        across = math.prod(self.out[1:])
+        return slice(rows.start * across, rows.stop * across)
+
     def split(self, n: int, channels: int, dtype: np.dtype) -> tuple[list[slice], list[slice]]:
         """Parts whose windows fit into the cache: ranges of images, and of rows of windows.
 

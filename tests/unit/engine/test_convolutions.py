@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as functional
 
 from gradwire_engine import Tensor, backward, operators, workers
-from gradwire_engine.ops import max_windows, pooling, windows
+from gradwire_engine.ops import correlation, max_windows, pooling, windows
 
 SHARED = 2
 
@@ -39,6 +39,8 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]
     "one image": ((1, 6, 17, 9), (2, 6, 3, 3), {"padding": 1}),
     "no image": ((0, 6, 9, 9), (2, 6, 3, 3), {"padding": 1}),
     "a pixel": ((3, 6, 5, 5), (2, 6, 1, 1), {}),
+    "a pixel in groups": ((3, 6, 5, 4), (4, 3, 1, 1), {"groups": 2}),
+    "a pixel of a line": ((2, 3, 7), (4, 3, 1), {}),
     "a pixel, padded": ((3, 6, 5, 5), (2, 6, 1, 1), {"padding": 1}),
 }
 TRANSPOSED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
@@ -72,6 +74,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     before = workers.threads()
     if request.param == "parts":
         monkeypatch.setattr(windows, "_PART_BYTES", 1)
+        monkeypatch.setattr(correlation, "_FEW_PRODUCTS", 1)
         monkeypatch.setattr(max_windows, "_PART_BYTES", 1)
         monkeypatch.setattr(pooling, "_PART_BYTES", 1)
         workers.set_threads(SHARED)
