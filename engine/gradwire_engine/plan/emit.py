@@ -240,10 +240,9 @@ class Writer:
                 self._lines.append(f"{self._local(value)} = {empty}({value.shape!r}, {dtype})")
             else:
                 self._buffer(None, value, (), free)
-        is_flat = group.is_flat
         names = [
-            f"{self._name(value)}{'.reshape(-1)' if is_flat and value.shape else ''}"
-            for value in loop.arguments
+            self._name(value) if shape is None else f"{self._name(value)}.reshape({shape!r})"
+            for value, shape in loop.arguments
         ]
         self._lines.append(f"l{len(self.loops)}(check, {', '.join(names)})")
         self.loops.append((group, loop))

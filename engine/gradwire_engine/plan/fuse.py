@@ -55,11 +55,12 @@ class Group:
     """Steps that can be taken for a block of rows at a time.
 
     Attributes:
-        shape: of the largest arrays; the rows are its first dimension.
+        shape: of the largest arrays.
         steps: each gives as many rows, or a reduction of all of them.
         takes: values from outside.
         gives: values that are needed outside.
         views: values that show others, made by the group, in another shape with as many rows.
+        depth: how many of the first dimensions are the rows.
         block: rows in a block.
     """
 
@@ -68,6 +69,7 @@ class Group:
     takes: list[Value] = field(default_factory=list)
     gives: list[Value] = field(default_factory=list)
     views: dict[Value, Value] = field(default_factory=dict)
+    depth: int = 1
     block: int = 1
 
     @property
@@ -87,7 +89,7 @@ class Group:
     @property
     def rows(self) -> int:
         """How many rows there are; each element of a flat group is one."""
-        return math.prod(self.shape) if self.is_flat else self.shape[0]
+        return math.prod(self.shape if self.is_flat else self.shape[: self.depth])
 
     @property
     def work(self) -> int:
@@ -104,10 +106,42 @@ class Group:
 
     def has_rows(self, step: Step, operand: Value) -> bool:
         """Whether a step reads of an operand the rows of its block; otherwise it reads all."""
+        return self._has_rows(step, operand, self.depth)
+
+    def _has_rows(self, step: Step, operand: Value, depth: int) -> bool:
         if step.kind is Kind.REDUCE:
             return True
         (result,) = step.results
-        return len(operand.shape) == len(result.shape) and operand.shape[0] == result.shape[0]
+        return (
+            len(operand.shape) == len(result.shape) and operand.shape[:depth] == self.shape[:depth]
+        )
+
+    def may_have_rows_of(self, depth: int) -> bool:
+        """Whether the first so many dimensions could be taken as one."""
+        made = {step.results[0] for step in self.steps}
+        return all(self._has_depth(step, depth, made) for step in self.steps)
+
+    def _has_depth(self, step: Step, depth: int, made: set[Value]) -> bool:
+        (result,) = step.results
+        lead = self.shape[:depth]
+        if step.kind is Kind.REDUCE:
+            (operand,) = step.operands
+            axis = step.options[0]
+            over = range(len(operand.shape)) if axis is None else axis
+            rows = {at % len(operand.shape) for at in over} & set(range(depth))
+            if rows and len(rows) < depth:
+                return False
+        if not reduces_rows(step) and result.shape[:depth] != lead:
+            return False
+        for operand in step.operands:
+            if self._has_rows(step, operand, depth):
+                if operand.strides is not None or operand.shape[:depth] != lead:
+                    return False
+            else:
+                ones = operand.shape[: max(depth + len(operand.shape) - len(result.shape), 0)]
+                if self.source(operand) in made or any(size != 1 for size in ones):
+                    return False
+        return True
 
 
 def reduces_rows(step: Step) -> bool:
@@ -140,6 +174,8 @@ def grouped(steps: Sequence[Step], needed: Iterable[Value]) -> list[Step | Group
     for unit in units:
         parted.append(unit)
         if isinstance(unit, Group):
+            deeper = range(len(unit.shape) - 1, 1, -1)
+            unit.depth = next((at for at in deeper if unit.may_have_rows_of(at)), 1)
             unit.block = _block(unit)
             parted += _reduce_in_parts(unit)
     return parted

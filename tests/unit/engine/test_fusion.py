@@ -95,8 +95,10 @@ class Drawing:
         name = self.draw(st.sampled_from(REDUCED))
         if of.dtype.kind not in "f" and name not in ("sum", "any"):
             return
-        dims = self.draw(st.sampled_from([(0,), (-1,), (0, -1), tuple(range(len(of.shape)))]))
-        dims = tuple(sorted({dim % len(of.shape) for dim in dims}))
+        dims = self.draw(
+            st.sampled_from([(-1,), (0,), (0, 1), (0, -1), tuple(range(len(of.shape)))])
+        )
+        dims = tuple(sorted({min(dim, len(of.shape) - 1) % len(of.shape) for dim in dims}))
         keeps = self.draw(st.booleans())
         dtype = of.dtype if of.dtype.kind == "f" else np.dtype(np.int64)
         if name == "softmax":
@@ -141,8 +143,9 @@ def numbers(seed: int, shape: Shape, dtype: type) -> np.ndarray:
 def reducing(draw: st.DrawFn) -> tuple[Program, list[Tensor]]:
     """A program of elementwise calls and reductions over one wide shape, and inputs for it."""
     rows, columns = draw(st.sampled_from([5, 8, 9, 3, 2, 1, 0])), draw(st.sampled_from([3, 2, 1]))
-    wide = draw(st.sampled_from([(rows, columns), (2, rows, columns)]))
-    shapes = [wide, wide, (rows, columns), (rows, 1), (columns,), (1, columns), ()]
+    wide = draw(st.sampled_from([(rows, columns), (2, rows, columns), (1, rows, columns)]))
+    shapes = [wide, (*wide[:-1], 1), (columns,), (rows, columns), (rows, 1), (1, columns), ()]
+    shapes.append((*(1 for _ in wide[:-1]), columns))
     inputs: list[Tensor] = []
     pool: list[Made] = []
     writer = Writer(draw(st.integers(1, 3)))
@@ -267,6 +270,24 @@ def test_kernels_of_many_passes_join_the_loop_around_them(
     np.testing.assert_array_equal(found.data, expected.data)
     (group,) = groups_of(compiled)
     assert len({step.name for step in group.steps}) >= 2
+
+
+@pytest.mark.parametrize("lead", [(1, 400), (400, 1), (2, 200), (4, 10, 10)])
+@pytest.mark.parametrize("keepdim", [True, False])
+def test_several_dimensions_may_be_the_rows(lead: Shape, keepdim: bool) -> None:
+    """So that a batch of one is as many blocks as any."""
+    last = len(lead)
+    writer = Writer(2)
+    scaled = writer.call("mul", R(0), R(1))
+    shares = writer.call("softmax", scaled, last)
+    column = writer.call("sum", shares, tuple(range(last)), keepdim)
+    row = writer.call("amax", scaled, (last,), keepdim)
+    loss = writer.call("sum", writer.call("mul", column, column))
+    program = writer.program(shares, row, column, *writer.gradient([loss], [R(0), R(1)]))
+    for other in ((96,), (*(1 for _ in lead), 96), (*lead, 1)):
+        compiled = both(program, [some(*lead, 96), some(*other)])
+        first = groups_of(compiled)[0]
+        assert (first.depth, first.rows) == (last, 400)
 
 
 def test_equal_constants_are_one() -> None:
