@@ -1,8 +1,8 @@
 """Sequences under way: sent, and to be answered in order. Pure: no I/O, no waiting, no locks."""
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gradwire import wire
@@ -50,13 +50,13 @@ class Request:
     released: list[tuple[int, tuple[int, ...]]]
     owner: object = None
     result: pb.SequenceResult | None = None
-    payloads: list[memoryview] = field(default_factory=list)
+    payloads: Sequence[memoryview] = ()
     error: Exception | None = None
     interrupted: bool = False
     profile: Profile | None = None
     hook_error: Exception | None = None
-    hook_entries: list[Entry] = field(default_factory=list)
-    hook_handles: list[int] = field(default_factory=list)
+    hook_entries: Sequence[Entry] = ()
+    hook_handles: Sequence[int] = ()
     hook_call: int = 0
     unpack_hook: int = 0
     needs: "asyncio.Task[None] | None" = None

@@ -161,11 +161,12 @@ class Recorder:
 
     def drain(self, least: int = _RELEASE_BATCH) -> None:
         """Record the release of dropped handles, if there are at least so many."""
-        if len(self._dropped) < least:
+        count = len(self._dropped)
+        if count < least:
             return
-        handles = []
-        while self._dropped:
-            handles.append(self._dropped.popleft())
+        # More may be dropped meanwhile; nobody else takes any away.
+        take = self._dropped.popleft
+        handles = [take() for _ in range(count)]
         if self.void:
             void = self.void.intersection(handles)
             self.void -= void
@@ -176,10 +177,9 @@ class Recorder:
         self.entries.append((pb.Step(release=pb.Release(tensors=handles)), None))
 
     def _drain_programs(self) -> None:
-        dropped: list[str] = []
-        while self._dropped_programs:
-            dropped.append(self._dropped_programs.popleft())
-        if dropped:
+        if self._dropped_programs:
+            take = self._dropped_programs.popleft
+            dropped = [take() for _ in range(len(self._dropped_programs))]
             self.entries.append((pb.Step(release=pb.Release(programs=dropped)), None))
 
     def take(self) -> Batch | None:
