@@ -242,8 +242,10 @@ def join_message(header: bytes, payloads: Iterable[Payload]) -> bytes:
     at = len(header)
     for payload in payloads:
         length = len(payload) if isinstance(payload, bytes) else payload.nbytes
-        before = _PAYLOADS + varint(length)
-        if length > _SMALL:
+        if length <= _SMALL:
+            before = _SHORT_PAYLOADS[length]
+        else:
+            before = _PAYLOADS + varint(length)
             before = _PADDINGS[-(at + len(before)) % ALIGNMENT] + before
         parts.append(before)
         parts.append(payload)
@@ -402,3 +404,6 @@ def _first_payload(data: bytes) -> int | None:
             case _:  # groups: protobuf decides
                 return None
     return end
+
+
+_SHORT_PAYLOADS: Final = [_PAYLOADS + varint(length) for length in range(_SMALL + 1)]

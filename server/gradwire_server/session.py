@@ -214,7 +214,7 @@ class Session:
         self._running: _Job | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed: ServiceError | None = None
-        self._renewed = self._loop.time()
+        self._renewed = time.monotonic()
         self._expiry: asyncio.TimerHandle | None = None
         self.workspace.transfers.opens_downloads = not ephemeral
 
@@ -225,14 +225,14 @@ class Session:
 
     def renew(self) -> None:
         """Begin the lease anew."""
-        self._renewed = self._loop.time()
+        self._renewed = time.monotonic()
 
     @property
     def expires_in(self) -> float:
         """Seconds until the lease runs out; the whole lease while something runs or waits."""
         if self._running is not None:
             return self.ttl
-        return self._renewed + self.ttl - self._loop.time()
+        return self._renewed + self.ttl - time.monotonic()
 
     @property
     def expire_time(self) -> float:
@@ -465,7 +465,7 @@ class Session:
         self._host.admission.release(job.size)
         if isinstance(job, Work):
             self.last_number = job.number or self.last_number
-        self._renewed = self._loop.time()
+        self._renewed = time.monotonic()
         if self.workspace.transfers.changed:
             self._watch_transfers()
         job.end()

@@ -142,18 +142,24 @@ class Workspace:
             metadata={"handle": handle},
         )
 
-    def require_free(self, handles: Iterable[int], field: str) -> None:
+    def require_free(self, handles: Sequence[int], field: str) -> None:
         """Refuse handles that cannot be made.
 
         Raises:
             ServiceError: HANDLE_IN_USE, LIMIT_EXCEEDED.
         """
-        seen: set[int] = set()
+        tensors, blanks = self.tensors, self.blanks
         for handle in handles:
-            if handle == 0 or handle in self.tensors or handle in self.blanks or handle in seen:
+            if not handle or handle in tensors or handle in blanks:
                 raise self.not_free(handle, field)
-            seen.add(handle)
-        self.require_room(len(seen), field)
+        count = len(handles)
+        if count > 1 and len(set(handles)) != count:
+            seen: set[int] = set()
+            for handle in handles:
+                if handle in seen:
+                    raise self.not_free(handle, field)
+                seen.add(handle)
+        self.require_room(count, field)
 
     def not_free(self, handle: int, field: str) -> ServiceError:
         """The failure for a handle that cannot be made."""
