@@ -19,7 +19,7 @@ from gradwire_engine.workers import share_products
 
 # Of the sums of a gradient by weights that are made at the same time, and their bytes.
 _SUMS: Final = 16
-_SUM_BYTES: Final = 1 << 24
+_SUM_BYTES: Final = 1 << 23
 
 # Of numbers that are multiplied pixel by pixel, from which on waking another thread is worth it.
 _FEW_PRODUCTS: Final = 1 << 24
@@ -44,12 +44,17 @@ def _parts(images: Sequence[slice], bands: Sequence[slice]) -> list[_Part]:
 
 
 def _parts_of_work(
-    windows: Windows, n: int, channels: int, outputs: int, dtype: np.dtype
+    windows: Windows, n: int, channels: int, outputs: int, dtype: np.dtype, steps: int = 1
 ) -> list[_Part]:
-    """The parts of a convolution; a few pixels, which are multiplied as they are, are one."""
-    if windows.is_pointwise and n * channels * outputs * math.prod(windows.out) < _FEW_PRODUCTS:
+    """The parts of a convolution; a few pixels, which are multiplied as they are, are one.
+
+    Args:
+        outputs: for each group of channels.
+    """
+    numbers = channels * outputs * windows.taps
+    if windows.is_pointwise and n * numbers * math.prod(windows.out) < _FEW_PRODUCTS:
         return [_Part(slice(0, n), slice(0, windows.out[0]))]
-    return _parts(*windows.split(n, channels, dtype))
+    return _parts(*windows.split(n, channels, dtype, numbers * dtype.itemsize, steps))
 
 
 def _share(runs: Sequence[Sequence[_Part]], prepare: Callable[[int, int], _Run]) -> None:
@@ -92,7 +97,7 @@ def correlate(
             whole += shift
         return np.asarray(whole, x.dtype)
     turned = _turned_windows(windows) if channels > outputs else None
-    if turned is not None and _is_for_shifts(channels, outputs, turned):
+    if turned is not None and _is_for_shifts(len(x), channels, outputs, weight, turned):
         return _by_shifts(x, _turned(weight, groups), shift, turned, groups)
     return _by_windows(x, weight, shift, windows, groups)
 
@@ -104,7 +109,7 @@ def scatter(g: np.ndarray, weight: np.ndarray, windows: Windows, groups: int) ->
     if windows.is_pointwise:
         return np.asarray(_by_pixels(_transposed(weight, groups, dtype), g, windows), g.dtype)
     turned = _turned_windows(windows)
-    if turned is not None and not _is_for_shifts(outputs, channels, windows):
+    if turned is not None and not _is_for_shifts(len(g), outputs, channels, weight, windows):
         return _by_windows(g, _turned(weight, groups), None, turned, groups)
     return _by_shifts(g, weight, None, windows, groups)
 
@@ -124,13 +129,24 @@ def _by_pixels(matrix: np.ndarray, images: np.ndarray, windows: Windows) -> np.n
     return out.reshape(len(images), groups * outputs, *windows.size)
 
 
-def _is_for_shifts(inputs: int, outputs: int, windows: Windows) -> bool:
+def _is_for_shifts(n: int, inputs: int, outputs: int, weight: np.ndarray, windows: Windows) -> bool:
     """Whether products with each tap, added up, cost less than windows side by side.
 
     Either is several times as large as the images that it is made for: windows of the inputs,
-    products for the outputs.
+    products for the outputs, which are the images of `windows`.
     """
-    return 2 * inputs >= 3 * outputs if windows.flat else inputs > 2 * outputs
+    if 2 * inputs < 3 * outputs:
+        return False
+    _, bands = windows.split(n, outputs, _wide(weight.dtype), weight.nbytes)
+    return inputs > 2 * outputs or _is_moved(windows, bands)
+
+
+def _is_moved(windows: Windows, bands: Sequence[slice]) -> bool:
+    """Whether a tap's products are moved as a whole.
+
+    Between those of two taps there are zeros: not more of them than of the products.
+    """
+    return windows.flat and bands[0].stop * windows.row >= windows.span
 
 
 def _transposed(weight: np.ndarray, groups: int, dtype: np.dtype) -> np.ndarray:
@@ -217,10 +233,9 @@ def _by_shifts(
     dtype = _wide(g.dtype)
     matrix = _transposed(weight, groups, dtype)
     out = np.empty((n, channels, *windows.size), g.dtype)
-    images, bands = windows.split(n, channels, dtype)
+    images, bands = windows.split(n, channels, dtype, weight.nbytes)
     heights = {band.stop - band.start for band in bands}
-    # Between the products of two taps there are zeros: not more of them than of the products.
-    is_moved = windows.flat and bands[0].stop * windows.row >= windows.span
+    is_moved = _is_moved(windows, bands)
     overwrites = is_moved and len(bands) == 1
 
     def prepare(count: int, rows: int) -> _Run:
@@ -355,7 +370,7 @@ def weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.nda
     by_line = windows.flat and inner >= _LEAST_INNER and not by_channel
     steps = windows.kernel[0] if by_line else 1
     matrix = (groups, steps, outputs // groups, channels // groups * windows.taps // steps)
-    parts = _parts_of_work(windows, n, channels, outputs // groups, dtype)
+    parts = _parts_of_work(windows, n, channels, outputs // groups, dtype, steps)
     # Each run of parts has its own sum, the runs being the same however many threads there are.
     most = max(1, min(_SUMS, _SUM_BYTES // max(math.prod(matrix) * dtype.itemsize, 1)))
     runs = [parts[run] for run in even_slices(len(parts), -(-len(parts) // most))]

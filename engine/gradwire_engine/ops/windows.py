@@ -25,6 +25,9 @@ _PART_BYTES = 3 << 19
 _PARTS = 4
 _LEAST_BYTES = 1 << 17
 
+# Up to so much, parts are as large as what they are multiplied with.
+_FACTOR_BYTES = 1 << 23
+
 _PADDED = "the padded input"
 
 # By how much laying the columns out over the padded rows may enlarge them.
@@ -152,19 +155,27 @@ class Windows:
         across = math.prod(self.out[1:])
         return slice(rows.start * across, rows.stop * across)
 
-    def split(self, n: int, channels: int, dtype: np.dtype) -> tuple[list[slice], list[slice]]:
+    def split(
+        self, n: int, channels: int, dtype: np.dtype, factor: int, steps: int = 1
+    ) -> tuple[list[slice], list[slice]]:
         """Parts whose windows fit into the cache: ranges of images, and of rows of windows.
 
         They do not depend on how many threads there are, as sums over them would then, too.
+
+        Args:
+            factor: bytes of what each part is multiplied with: smaller parts would be lost in it.
+            steps: so many elements of the kernel's first dimension share their windows.
 
         Raises:
             EngineError: LIMIT_EXCEEDED if the windows of one row, or the padded images, are more
                 than is admitted.
         """
         current.context.admit((self.row, channels, self.taps), "a row of a convolution's windows")
-        rows, bytes_row = self.out[0], max(self.row * channels * self.taps * dtype.itemsize, 1)
+        taps = self.taps // steps
+        rows, bytes_row = self.out[0], max(self.row * channels * taps * dtype.itemsize, 1)
         bytes_image = rows * bytes_row
         most = min(max(n * bytes_image // _PARTS, _LEAST_BYTES), _PART_BYTES)
+        most = max(most, min(factor, _FACTOR_BYTES))
         images = even_slices(n, most // bytes_image)
         current.context.admit(self._padded((images[0].stop if n else 0, channels)), _PADDED)
         return images, even_slices(rows, most // bytes_row if most < bytes_image else rows)

@@ -30,6 +30,7 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]
     "windows in groups": ((3, 2, 9, 9), (6, 1, 3, 3), {"padding": 1, "groups": 2}),
     "by channel": ((3, 4, 9, 9), (4, 1, 3, 3), {"padding": 1, "groups": 4}),
     "rows too short for one run": ((3, 6, 6, 5), (2, 6, 3, 3), {"padding": 1}),
+    "a kernel longer than its parts": ((2, 5, 40), (3, 5, 21), {"padding": 10}),
     "strided": ((3, 5, 9, 9), (2, 5, 3, 3), {"padding": 1, "stride": 2}),
     "strided, with a rest": ((3, 2, 10, 12), (5, 2, 3, 3), {"padding": 1, "stride": (2, 3)}),
     "a line": ((3, 5, 23), (2, 5, 4), {"padding": 2}),
@@ -74,6 +75,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     before = workers.threads()
     if request.param == "parts":
         monkeypatch.setattr(windows, "_PART_BYTES", 1)
+        monkeypatch.setattr(windows, "_FACTOR_BYTES", 1)
         monkeypatch.setattr(correlation, "_FEW_PRODUCTS", 1)
         monkeypatch.setattr(max_windows, "_PART_BYTES", 1)
         monkeypatch.setattr(pooling, "_PART_BYTES", 1)
