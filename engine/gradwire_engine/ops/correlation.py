@@ -12,9 +12,8 @@ from functools import partial
 from typing import Final
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from gradwire_engine.ops.windows import Windows, even_slices
+from gradwire_engine.ops.windows import Windows, even_slices, strided
 from gradwire_engine.workers import share_products
 
 # Of the sums of a gradient by weights that are made at the same time, and their bytes.
@@ -287,18 +286,18 @@ def _add_shifted(
     (count, channels), dtype = frame.shape[:2], frame.dtype
     results, factors = _laid_out(matrix, windows, count, rows, dtype)
     pixel, positions, moves = dtype.itemsize, rows * windows.row, windows.moves
-    # What is moved beyond the positions of a tap reads the zeros between them and the next one's.
+    # What is moved beyond the positions of a tap reads the zeros between them and another one's.
     between = windows.span
     tap = pixel * (positions + between)
     channel = windows.taps * tap
-    memory = np.zeros(between + count * channels * channel // pixel, dtype)[between:]
-    product = as_strided(
+    memory = np.zeros(count * channels * channel // pixel, dtype)
+    product = strided(
         memory,
         (count, *matrix.shape[:2], positions),
         (channels * channel, matrix.shape[1] * tap, tap, pixel),
     )
     reached = positions + (windows.kernel[0] - 1) * moves[0]
-    moved = as_strided(
+    moved = strided(
         memory,
         (count, channels, *windows.kernel, reached),
         (
@@ -378,14 +377,14 @@ def weigh(x: np.ndarray, g: np.ndarray, windows: Windows, groups: int) -> np.nda
 
     def prepare(count: int, rows: int) -> _Run:
         seen = windows.frame((count, channels), rows, dtype)
-        fill, columns = windows.filler(seen, rows), windows.columns(seen, 0, rows)
+        fill = windows.filler(seen, rows)
         # Zeros where there is no window.
         block = np.zeros((count, outputs, rows * windows.row), dtype)
         results = windows.results(block, rows)
+        columns = windows.lines(seen, rows) if by_line else windows.columns(seen, 0, rows)
         if by_channel:
             add_up = _add_up_taps(windows.taps_of(columns), block)
         else:
-            columns = windows.lines(seen, rows) if by_line else columns
             add_up = _add_up(columns, block, matrix, windows.moves[0])
 
         def run(part: _Part, nr: int) -> None:
@@ -416,7 +415,7 @@ def _add_up(
     groups, steps, outputs, inner = matrix
     results = block.reshape(len(packed), groups, 1, outputs, -1)
     flat = packed.reshape(len(packed), groups, inner, -1)
-    windows = as_strided(
+    windows = strided(
         flat,
         (len(packed), groups, steps, results.shape[-1], inner),
         (*flat.strides[:2], flat.itemsize * move, flat.itemsize, flat.strides[2]),

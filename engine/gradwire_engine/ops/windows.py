@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from gradwire_engine.context import current
 from gradwire_engine.errors import EngineError
@@ -65,6 +64,14 @@ def even_slices(count: int, most: int) -> list[slice]:
     """range(count) in slices of at most so many, or one: of one size, the last no remnant."""
     step = -(-count // -(-count // max(most, 1))) if count else 1
     return [slice(at, min(at + step, count)) for at in range(0, count, step)]
+
+
+def strided(
+    memory: np.ndarray, shape: Sizes, strides: tuple[int, ...], first: int = 0
+) -> np.ndarray:
+    """A view of contiguous memory, from one of its elements on. NumPy refuses what lies beyond."""
+    view: np.ndarray = np.ndarray(shape, memory.dtype, memory, first * memory.itemsize, strides)
+    return view
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +267,11 @@ class Windows:
             moves = (pixel,)
         else:
             positions = (last - first, *self.out[1:])
-        return as_strided(
-            buffer[..., first * self.stride[0] * math.prod(self.padded[1:]) :],
+        return strided(
+            buffer,
             (*buffer.shape[:-1], *self.kernel, *positions),
             (*buffer.strides[:-1], *taps, *moves),
+            first * self.stride[0] * math.prod(self.padded[1:]),
         )
 
     def lines(self, frame: np.ndarray, rows: int) -> np.ndarray:
@@ -273,7 +281,7 @@ class Windows:
         next element of that dimension.
         """
         pixel = frame.itemsize
-        return as_strided(
+        return strided(
             frame,
             (*frame.shape[:-1], *self.kernel[1:], self._lines(rows) * self.row),
             (*frame.strides[:-1], *(pixel * move for move in self.moves[1:]), pixel),
