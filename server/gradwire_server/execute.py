@@ -224,11 +224,11 @@ class Execution:
             self._run_any(step)
 
     def _run_any(self, step: Step) -> None:
-        packs = self.workspace.hooks.packs
-        if packs and step.saved_hooks in packs:
-            self._run_under(packs[step.saved_hooks], step)
-        else:
+        pack = self.workspace.hooks.packs.get(step.message.saved_hooks)
+        if pack is None:
             self._run_alone(step)
+        else:
+            self._run_under(pack, step)
 
     def _run_alone(self, step: Step) -> None:
         """Run a step under no hook."""

@@ -36,7 +36,6 @@ class Step:
         run: runs it.
         told: what `run` is to be given.
         mode: the grad mode that it runs under.
-        saved_hooks: the number of the hook that what it saves goes through, or 0.
         message: as it came.
     """
 
@@ -44,7 +43,6 @@ class Step:
     run: Callable[[Execution, Any], None]
     told: Any
     mode: int
-    saved_hooks: int
     message: pb.Step
 
     @classmethod
@@ -71,7 +69,7 @@ class Step:
         told = getattr(message, name)
         if kind.read is not None:
             told = kind.read(told)
-        return cls(name, kind.run, told, mode, message.saved_hooks, message)
+        return cls(name, kind.run, told, mode, message)
 
 
 class Steps:

@@ -34,13 +34,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """The first lets the server drain, the second lets it stop what is left."""
 
 _GC_THRESHOLDS = (20_000, 20, 20)
+"""Allocations between collections of the youngest objects, and how many of those to the older."""
 
 _GOODBYE_SECONDS = 1.0
 """Time for the last answers to reach their clients."""
-
-
-_COLLECTOR_THRESHOLDS = (50_000, 20, 50)
-"""Allocations between collections of the youngest objects, and how many of those to the older."""
 
 
 class Server:
@@ -141,7 +138,8 @@ async def _serve(settings: Settings) -> None:
     server = Server(settings)
     await server.start()
     # What exists by now stays; the garbage collector need not look at it again and again. Graphs
-    # are made of many small objects and have no cycles, so it need not look at them often.
+    # are made of many small objects and have no cycles, so that it finds next to nothing; at its
+    # usual rate it would go through every node often, at a third of the cost of recording.
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     await leave.wait()
@@ -171,9 +169,5 @@ def serve(settings: Settings) -> None:
         threadpoolctl.threadpool_limits(settings.kernel_threads)
         workers.set_threads(settings.kernel_threads)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # Graphs are free of cycles, so that the collector finds next to nothing; run at its usual
-    # rate it would go through every node again and again, at a third of the cost of recording.
-    gc.freeze()
-    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings))
