@@ -99,9 +99,12 @@ class Source:
 def report_of(unit: Step | Group) -> Report | None:
     """What a profile is told of a unit; None of a view, which is no work."""
     if isinstance(unit, Group):
+        nbytes = sum(each.nbytes for each in unit.gives)
+        if len(unit.steps) == 1:
+            return Report("op", unit.steps[0].name, nbytes)
         names = list(dict.fromkeys(step.name for step in unit.steps))
         name = "+".join([*names[:MOST_NAMES], *(["…"] if len(names) > MOST_NAMES else [])])
-        return Report("group", name, sum(each.nbytes for each in unit.gives))
+        return Report("group", name, nbytes)
     if unit.kind is Kind.VIEW:
         return None
     name = unit.name or unit.kind.value

@@ -406,6 +406,18 @@ def test_a_profile_is_told_of_each_group_and_of_what_is_in_none() -> None:
     assert all(each.parent == 0 for each in within)
 
 
+def test_a_large_step_alone_has_a_loop_and_is_told_as_the_operator_that_it_is() -> None:
+    writer = Writer(1)
+    compiled = CompiledProgram(writer.program(writer.call("exp", R(0))))
+    inputs = [tensor(some(1 << 18).data)]
+    compiled.call(inputs)
+    assert len(groups_of(compiled)) == 1
+    profile = current.context.profile = Profile({})
+    compiled.call(inputs)
+    told = [(each.kind, each.name, each.bytes) for each in profile.entries]
+    assert told == [("program", "Compiled", 4 << 18), ("op", "exp", 4 << 18)]
+
+
 def test_a_mutation_in_the_midst_of_a_group_is_kept() -> None:
     writer = Writer(2)
     writer.records = False
