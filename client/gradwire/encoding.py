@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gradwire.attributes import set_attribute
 from gradwire.modes import UnderHooks
-from gradwire.recorder import Attribute, Entry, Handles, OpEntry
+from gradwire.recorder import Attribute, AttributeValue, Entry, Handles, OpEntry
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import varint
 
@@ -44,6 +44,12 @@ def _op_name(name: str) -> bytes:
 @functools.lru_cache(maxsize=4096)
 def _attribute_name(name: str) -> bytes:
     return delimited(_ATTRIBUTE_NAME, name.encode())
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _number(name: str, value: int | float) -> bytes:
+    """A number as an element of Op.attributes. Not for zeros: equal ones have different signs."""
+    return _attribute(name, value)
 
 
 def delimited(tag: bytes, content: bytes) -> bytes:
@@ -171,8 +177,11 @@ def _mode(mode: int) -> bytes:
 def encode_op(entry: OpEntry) -> bytes:
     """An operator as an element of Sequence.steps."""
     name, inputs, output, _, attributes, mode, _, _ = entry
-    step = delimited(_STEP_OP, _op(name, inputs, output, attributes)) + _mode(mode)
-    return delimited_step(step)
+    op = _op(name, inputs, output, attributes)
+    step = _STEP_OP + varint(len(op)) + op
+    if mode:
+        step += _mode(mode)
+    return _STEPS + varint(len(step)) + step
 
 
 def _op(name: str, inputs: Sequence[int], output: int, attributes: Iterable[Attribute]) -> bytes:
@@ -188,15 +197,21 @@ def _op(name: str, inputs: Sequence[int], output: int, attributes: Iterable[Attr
     if output:
         op += _OP_OUTPUT + varint(output)
     for attribute, value in attributes:
-        content = _attribute_name(attribute)
-        kind = value.__class__
-        if kind is float:
-            content += _DOUBLE_VALUE + _double(value)
-        elif kind is int and value >= 0:  # type: ignore[operator]
-            content += _INT_VALUE + varint(value)  # type: ignore[arg-type]
-        else:
-            message = pb.Attribute()
-            set_attribute(message, value)
-            content += message.SerializeToString()
-        op += _OP_ATTRIBUTES + varint(len(content)) + content
+        is_kept = value and value.__class__ in _NUMBERS
+        op += (_number if is_kept else _attribute)(attribute, value)
     return op
+
+
+def _attribute(name: str, value: AttributeValue) -> bytes:
+    """An argument as an element of Op.attributes."""
+    content = _attribute_name(name)
+    kind = value.__class__
+    if kind is float:
+        content += _DOUBLE_VALUE + _double(value)
+    elif kind is int and value >= 0:  # type: ignore[operator]
+        content += _INT_VALUE + varint(value)  # type: ignore[arg-type]
+    else:
+        message = pb.Attribute()
+        set_attribute(message, value)
+        content += message.SerializeToString()
+    return delimited(_OP_ATTRIBUTES, content)
