@@ -41,6 +41,9 @@ CHANNEL_OPTIONS: Final = (
 _HAND_OVER: Final = 50e-6
 """Seconds in which a thread that waits for the interpreter's lock wakes up and takes it."""
 
+_HAND_OVERS: Final = 10
+"""So many times it is given the chance; if it is slower than that, recording goes on first."""
+
 
 class _Call(Protocol):
     def __next__(self) -> bytes: ...
@@ -132,12 +135,16 @@ class Stream:
             self.wait(oldest)
 
     def hand_over(self) -> None:
-        """Let gRPC's thread take what was sent.
+        """Let gRPC's thread take what was sent; it takes the next once the last is written.
 
         It would have to wait for the interpreter's lock, and that is the switch interval (5 ms)
         where this thread goes on recording.
         """
-        time.sleep(_HAND_OVER)
+        outgoing = self._outgoing
+        for _ in range(_HAND_OVERS):
+            time.sleep(_HAND_OVER)
+            if outgoing is None or outgoing.empty():
+                return
 
     def wait(self, request: Request) -> None:
         """Read answers until that of `request` is there.

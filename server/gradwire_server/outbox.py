@@ -36,9 +36,13 @@ class Outbox:
         self._interjections: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
 
-    async def put(self, outcome: Outcome) -> None:
-        """Hand in the next answer, or what will become it. Waits while too much is unwritten."""
-        if self._writer is None and isinstance(outcome, Answer):
+    async def put(self, outcome: Outcome, *, at_once: bool = True) -> None:
+        """Hand in the next answer, or what will become it. Waits while too much is unwritten.
+
+        Args:
+            at_once: wait until an answer that is there is written, which saves a task.
+        """
+        if at_once and self._writer is None and isinstance(outcome, Answer):
             await self._write(outcome.data)
             return
         self._waiting.append(outcome)

@@ -30,6 +30,7 @@ from gradwire_server.errors import (
 )
 from gradwire_server.graph import read_graph
 from gradwire_server.hooks import Line
+from gradwire_server.inbox import Inbox
 from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
 from gradwire_server.outbox import Outbox, Outcome, answer_of
@@ -319,7 +320,7 @@ class AutogradService:
         line = Line(lambda data: loop.call_soon_threadsafe(outbox.interject, data))
         try:
             try:
-                await self._serve_stream(task, context, outbox, line)
+                await self._serve_stream(task, Inbox(context.read), outbox, line)
                 line.hang_up("it will send no more answers on this stream")
                 await outbox.drained()
                 return
@@ -340,12 +341,20 @@ class AutogradService:
         await _abort(context, failure)
 
     async def _serve_stream(
-        self, task: asyncio.Task[Any], context: Context, outbox: Outbox, line: Line
+        self, task: asyncio.Task[Any], inbox: Inbox, outbox: Outbox, line: Line
+    ) -> None:
+        try:
+            await self._answer_stream(task, inbox, outbox, line)
+        finally:
+            inbox.close()
+
+    async def _answer_stream(
+        self, task: asyncio.Task[Any], inbox: Inbox, outbox: Outbox, line: Line
     ) -> None:
         session: Session | None = None
         while not self._ending:
             self._reading.add(task)
-            data: Any = await context.read()
+            data: Any = await inbox.get()
             self._reading.discard(task)
             if data is grpc.aio.EOF:
                 return
@@ -380,6 +389,9 @@ class AutogradService:
                     raise too_large
                 if self._sessions.draining:
                     raise shutting_down()
+                if sequence.number > sequence.acknowledged + 1:
+                    # Its client does not wait for each answer, so there may be more.
+                    await inbox.read_ahead()
                 outcome = session.submit(sequence, payloads, data, line=line)
             except ServiceError as failure:
                 if failure.reason == "SESSION_NOT_FOUND":
@@ -387,7 +399,7 @@ class AutogradService:
                 outcome = Answer.refusal(sequence.number, failure)
             # Large messages are not to be kept alive until the next one is here.
             del payloads, data, sequence, found
-            await outbox.put(outcome)
+            await outbox.put(outcome, at_once=not inbox.is_ahead)
         raise shutting_down()
 
     async def upload(self, requests: AsyncIterator[bytes], context: Context) -> bytes:

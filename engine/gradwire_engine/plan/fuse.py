@@ -24,7 +24,7 @@ LARGE: Final = 1 << 15
 SMALLEST: Final = 1 << 12
 """Elements of the smallest block: below, calls would cost more than what they do."""
 
-BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 21
 """What all the arrays of a block together should take, so that they stay in the cache."""
 
 MOST_STEPS: Final = 256
