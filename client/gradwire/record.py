@@ -238,16 +238,11 @@ def binary(
     assert isinstance(left, _tensors.Tensor)
     session = left._session
     inputs: tuple[int, ...]
-    if numbers and right.__class__ is float:
-        # The common case, and what comes below would find the same.
-        inputs = (0, left._handle) if swap else (left._handle,)
-        argument = (names[not swap], right)
-        attributes = (*attributes, argument) if attributes else (argument,)
-        handle = session.op(name, inputs, attributes, 1, grad_mode())
-        return session.tensor_type(handle, session)  # type: ignore[return-value]
-    if isinstance(right, np.ndarray):
+    # Most are floats, which need not be looked at so closely.
+    is_float = right.__class__ is float
+    if not is_float and isinstance(right, np.ndarray):
         right = session.tensor(right)
-    if isinstance(right, _tensors.Tensor):
+    if not is_float and isinstance(right, _tensors.Tensor):
         if right._session is not session:
             together = joined((left, right))
             if together is None:
@@ -269,7 +264,8 @@ def binary(
         if number is None:
             return cast("AnyTensor", NotImplemented)
         inputs = (0, left._handle) if swap else (left._handle,)
-        attributes = (*attributes, (names[not swap], number))
+        argument = (names[not swap], number)
+        attributes = (*attributes, argument) if attributes else (argument,)
     handle = session.op(name, inputs, attributes, 1, grad_mode())
     return session.tensor_type(handle, session)  # type: ignore[return-value] # of left's session
 
