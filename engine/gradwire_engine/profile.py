@@ -8,6 +8,7 @@ program or a sequence, which then takes a path that reports, so that nobody else
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -142,16 +143,19 @@ class Profile:
     def watch_pass(self, passing: Any) -> None:
         """Let a backward pass report each node that it runs."""
         for name in ("_pull", "_pull_one", "_accumulate"):
-            setattr(passing, name, self._reporting(getattr(passing, name)))
+            setattr(passing, name, self._reporting(passing, name))
 
-    def _reporting(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _reporting(self, passing: Any, name: str) -> Callable[..., Any]:
         """The method of a pass, which takes a node first, as one that reports."""
+        method = getattr(type(passing), name)
+        # A pass that held itself would keep its gradients until the garbage collector came by.
+        held = weakref.ref(passing)
 
         def reporting(node: AnyNode, *rest: Any) -> Any:
             with self.entry("node", node.name) as entry:
                 entry.node = node.id
                 entry.bytes = _gradient_bytes(node)
-                result = method(node, *rest)
+                result = method(held(), node, *rest)
             self.times_of(node).backward += entry.duration
             return result
 

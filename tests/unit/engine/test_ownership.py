@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwire_engine import EngineError, Tensor, backward, grad, operators
+from gradwire_engine import Context, EngineError, Tensor, backward, grad, operators, use
+from gradwire_engine.profile import Profile
 
 
 def leaf(values: Any, dtype: str = "float64") -> Tensor:
@@ -264,3 +265,24 @@ def test_what_no_gradient_needs_is_not_kept() -> None:
     del middle
     assert gone() is None
     assert z.requires_grad
+
+
+class Watching(Profile):
+    """A profile that remembers the pass which it watched last."""
+
+    def watch_pass(self, passing: Any) -> None:
+        self.watched = weakref.ref(passing)
+        super().watch_pass(passing)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_profiled_pass_goes_when_it_has_ended(create_graph: bool) -> None:
+    x = leaf([1.0, 2.0])
+    profile = Watching(weakref.WeakKeyDictionary())
+    context = Context()
+    context.profile = profile
+    with use(context):
+        grad([op("sum", op("exp", x) * x)], [x], create_graph=create_graph)
+    assert profile.watched() is None
+    assert "ExpBackward0" in {entry.name for entry in profile.entries}
