@@ -177,11 +177,8 @@ def _mode(mode: int) -> bytes:
 def encode_op(entry: OpEntry) -> bytes:
     """An operator as an element of Sequence.steps."""
     name, inputs, output, _, attributes, mode, _, _ = entry
-    op = _op(name, inputs, output, attributes)
-    step = _STEP_OP + varint(len(op)) + op
-    if mode:
-        step += _mode(mode)
-    return _STEPS + varint(len(step)) + step
+    step = delimited(_STEP_OP, _op(name, inputs, output, attributes))
+    return delimited_step(step + _mode(mode) if mode else step)
 
 
 def _op(name: str, inputs: Sequence[int], output: int, attributes: Iterable[Attribute]) -> bytes:

@@ -163,7 +163,7 @@ def array_from_payload(
             dimensions; `PAYLOAD_MISMATCH` for a payload that is not exactly as long as the shape
             and dtype say, or a bool that is neither 0 nor 1.
     """
-    found = _DTYPES.get(dtype) or dtype_from_wire(dtype)
+    found = dtype_from_wire(dtype)
     sizes = tuple(shape)
     if len(sizes) > MAX_RANK:
         raise WireError(

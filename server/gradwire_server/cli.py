@@ -17,7 +17,7 @@ _BUSY_WAIT: Final = "20"
 """Binary logarithm of the clock ticks for which OpenBLAS's threads wait busily for more work.
 
 Its own choice, 26, is about 20 ms: with a request every few milliseconds they would never rest, and
-take the processor from the threads that read and answer. A quarter of a millisecond lasts from one
+take the processor from the threads that read and answer. This is some 0.4 ms, which lasts from one
 product of matrices to the next, and no longer.
 """
 

@@ -315,12 +315,13 @@ class AutogradService:
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
+        inbox = Inbox(context.read)
         outbox = Outbox(context.write, self._settings.max_queued_sequences)
         loop = asyncio.get_running_loop()
         line = Line(lambda data: loop.call_soon_threadsafe(outbox.interject, data))
         try:
             try:
-                await self._serve_stream(task, Inbox(context.read), outbox, line)
+                await self._serve_stream(task, inbox, outbox, line)
                 line.hang_up("it will send no more answers on this stream")
                 await outbox.drained()
                 return
@@ -337,18 +338,11 @@ class AutogradService:
             self._streams.discard(task)
             self._reading.discard(task)
             line.hang_up("its stream has ended")
+            inbox.close()
             outbox.close()
         await _abort(context, failure)
 
     async def _serve_stream(
-        self, task: asyncio.Task[Any], inbox: Inbox, outbox: Outbox, line: Line
-    ) -> None:
-        try:
-            await self._answer_stream(task, inbox, outbox, line)
-        finally:
-            inbox.close()
-
-    async def _answer_stream(
         self, task: asyncio.Task[Any], inbox: Inbox, outbox: Outbox, line: Line
     ) -> None:
         session: Session | None = None
