@@ -192,19 +192,9 @@ def _with_running_statistics(
     )
     count = math.prod(input.shape) // max(input.shape[1], 1)
     if training and count == 1:
-        raise EngineError(
-            "BAD_VALUE",
-            "batch_norm: in training there must be more than one value for each channel; an input "
-            f"of shape {input.shape} has one",
-            argument="input",
-            shape=input.shape,
-        )
+        raise _too_few("batch_norm", "value", input)
     if not training and (running_mean is None or running_var is None):
-        raise EngineError(
-            "BAD_VALUE",
-            "batch_norm: without training=True it needs running_mean and running_var",
-            argument="running_mean",
-        )
+        raise _no_statistics("batch_norm", "training")
     kept = () if training else (running_mean, running_var)
     result, mean, scale = F._batch_norm(input, weight, bias, *(kept or (None, None)), training, eps)
     if training:
@@ -216,6 +206,24 @@ def _with_running_statistics(
                 variance = F.pow(scale, -2) - eps
                 _move(F, running_var, variance * (count / max(count - 1, 1)), momentum)
     return result
+
+
+def _too_few(op: str, what: str, input: Any) -> EngineError:
+    return EngineError(
+        "BAD_VALUE",
+        f"{op}: in training there must be more than one {what} for each channel; an input of shape "
+        f"{input.shape} has one",
+        argument="input",
+        shape=input.shape,
+    )
+
+
+def _no_statistics(op: str, flag: str) -> EngineError:
+    return EngineError(
+        "BAD_VALUE",
+        f"{op}: without {flag}=True it needs running_mean and running_var",
+        argument="running_mean",
+    )
 
 
 def _move(F: Any, running: Any, batch: Any, momentum: float) -> None:
@@ -252,19 +260,9 @@ def _instance_norm(
     )
     n, pixels = input.shape[0], math.prod(input.shape[2:])
     if use_input_stats and len(input.shape) > 2 and pixels == 1:
-        raise EngineError(
-            "BAD_VALUE",
-            "instance_norm: in training there must be more than one pixel for each channel; an "
-            f"input of shape {input.shape} has one",
-            argument="input",
-            shape=input.shape,
-        )
+        raise _too_few("instance_norm", "pixel", input)
     if not use_input_stats and (running_mean is None or running_var is None):
-        raise EngineError(
-            "BAD_VALUE",
-            "instance_norm: without use_input_stats=True it needs running_mean and running_var",
-            argument="running_mean",
-        )
+        raise _no_statistics("instance_norm", "use_input_stats")
 
     def repeated(given: Any) -> Any:
         return None if given is None else F.repeat(given, (n,))
