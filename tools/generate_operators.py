@@ -23,12 +23,13 @@ GENERATED: Final = ROOT / "client" / "gradwire" / "operators"
 HAND_WRITTEN: Final = frozenset(
     """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
-    adaptive_max_pool2d adaptive_max_pool3d arange block_diag broadcast_tensors
-    cartesian_prod chunk conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding
-    dsplit einsum embedding eye full full_like hsplit index linspace manual_seed max max.dim
-    max_pool1d max_pool2d max_pool3d median median.dim meshgrid min min.dim nanmedian
-    nanmedian.dim one_hot ones ones_like rand rand_like randint randn randn_like slice split
-    split_with_sizes std tensor_split tensordot to unbind var vsplit zeros zeros_like
+    adaptive_max_pool2d adaptive_max_pool3d arange block_diag broadcast_tensors cartesian_prod
+    chunk conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding dsplit einsum
+    embedding eye full full_like gradient gradient.coordinates hsplit index linspace manual_seed
+    max max.dim max_pool1d max_pool2d max_pool3d median median.dim meshgrid min min.dim
+    nanmedian nanmedian.dim nonzero one_hot ones ones_like rand rand_like randint randn
+    randn_like slice split split_with_sizes std tensor_split tensordot to unbind unique
+    unique_consecutive var vsplit zeros zeros_like
     """.split()
 )
 """Operators that the SDK offers through functions written by hand."""
@@ -122,7 +123,7 @@ def annotation(op: Operator, argument: Argument) -> str:
         kind = "Sequence[Tensor | None]" if argument.optional else "Sequence[Tensor]"
         return "Sequence[Tensor | None]" if op.name.startswith("index_put") else kind
     if argument.is_tensor:
-        named = argument.name in NUMBERS_TOO and op.kind != "composite"
+        named = argument.name in NUMBERS_TOO and op.kind != "composite" and op.numbers is None
         numbers = named or argument.name in (op.numbers or ())
         kind = "Tensor | Number" if numbers else "Tensor"
     else:

@@ -68,6 +68,7 @@ from gradwire.nn.pooling import (
 from gradwire.operators import functions
 from gradwire.operators.functions import *  # noqa: F403 (the names are those of its __all__)
 from gradwire.overloads import chunk, max, median, min, nanmedian, split, std, unbind, var
+from gradwire.places import nonzero, unique, unique_consecutive
 from gradwire.profiling import profile
 from gradwire.session import Session
 from gradwire.several import (
@@ -76,6 +77,7 @@ from gradwire.several import (
     cartesian_prod,
     dsplit,
     einsum,
+    gradient,
     hsplit,
     meshgrid,
     tensor_split,
@@ -138,6 +140,7 @@ __all__ = [
     "full_like",
     "func",
     "get_default_dtype",
+    "gradient",
     "graph",
     "half",
     "hsplit",
@@ -166,6 +169,7 @@ __all__ = [
     "nanmedian",
     "nn",
     "no_grad",
+    "nonzero",
     "ones",
     "ones_like",
     "optim",
@@ -187,6 +191,8 @@ __all__ = [
     "tensordot",
     "uint8",
     "unbind",
+    "unique",
+    "unique_consecutive",
     "var",
     "vsplit",
     "zeros",

@@ -1,9 +1,9 @@
-"""Operators that take or give as many tensors as one likes: einsum, meshgrid, tensor_split."""
+"""Operators that take or give as many tensors as one likes: einsum, gradient, tensor_split."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
-from gradwire import arguments
+from gradwire import arguments, reading
 from gradwire import tensors as _tensors
 from gradwire.errors import refused
 from gradwire.record import TensorList, record, record_many
@@ -74,6 +74,38 @@ def cartesian_prod(*tensors: "Tensor") -> "Tensor":
     """All combinations of one element of each vector, as rows."""
     attributes: list[Attribute] = [("tensors", TensorList("cartesian_prod", "tensors", tensors))]
     return record("cartesian_prod", (), (), attributes)
+
+
+def gradient(
+    input: "Tensor",
+    *,
+    spacing: "float | Sequence[float] | Sequence[Tensor] | None" = None,
+    dim: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    edge_order: int = 1,
+) -> "tuple[Tensor, ...]":
+    """Derivatives of samples along each dimension, or along `dim`, by differences of second order.
+
+    Takes a round trip where `dim` is not given and the tensor's shape is not known yet.
+
+    Args:
+        spacing: how far samples are apart: one number, a number for each dimension, or for each
+            a vector of coordinates.
+        edge_order: 1 or 2: the order of the differences at the two ends.
+    """
+    attributes: list[Attribute] = []
+    dims = None if dim is None else arguments.to_ints("gradient", "dim", dim)
+    name = "gradient"
+    if isinstance(spacing, Sequence) and any(isinstance(e, _tensors.Tensor) for e in spacing):
+        name = "gradient.coordinates"
+        attributes.append(("spacing", TensorList(name, "spacing", spacing)))
+    elif spacing is not None:
+        attributes.append(("spacing", arguments.to_floats(name, "spacing", spacing)))
+    if dims is not None:
+        attributes.append(("dim", dims))
+    if edge_order != 1:
+        attributes.append(("edge_order", arguments.to_int(name, "edge_order", edge_order)))
+    count = len(reading.type_of(input).shape if dims is None else dims)
+    return record_many(name, _SELF, (input,), attributes, count)
 
 
 def _flat(tensors: "tuple[Tensor | Sequence[Tensor], ...]") -> "tuple[Tensor, ...]":

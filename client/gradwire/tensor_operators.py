@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from gradwire import dtypes, indexing
 from gradwire.codec import Array
-from gradwire.overloads import Overloads
+from gradwire.places import Places
 from gradwire.record import binary, binary_in_place, convert, record
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _SELF = ("self",)
 _EXPONENT = ("self", "exponent")
 
 
-class Operators(Overloads):
+class Operators(Places):
     """What a tensor does for `+`, `x[0]`, `x.float()` and the like."""
 
     __slots__ = ()

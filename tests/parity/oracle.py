@@ -124,6 +124,8 @@ class Entry:
             return None
         # Where a flag decides whether there are indices too, the operator here always has them.
         results = 1 if "adaptive_max" in self.name and not any(sample.args[1:]) else None
+        if self.name.startswith("unique"):
+            results = 1 + kwargs["return_inverse"] + kwargs["return_counts"]
         return Call(self.info.op, sample.input, sample.args, sample.kwargs, *ours, results, self.id)
 
 
@@ -297,12 +299,43 @@ def _target_last(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ar
     return name, (*args[:-1], args[-1].detach()), kwargs
 
 
+def _of_spacing(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Spacings are numbers, or tensors of coordinates, and these are two overloads."""
+    spacing = kwargs.get("spacing")
+    listed = isinstance(spacing, (list, tuple))
+    coordinates = listed and isinstance(spacing[0], torch.Tensor)
+    return f"{name}.coordinates" if coordinates else name, args, kwargs
+
+
+def _inverse_if_counts(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Arguments | None:
+    """There are always three results here; counts without an inverse would be torch's second."""
+    return None if kwargs["return_counts"] > kwargs["return_inverse"] else (name, args, kwargs)
+
+
+def _as_one_tensor(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """A tuple of vectors is what an SDK makes of it."""
+    return None if kwargs.get("as_tuple") else (name, args, {})
+
+
+def _with_freedom(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """What is divided by no degrees of freedom is infinite where rounding has left anything."""
+    infinite = kwargs.get("correction") == 2 and args[0].is_complex()
+    return None if infinite else (name, args, kwargs)
+
+
 def _as_columns(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     return "im2col", args, kwargs
 
 
 CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     "nn.functional.unfold": _as_columns,
+    "cov": _with_freedom,
+    "gradient": _of_spacing,
+    "unique": _inverse_if_counts,
+    "unique_consecutive": _inverse_if_counts,
+    "nonzero": _as_one_tensor,
     "nn.functional.hinge_embedding_loss": _target_last,
     "nn.functional.cosine_embedding_loss": _target_last,
     "nn.functional.scaled_dot_product_attention": _without_dropout,

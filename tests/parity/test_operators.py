@@ -123,6 +123,8 @@ ACCEPTED_HERE = {
         }.items()
         for position in positions
     },
+    **{("gradient", at): "a list of one number is that number" for at in (0, 7, 14)},
+    **{("gradient", at): "a tensor on another device" for at in (3, 10, 17)},
     **{(name, at): RANK_65 for name in ("amax", "amin", "aminmax") for at in (1, 2)},
 }
 

@@ -49,6 +49,47 @@ def test_lists_of_results_are_as_long_as_the_arguments_say() -> None:
     assert wide.shape == tall.shape == (2, 3)
 
 
+def test_which_elements_there_are_and_where_as_in_torch() -> None:
+    data = [[3, 1, 1], [0, 3, 3]]
+    ours, theirs = gw.tensor(data), torch.tensor(data)
+    for options in (
+        {"return_counts": True},
+        {"return_inverse": True},
+        {"return_inverse": True, "return_counts": True, "dim": 1},
+    ):
+        for name in ("unique", "unique_consecutive"):
+            found = getattr(gw, name)(ours, **options)
+            expected = getattr(torch, name)(theirs, **options)
+            assert [each.tolist() for each in found] == [each.tolist() for each in expected]
+    assert ours.unique().tolist() == [0, 1, 3]
+    assert ours.nonzero().tolist() == theirs.nonzero().tolist()
+    places = ours.nonzero(as_tuple=True)
+    assert [each.tolist() for each in places] == [
+        each.tolist() for each in theirs.nonzero(as_tuple=True)
+    ]
+    assert ours[places].tolist() == theirs[theirs.nonzero(as_tuple=True)].tolist()
+    assert [each.tolist() for each in gw.nonzero(gw.tensor(7), as_tuple=True)] == [[0]]
+
+
+def test_gradients_of_samples_take_a_number_numbers_or_coordinates() -> None:
+    ours, theirs = both()
+    points = [0.0, 1.0, 3.0, 4.0]
+    pairs = [
+        (gw.gradient(ours), torch.gradient(theirs)),
+        (gw.gradient(ours, spacing=0.5, dim=1), torch.gradient(theirs, spacing=0.5, dim=1)),
+        (
+            gw.gradient(ours, spacing=[gw.tensor(points)] * 2, edge_order=2),
+            torch.gradient(theirs, spacing=[torch.tensor(points)] * 2, edge_order=2),
+        ),
+    ]
+    for found, expected in pairs:
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one.detach().numpy(), other.detach(), 1e-6)
+    with pytest.raises(gw.GradwireError) as refused:
+        gw.gradient(ours, spacing=[1.0, 2.0, 3.0])[0].tolist()
+    assert refused.value.reason == "BAD_VALUE"
+
+
 def test_namespaces_are_those_of_torch() -> None:
     ours, theirs = both()
     pairs = [

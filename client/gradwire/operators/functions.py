@@ -23,6 +23,7 @@ from gradwire.operators.results import (
     Aminmax,
     Cummax,
     Cummin,
+    Frexp,
     Kthvalue,
     MaxPool1dWithIndices,
     Mode,
@@ -64,6 +65,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "argwhere",
     "asin",
     "asin_",
     "asinh",
@@ -81,13 +83,16 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "bincount",
     "bitwise_and",
+    "bitwise_left_shift",
     "bitwise_not",
     "bitwise_or",
+    "bitwise_right_shift",
     "bitwise_xor",
     "bmm",
     "broadcast_to",
     "bucketize",
     "cat",
+    "cdist",
     "ceil",
     "ceil_",
     "celu",
@@ -112,6 +117,7 @@ __all__ = [
     "conv_transpose3d",
     "convolution",
     "copysign",
+    "corrcoef",
     "cos",
     "cos_",
     "cosh",
@@ -119,11 +125,13 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "count_nonzero",
+    "cov",
     "cross",
     "cummax",
     "cummin",
     "cumprod",
     "cumsum",
+    "cumulative_trapezoid",
     "deg2rad",
     "deg2rad_",
     "det",
@@ -134,6 +142,7 @@ __all__ = [
     "diagonal",
     "diff",
     "digamma",
+    "dist",
     "div",
     "dot",
     "dstack",
@@ -154,6 +163,7 @@ __all__ = [
     "flip",
     "fliplr",
     "flipud",
+    "float_power",
     "floor",
     "floor_",
     "floor_divide",
@@ -162,16 +172,22 @@ __all__ = [
     "fmod",
     "frac",
     "frac_",
+    "frexp",
     "gather",
+    "gcd",
+    "gcd_",
     "ge",
     "group_norm",
     "gt",
     "hardshrink",
     "heaviside",
+    "histc",
     "hstack",
     "hypot",
     "i0",
     "i0_",
+    "igamma",
+    "igammac",
     "imag",
     "index_add",
     "index_copy",
@@ -184,10 +200,16 @@ __all__ = [
     "inverse",
     "isclose",
     "isfinite",
+    "isin",
     "isinf",
     "isnan",
+    "isneginf",
+    "isposinf",
+    "isreal",
     "kron",
     "kthvalue",
+    "lcm",
+    "lcm_",
     "ldexp",
     "ldexp_",
     "le",
@@ -242,15 +264,18 @@ __all__ = [
     "ne",
     "neg",
     "neg_",
+    "nextafter",
     "norm",
     "outer",
     "pairwise_distance",
+    "pdist",
     "permute",
     "pinverse",
     "pixel_shuffle",
     "pixel_unshuffle",
     "polar",
     "polygamma",
+    "positive",
     "pow",
     "prelu",
     "prod",
@@ -266,6 +291,7 @@ __all__ = [
     "relu",
     "relu_",
     "remainder",
+    "renorm",
     "repeat_interleave",
     "reshape",
     "resolve_conj",
@@ -323,6 +349,8 @@ __all__ = [
     "topk",
     "trace",
     "transpose",
+    "trapezoid",
+    "trapz",
     "tril",
     "tril_indices",
     "triu",
@@ -637,6 +665,14 @@ def argsort(
     return record("argsort", ("self",), (input,), attributes)
 
 
+def argwhere(input: AnyTensor) -> AnyTensor:
+    """Run the operator `argwhere`.
+
+    Schema: argwhere(Tensor self) -> Tensor
+    """
+    return record("argwhere", ("self",), (input,))
+
+
 def asin(input: AnyTensor) -> AnyTensor:
     """Run the operator `asin`.
 
@@ -822,6 +858,14 @@ def bitwise_and(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("bitwise_and", ("self", "other"), (input, other))
 
 
+def bitwise_left_shift(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
+    """Run the operator `bitwise_left_shift`.
+
+    Schema: bitwise_left_shift(Tensor self, Tensor other) -> Tensor
+    """
+    return record("bitwise_left_shift", ("self", "other"), (input, other))
+
+
 def bitwise_not(input: AnyTensor) -> AnyTensor:
     """Run the operator `bitwise_not`.
 
@@ -836,6 +880,14 @@ def bitwise_or(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     Schema: bitwise_or(Tensor self, Tensor other) -> Tensor
     """
     return record("bitwise_or", ("self", "other"), (input, other))
+
+
+def bitwise_right_shift(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
+    """Run the operator `bitwise_right_shift`.
+
+    Schema: bitwise_right_shift(Tensor self, Tensor other) -> Tensor
+    """
+    return record("bitwise_right_shift", ("self", "other"), (input, other))
 
 
 def bitwise_xor(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
@@ -888,6 +940,25 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if dim != 0:
         attributes.append(("dim", to_int("cat", "dim", dim)))
     return record("cat", (), (), attributes)
+
+
+def cdist(
+    x1: AnyTensor,
+    x2: Tensor,
+    p: float = 2.0,
+    compute_mode: str = "use_mm_for_euclid_dist_if_necessary",
+) -> AnyTensor:
+    """Run the operator `cdist`.
+
+    Schema: cdist(Tensor x1, Tensor x2, float p=2.0, str
+        compute_mode='use_mm_for_euclid_dist_if_necessary') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 2.0:
+        attributes.append(("p", to_float("cdist", "p", p)))
+    if compute_mode != "use_mm_for_euclid_dist_if_necessary":
+        attributes.append(("compute_mode", to_str("cdist", "compute_mode", compute_mode)))
+    return record("cdist", ("x1", "x2"), (x1, x2), attributes)
 
 
 def ceil(input: AnyTensor) -> AnyTensor:
@@ -1209,6 +1280,14 @@ def copysign(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("copysign", ("self", "other"), (input, other))
 
 
+def corrcoef(input: AnyTensor) -> AnyTensor:
+    """Run the operator `corrcoef`.
+
+    Schema: corrcoef(Tensor self) -> Tensor
+    """
+    return record("corrcoef", ("self",), (input,))
+
+
 def cos(input: AnyTensor) -> AnyTensor:
     """Run the operator `cos`.
 
@@ -1288,6 +1367,24 @@ def count_nonzero(
     return record("count_nonzero", ("self",), (input,), attributes)
 
 
+def cov(
+    input: AnyTensor,
+    *,
+    correction: int = 1,
+    fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> AnyTensor:
+    """Run the operator `cov`.
+
+    Schema: cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor?
+        aweights=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if correction != 1:
+        attributes.append(("correction", to_int("cov", "correction", correction)))
+    return record("cov", ("self", "fweights", "aweights"), (input, fweights, aweights), attributes)
+
+
 def cross(input: AnyTensor, other: Tensor, dim: int | None = None) -> AnyTensor:
     """Run the operator `cross`.
 
@@ -1337,6 +1434,22 @@ def cumsum(input: AnyTensor, dim: int, *, dtype: DtypeLike | None = None) -> Any
     if dtype is not None:
         attributes.append(("dtype", to_dtype("cumsum", "dtype", dtype)))
     return record("cumsum", ("self",), (input,), attributes)
+
+
+def cumulative_trapezoid(
+    y: AnyTensor, x: Tensor | None = None, *, dx: Number = 1, dim: int = -1
+) -> AnyTensor:
+    """Run the operator `cumulative_trapezoid`.
+
+    Schema: cumulative_trapezoid(Tensor y, Tensor? x=None, *, Scalar dx=1, int dim=-1) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if dx != 1:
+        attributes.append(("dx", to_number("cumulative_trapezoid", "dx", dx)))
+    if dim != -1:
+        attributes.append(("dim", to_int("cumulative_trapezoid", "dim", dim)))
+    return record("cumulative_trapezoid", ("y", "x"), (y, x), attributes)
 
 
 def deg2rad(input: AnyTensor) -> AnyTensor:
@@ -1449,6 +1562,17 @@ def digamma(input: AnyTensor) -> AnyTensor:
     Schema: digamma(Tensor self) -> Tensor
     """
     return record("digamma", ("self",), (input,))
+
+
+def dist(input: AnyTensor, other: Tensor, p: Number = 2) -> AnyTensor:
+    """Run the operator `dist`.
+
+    Schema: dist(Tensor self, Tensor other, Scalar p=2) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 2:
+        attributes.append(("p", to_number("dist", "p", p)))
+    return record("dist", ("self", "other"), (input, other), attributes)
 
 
 def div(input: AnyTensor, other: Tensor | Number, *, rounding_mode: str | None = None) -> AnyTensor:
@@ -1621,6 +1745,14 @@ def flipud(input: AnyTensor) -> AnyTensor:
     return record("flipud", ("self",), (input,))
 
 
+def float_power(input: Tensor | Number, exponent: Tensor | Number) -> Tensor:
+    """Run the operator `float_power`.
+
+    Schema: float_power(Tensor self, Tensor exponent) -> Tensor
+    """
+    return record("float_power", ("self", "exponent"), (input, exponent))
+
+
 def floor(input: AnyTensor) -> AnyTensor:
     """Run the operator `floor`.
 
@@ -1685,6 +1817,14 @@ def frac_(input: AnyTensor) -> AnyTensor:
     return record_in_place("frac_", ("self",), (input,))
 
 
+def frexp(input: AnyTensor) -> Frexp[AnyTensor]:
+    """Run the operator `frexp`.
+
+    Schema: frexp(Tensor self) -> (Tensor mantissa, Tensor exponent)
+    """
+    return Frexp(*record_many("frexp", ("self",), (input,), (), 2))
+
+
 def gather(input: AnyTensor, dim: int, index: Tensor) -> AnyTensor:
     """Run the operator `gather`.
 
@@ -1692,6 +1832,22 @@ def gather(input: AnyTensor, dim: int, index: Tensor) -> AnyTensor:
     """
     attributes: list[Attribute] = [("dim", to_int("gather", "dim", dim))]
     return record("gather", ("self", "index"), (input, index), attributes)
+
+
+def gcd(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `gcd`.
+
+    Schema: gcd(Tensor self, Tensor other) -> Tensor
+    """
+    return record("gcd", ("self", "other"), (input, other))
+
+
+def gcd_(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `gcd_` on this tensor, in place.
+
+    Schema: gcd_(Tensor self, Tensor other) -> Tensor
+    """
+    return record_in_place("gcd_", ("self", "other"), (input, other))
 
 
 def ge(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
@@ -1739,12 +1895,27 @@ def hardshrink(input: AnyTensor, lambd: Number = 0.5) -> AnyTensor:
     return record("hardshrink", ("self",), (input,), attributes)
 
 
-def heaviside(input: AnyTensor, values: Tensor | Number) -> AnyTensor:
+def heaviside(input: AnyTensor, values: Tensor) -> AnyTensor:
     """Run the operator `heaviside`.
 
     Schema: heaviside(Tensor self, Tensor values) -> Tensor
     """
     return record("heaviside", ("self", "values"), (input, values))
+
+
+def histc(input: AnyTensor, bins: int = 100, min: Number = 0, max: Number = 0) -> AnyTensor:
+    """Run the operator `histc`.
+
+    Schema: histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if bins != 100:
+        attributes.append(("bins", to_int("histc", "bins", bins)))
+    if min != 0:
+        attributes.append(("min", to_number("histc", "min", min)))
+    if max != 0:
+        attributes.append(("max", to_number("histc", "max", max)))
+    return record("histc", ("self",), (input,), attributes)
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
@@ -1778,6 +1949,22 @@ def i0_(input: AnyTensor) -> AnyTensor:
     Schema: i0_(Tensor self) -> Tensor
     """
     return record_in_place("i0_", ("self",), (input,))
+
+
+def igamma(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `igamma`.
+
+    Schema: igamma(Tensor self, Tensor other) -> Tensor
+    """
+    return record("igamma", ("self", "other"), (input, other))
+
+
+def igammac(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `igammac`.
+
+    Schema: igammac(Tensor self, Tensor other) -> Tensor
+    """
+    return record("igammac", ("self", "other"), (input, other))
 
 
 def imag(input: AnyTensor) -> AnyTensor:
@@ -1904,7 +2091,7 @@ def inverse(input: AnyTensor) -> AnyTensor:
 
 def isclose(
     input: AnyTensor,
-    other: Tensor | Number,
+    other: Tensor,
     rtol: float = 1e-05,
     atol: float = 1e-08,
     equal_nan: bool = False,
@@ -1932,6 +2119,26 @@ def isfinite(input: AnyTensor) -> AnyTensor:
     return record("isfinite", ("self",), (input,))
 
 
+def isin(
+    elements: Tensor | Number,
+    test_elements: Tensor | Number,
+    *,
+    assume_unique: bool = False,
+    invert: bool = False,
+) -> Tensor:
+    """Run the operator `isin`.
+
+    Schema: isin(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool
+        invert=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if assume_unique is not False:
+        attributes.append(("assume_unique", to_bool("isin", "assume_unique", assume_unique)))
+    if invert is not False:
+        attributes.append(("invert", to_bool("isin", "invert", invert)))
+    return record("isin", ("elements", "test_elements"), (elements, test_elements), attributes)
+
+
 def isinf(input: AnyTensor) -> AnyTensor:
     """Run the operator `isinf`.
 
@@ -1946,6 +2153,30 @@ def isnan(input: AnyTensor) -> AnyTensor:
     Schema: isnan(Tensor self) -> Tensor
     """
     return record("isnan", ("self",), (input,))
+
+
+def isneginf(input: AnyTensor) -> AnyTensor:
+    """Run the operator `isneginf`.
+
+    Schema: isneginf(Tensor self) -> Tensor
+    """
+    return record("isneginf", ("self",), (input,))
+
+
+def isposinf(input: AnyTensor) -> AnyTensor:
+    """Run the operator `isposinf`.
+
+    Schema: isposinf(Tensor self) -> Tensor
+    """
+    return record("isposinf", ("self",), (input,))
+
+
+def isreal(input: AnyTensor) -> AnyTensor:
+    """Run the operator `isreal`.
+
+    Schema: isreal(Tensor self) -> Tensor
+    """
+    return record("isreal", ("self",), (input,))
 
 
 def kron(input: AnyTensor, other: Tensor) -> AnyTensor:
@@ -1970,7 +2201,23 @@ def kthvalue(input: AnyTensor, k: int, dim: int = -1, keepdim: bool = False) -> 
     return Kthvalue(*record_many("kthvalue", ("self",), (input,), attributes, 2))
 
 
-def ldexp(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
+def lcm(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `lcm`.
+
+    Schema: lcm(Tensor self, Tensor other) -> Tensor
+    """
+    return record("lcm", ("self", "other"), (input, other))
+
+
+def lcm_(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `lcm_` on this tensor, in place.
+
+    Schema: lcm_(Tensor self, Tensor other) -> Tensor
+    """
+    return record_in_place("lcm_", ("self", "other"), (input, other))
+
+
+def ldexp(input: AnyTensor, other: Tensor) -> AnyTensor:
     """Run the operator `ldexp`.
 
     Schema: ldexp(Tensor self, Tensor other) -> Tensor
@@ -1978,7 +2225,7 @@ def ldexp(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("ldexp", ("self", "other"), (input, other))
 
 
-def ldexp_(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
+def ldexp_(input: AnyTensor, other: Tensor) -> AnyTensor:
     """Run the operator `ldexp_` on this tensor, in place.
 
     Schema: ldexp_(Tensor self, Tensor other) -> Tensor
@@ -1994,7 +2241,7 @@ def le(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("le", ("self", "other"), (input, other))
 
 
-def lerp(input: AnyTensor, end: Tensor | Number, weight: Tensor | Number) -> AnyTensor:
+def lerp(input: AnyTensor, end: Tensor, weight: Tensor | Number) -> AnyTensor:
     """Run the operator `lerp`.
 
     Schema: lerp(Tensor self, Tensor end, Tensor weight) -> Tensor
@@ -2085,7 +2332,7 @@ def log_softmax(input: AnyTensor, dim: int, dtype: DtypeLike | None = None) -> A
     return record("log_softmax", ("self",), (input,), attributes)
 
 
-def logaddexp(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
+def logaddexp(input: AnyTensor, other: Tensor) -> AnyTensor:
     """Run the operator `logaddexp`.
 
     Schema: logaddexp(Tensor self, Tensor other) -> Tensor
@@ -2093,7 +2340,7 @@ def logaddexp(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("logaddexp", ("self", "other"), (input, other))
 
 
-def logaddexp2(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
+def logaddexp2(input: AnyTensor, other: Tensor) -> AnyTensor:
     """Run the operator `logaddexp2`.
 
     Schema: logaddexp2(Tensor self, Tensor other) -> Tensor
@@ -2561,6 +2808,14 @@ def neg_(input: AnyTensor) -> AnyTensor:
     return record_in_place("neg_", ("self",), (input,))
 
 
+def nextafter(input: AnyTensor, other: Tensor) -> AnyTensor:
+    """Run the operator `nextafter`.
+
+    Schema: nextafter(Tensor self, Tensor other) -> Tensor
+    """
+    return record("nextafter", ("self", "other"), (input, other))
+
+
 def norm(
     input: AnyTensor,
     p: Number = 2,
@@ -2605,6 +2860,17 @@ def pairwise_distance(
     if keepdim is not False:
         attributes.append(("keepdim", to_bool("pairwise_distance", "keepdim", keepdim)))
     return record("pairwise_distance", ("x1", "x2"), (x1, x2), attributes)
+
+
+def pdist(input: AnyTensor, p: float = 2.0) -> AnyTensor:
+    """Run the operator `pdist`.
+
+    Schema: pdist(Tensor self, float p=2.0) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 2.0:
+        attributes.append(("p", to_float("pdist", "p", p)))
+    return record("pdist", ("self",), (input,), attributes)
 
 
 def permute(input: AnyTensor, dims: SupportsIndex | Sequence[SupportsIndex]) -> AnyTensor:
@@ -2664,6 +2930,14 @@ def polygamma(n: int, input: AnyTensor) -> AnyTensor:
     """
     attributes: list[Attribute] = [("n", to_int("polygamma", "n", n))]
     return record("polygamma", ("self",), (input,), attributes)
+
+
+def positive(input: AnyTensor) -> AnyTensor:
+    """Run the operator `positive`.
+
+    Schema: positive(Tensor self) -> Tensor
+    """
+    return record("positive", ("self",), (input,))
 
 
 def pow(input: AnyTensor, exponent: Tensor | Number) -> AnyTensor:
@@ -2819,6 +3093,19 @@ def remainder(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     Schema: remainder(Tensor self, Tensor other) -> Tensor
     """
     return record("remainder", ("self", "other"), (input, other))
+
+
+def renorm(input: AnyTensor, p: Number, dim: int, maxnorm: Number) -> AnyTensor:
+    """Run the operator `renorm`.
+
+    Schema: renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("p", to_number("renorm", "p", p)),
+        ("dim", to_int("renorm", "dim", dim)),
+        ("maxnorm", to_number("renorm", "maxnorm", maxnorm)),
+    ]
+    return record("renorm", ("self",), (input,), attributes)
 
 
 def repeat_interleave(
@@ -3474,6 +3761,32 @@ def transpose(input: AnyTensor, dim0: int, dim1: int) -> AnyTensor:
         ("dim1", to_int("transpose", "dim1", dim1)),
     ]
     return record("transpose", ("self",), (input,), attributes)
+
+
+def trapezoid(y: AnyTensor, x: Tensor | None = None, *, dx: Number = 1, dim: int = -1) -> AnyTensor:
+    """Run the operator `trapezoid`.
+
+    Schema: trapezoid(Tensor y, Tensor? x=None, *, Scalar dx=1, int dim=-1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dx != 1:
+        attributes.append(("dx", to_number("trapezoid", "dx", dx)))
+    if dim != -1:
+        attributes.append(("dim", to_int("trapezoid", "dim", dim)))
+    return record("trapezoid", ("y", "x"), (y, x), attributes)
+
+
+def trapz(y: AnyTensor, x: Tensor | None = None, *, dx: Number = 1, dim: int = -1) -> AnyTensor:
+    """Run the operator `trapz`.
+
+    Schema: trapz(Tensor y, Tensor? x=None, *, Scalar dx=1, int dim=-1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dx != 1:
+        attributes.append(("dx", to_number("trapz", "dx", dx)))
+    if dim != -1:
+        attributes.append(("dim", to_int("trapz", "dim", dim)))
+    return record("trapz", ("y", "x"), (y, x), attributes)
 
 
 def tril(input: AnyTensor, diagonal: int = 0) -> AnyTensor:

@@ -24,6 +24,7 @@ from gradwire.operators.results import (
     Aminmax,
     Cummax,
     Cummin,
+    Frexp,
     Kthvalue,
     Mode,
     Qr,
@@ -379,6 +380,13 @@ class Methods:
             attributes.append(("stable", to_bool("argsort", "stable", stable)))
         return record("argsort", ("self",), (self,), attributes)
 
+    def argwhere(self) -> Self:
+        """Run the operator `argwhere`.
+
+        Schema: argwhere(Tensor self) -> Tensor
+        """
+        return record("argwhere", ("self",), (self,))
+
     def asin(self) -> Self:
         """Run the operator `asin`.
 
@@ -488,6 +496,20 @@ class Methods:
         """
         return record_in_place("bitwise_and_", ("self", "other"), (self, other))
 
+    def bitwise_left_shift(self, other: Tensor | Number) -> Self:
+        """Run the operator `bitwise_left_shift`.
+
+        Schema: bitwise_left_shift(Tensor self, Tensor other) -> Tensor
+        """
+        return record("bitwise_left_shift", ("self", "other"), (self, other))
+
+    def bitwise_left_shift_(self, other: Tensor | Number) -> Self:
+        """Run the operator `bitwise_left_shift_` on this tensor, in place.
+
+        Schema: bitwise_left_shift_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("bitwise_left_shift_", ("self", "other"), (self, other))
+
     def bitwise_not(self) -> Self:
         """Run the operator `bitwise_not`.
 
@@ -515,6 +537,20 @@ class Methods:
         Schema: bitwise_or_(Tensor self, Tensor other) -> Tensor
         """
         return record_in_place("bitwise_or_", ("self", "other"), (self, other))
+
+    def bitwise_right_shift(self, other: Tensor | Number) -> Self:
+        """Run the operator `bitwise_right_shift`.
+
+        Schema: bitwise_right_shift(Tensor self, Tensor other) -> Tensor
+        """
+        return record("bitwise_right_shift", ("self", "other"), (self, other))
+
+    def bitwise_right_shift_(self, other: Tensor | Number) -> Self:
+        """Run the operator `bitwise_right_shift_` on this tensor, in place.
+
+        Schema: bitwise_right_shift_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("bitwise_right_shift_", ("self", "other"), (self, other))
 
     def bitwise_xor(self, other: Tensor | Number) -> Self:
         """Run the operator `bitwise_xor`.
@@ -675,6 +711,13 @@ class Methods:
         """
         return record_in_place("copysign_", ("self", "other"), (self, other))
 
+    def corrcoef(self) -> Self:
+        """Run the operator `corrcoef`.
+
+        Schema: corrcoef(Tensor self) -> Tensor
+        """
+        return record("corrcoef", ("self",), (self,))
+
     def cos(self) -> Self:
         """Run the operator `cos`.
 
@@ -712,6 +755,21 @@ class Methods:
         if dim is not None:
             attributes.append(("dim", to_ints("count_nonzero", "dim", dim)))
         return record("count_nonzero", ("self",), (self,), attributes)
+
+    def cov(
+        self, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None
+    ) -> Self:
+        """Run the operator `cov`.
+
+        Schema: cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor?
+            aweights=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if correction != 1:
+            attributes.append(("correction", to_int("cov", "correction", correction)))
+        return record(
+            "cov", ("self", "fweights", "aweights"), (self, fweights, aweights), attributes
+        )
 
     def cross(self, other: Tensor, dim: int | None = None) -> Self:
         """Run the operator `cross`.
@@ -890,6 +948,16 @@ class Methods:
         Schema: digamma_(Tensor self) -> Tensor
         """
         return record_in_place("digamma_", ("self",), (self,))
+
+    def dist(self, other: Tensor, p: Number = 2) -> Self:
+        """Run the operator `dist`.
+
+        Schema: dist(Tensor self, Tensor other, Scalar p=2) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if p != 2:
+            attributes.append(("p", to_number("dist", "p", p)))
+        return record("dist", ("self", "other"), (self, other), attributes)
 
     def div(self, other: Tensor | Number, *, rounding_mode: str | None = None) -> Self:
         """Run the operator `div`.
@@ -1072,6 +1140,20 @@ class Methods:
         """
         return record("flipud", ("self",), (self,))
 
+    def float_power(self, exponent: Tensor | Number) -> Self:
+        """Run the operator `float_power`.
+
+        Schema: float_power(Tensor self, Tensor exponent) -> Tensor
+        """
+        return record("float_power", ("self", "exponent"), (self, exponent))
+
+    def float_power_(self, exponent: Tensor) -> Self:
+        """Run the operator `float_power_` on this tensor, in place.
+
+        Schema: float_power_(Tensor self, Tensor exponent) -> Tensor
+        """
+        return record_in_place("float_power_", ("self", "exponent"), (self, exponent))
+
     def floor(self) -> Self:
         """Run the operator `floor`.
 
@@ -1142,6 +1224,13 @@ class Methods:
         """
         return record_in_place("frac_", ("self",), (self,))
 
+    def frexp(self) -> Frexp[Self]:
+        """Run the operator `frexp`.
+
+        Schema: frexp(Tensor self) -> (Tensor mantissa, Tensor exponent)
+        """
+        return Frexp(*record_many("frexp", ("self",), (self,), (), 2))
+
     def gather(self, dim: int, index: Tensor) -> Self:
         """Run the operator `gather`.
 
@@ -1149,6 +1238,20 @@ class Methods:
         """
         attributes: list[Attribute] = [("dim", to_int("gather", "dim", dim))]
         return record("gather", ("self", "index"), (self, index), attributes)
+
+    def gcd(self, other: Tensor) -> Self:
+        """Run the operator `gcd`.
+
+        Schema: gcd(Tensor self, Tensor other) -> Tensor
+        """
+        return record("gcd", ("self", "other"), (self, other))
+
+    def gcd_(self, other: Tensor) -> Self:
+        """Run the operator `gcd_` on this tensor, in place.
+
+        Schema: gcd_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("gcd_", ("self", "other"), (self, other))
 
     def ge(self, other: Tensor | Number) -> Self:
         """Run the operator `ge`.
@@ -1188,19 +1291,33 @@ class Methods:
             attributes.append(("lambd", to_number("hardshrink", "lambd", lambd)))
         return record("hardshrink", ("self",), (self,), attributes)
 
-    def heaviside(self, values: Tensor | Number) -> Self:
+    def heaviside(self, values: Tensor) -> Self:
         """Run the operator `heaviside`.
 
         Schema: heaviside(Tensor self, Tensor values) -> Tensor
         """
         return record("heaviside", ("self", "values"), (self, values))
 
-    def heaviside_(self, values: Tensor | Number) -> Self:
+    def heaviside_(self, values: Tensor) -> Self:
         """Run the operator `heaviside_` on this tensor, in place.
 
         Schema: heaviside_(Tensor self, Tensor values) -> Tensor
         """
         return record_in_place("heaviside_", ("self", "values"), (self, values))
+
+    def histc(self, bins: int = 100, min: Number = 0, max: Number = 0) -> Self:
+        """Run the operator `histc`.
+
+        Schema: histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if bins != 100:
+            attributes.append(("bins", to_int("histc", "bins", bins)))
+        if min != 0:
+            attributes.append(("min", to_number("histc", "min", min)))
+        if max != 0:
+            attributes.append(("max", to_number("histc", "max", max)))
+        return record("histc", ("self",), (self,), attributes)
 
     def hypot(self, other: Tensor | Number) -> Self:
         """Run the operator `hypot`.
@@ -1229,6 +1346,34 @@ class Methods:
         Schema: i0_(Tensor self) -> Tensor
         """
         return record_in_place("i0_", ("self",), (self,))
+
+    def igamma(self, other: Tensor) -> Self:
+        """Run the operator `igamma`.
+
+        Schema: igamma(Tensor self, Tensor other) -> Tensor
+        """
+        return record("igamma", ("self", "other"), (self, other))
+
+    def igamma_(self, other: Tensor) -> Self:
+        """Run the operator `igamma_` on this tensor, in place.
+
+        Schema: igamma_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("igamma_", ("self", "other"), (self, other))
+
+    def igammac(self, other: Tensor) -> Self:
+        """Run the operator `igammac`.
+
+        Schema: igammac(Tensor self, Tensor other) -> Tensor
+        """
+        return record("igammac", ("self", "other"), (self, other))
+
+    def igammac_(self, other: Tensor) -> Self:
+        """Run the operator `igammac_` on this tensor, in place.
+
+        Schema: igammac_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("igammac_", ("self", "other"), (self, other))
 
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Self:
         """Run the operator `index_add`.
@@ -1379,11 +1524,7 @@ class Methods:
         return record("inverse", ("self",), (self,))
 
     def isclose(
-        self,
-        other: Tensor | Number,
-        rtol: float = 1e-05,
-        atol: float = 1e-08,
-        equal_nan: bool = False,
+        self, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
     ) -> Self:
         """Run the operator `isclose`.
 
@@ -1420,6 +1561,27 @@ class Methods:
         """
         return record("isnan", ("self",), (self,))
 
+    def isneginf(self) -> Self:
+        """Run the operator `isneginf`.
+
+        Schema: isneginf(Tensor self) -> Tensor
+        """
+        return record("isneginf", ("self",), (self,))
+
+    def isposinf(self) -> Self:
+        """Run the operator `isposinf`.
+
+        Schema: isposinf(Tensor self) -> Tensor
+        """
+        return record("isposinf", ("self",), (self,))
+
+    def isreal(self) -> Self:
+        """Run the operator `isreal`.
+
+        Schema: isreal(Tensor self) -> Tensor
+        """
+        return record("isreal", ("self",), (self,))
+
     def kron(self, other: Tensor) -> Self:
         """Run the operator `kron`.
 
@@ -1440,14 +1602,28 @@ class Methods:
             attributes.append(("keepdim", to_bool("kthvalue", "keepdim", keepdim)))
         return Kthvalue(*record_many("kthvalue", ("self",), (self,), attributes, 2))
 
-    def ldexp(self, other: Tensor | Number) -> Self:
+    def lcm(self, other: Tensor) -> Self:
+        """Run the operator `lcm`.
+
+        Schema: lcm(Tensor self, Tensor other) -> Tensor
+        """
+        return record("lcm", ("self", "other"), (self, other))
+
+    def lcm_(self, other: Tensor) -> Self:
+        """Run the operator `lcm_` on this tensor, in place.
+
+        Schema: lcm_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("lcm_", ("self", "other"), (self, other))
+
+    def ldexp(self, other: Tensor) -> Self:
         """Run the operator `ldexp`.
 
         Schema: ldexp(Tensor self, Tensor other) -> Tensor
         """
         return record("ldexp", ("self", "other"), (self, other))
 
-    def ldexp_(self, other: Tensor | Number) -> Self:
+    def ldexp_(self, other: Tensor) -> Self:
         """Run the operator `ldexp_` on this tensor, in place.
 
         Schema: ldexp_(Tensor self, Tensor other) -> Tensor
@@ -1468,14 +1644,14 @@ class Methods:
         """
         return record_in_place("le_", ("self", "other"), (self, other))
 
-    def lerp(self, end: Tensor | Number, weight: Tensor | Number) -> Self:
+    def lerp(self, end: Tensor, weight: Tensor | Number) -> Self:
         """Run the operator `lerp`.
 
         Schema: lerp(Tensor self, Tensor end, Tensor weight) -> Tensor
         """
         return record("lerp", ("self", "end", "weight"), (self, end, weight))
 
-    def lerp_(self, end: Tensor | Number, weight: Tensor | Number) -> Self:
+    def lerp_(self, end: Tensor, weight: Tensor | Number) -> Self:
         """Run the operator `lerp_` on this tensor, in place.
 
         Schema: lerp_(Tensor self, Tensor end, Tensor weight) -> Tensor
@@ -1562,14 +1738,14 @@ class Methods:
             attributes.append(("dtype", to_dtype("log_softmax", "dtype", dtype)))
         return record("log_softmax", ("self",), (self,), attributes)
 
-    def logaddexp(self, other: Tensor | Number) -> Self:
+    def logaddexp(self, other: Tensor) -> Self:
         """Run the operator `logaddexp`.
 
         Schema: logaddexp(Tensor self, Tensor other) -> Tensor
         """
         return record("logaddexp", ("self", "other"), (self, other))
 
-    def logaddexp2(self, other: Tensor | Number) -> Self:
+    def logaddexp2(self, other: Tensor) -> Self:
         """Run the operator `logaddexp2`.
 
         Schema: logaddexp2(Tensor self, Tensor other) -> Tensor
@@ -2019,6 +2195,20 @@ class Methods:
         """
         return record_in_place("neg_", ("self",), (self,))
 
+    def nextafter(self, other: Tensor) -> Self:
+        """Run the operator `nextafter`.
+
+        Schema: nextafter(Tensor self, Tensor other) -> Tensor
+        """
+        return record("nextafter", ("self", "other"), (self, other))
+
+    def nextafter_(self, other: Tensor) -> Self:
+        """Run the operator `nextafter_` on this tensor, in place.
+
+        Schema: nextafter_(Tensor self, Tensor other) -> Tensor
+        """
+        return record_in_place("nextafter_", ("self", "other"), (self, other))
+
     def norm(
         self,
         p: Number = 2,
@@ -2070,6 +2260,13 @@ class Methods:
         """
         attributes: list[Attribute] = [("n", to_int("polygamma", "n", n))]
         return record("polygamma", ("self",), (self,), attributes)
+
+    def positive(self) -> Self:
+        """Run the operator `positive`.
+
+        Schema: positive(Tensor self) -> Tensor
+        """
+        return record("positive", ("self",), (self,))
 
     def pow(self, exponent: Tensor | Number) -> Self:
         """Run the operator `pow`.
@@ -2225,6 +2422,30 @@ class Methods:
         Schema: remainder_(Tensor self, Tensor other) -> Tensor
         """
         return record_in_place("remainder_", ("self", "other"), (self, other))
+
+    def renorm(self, p: Number, dim: int, maxnorm: Number) -> Self:
+        """Run the operator `renorm`.
+
+        Schema: renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("p", to_number("renorm", "p", p)),
+            ("dim", to_int("renorm", "dim", dim)),
+            ("maxnorm", to_number("renorm", "maxnorm", maxnorm)),
+        ]
+        return record("renorm", ("self",), (self,), attributes)
+
+    def renorm_(self, p: Number, dim: int, maxnorm: Number) -> Self:
+        """Run the operator `renorm_` on this tensor, in place.
+
+        Schema: renorm_(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("p", to_number("renorm_", "p", p)),
+            ("dim", to_int("renorm_", "dim", dim)),
+            ("maxnorm", to_number("renorm_", "maxnorm", maxnorm)),
+        ]
+        return record_in_place("renorm_", ("self",), (self,), attributes)
 
     def repeat(self, *repeats: SupportsIndex | Sequence[SupportsIndex]) -> Self:
         """Run the operator `repeat`.

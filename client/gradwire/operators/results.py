@@ -31,6 +31,13 @@ class Cummin(NamedTuple, Generic[AnyTensor]):
     indices: AnyTensor
 
 
+class Frexp(NamedTuple, Generic[AnyTensor]):
+    """What `frexp` gives."""
+
+    mantissa: AnyTensor
+    exponent: AnyTensor
+
+
 class Kthvalue(NamedTuple, Generic[AnyTensor]):
     """What `kthvalue` gives."""
 

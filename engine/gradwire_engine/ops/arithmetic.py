@@ -175,6 +175,12 @@ def _with_number(function: np.ufunc) -> Any:
     return kernel
 
 
+def _divided(self: np.ndarray, other: Any) -> Any:
+    if self.dtype.kind in "biu":
+        self = self.astype(current.context.default_dtype)
+    return np.true_divide(self, other)
+
+
 # Sums, products and quotients by numbers as PyTorch's own compositions record them.
 linear(
     "mul.Scalar(Tensor self, Scalar other) -> Tensor",
@@ -199,7 +205,7 @@ linear(
 )
 linear(
     "div.Scalar(Tensor self, Scalar other) -> Tensor",
-    np.true_divide,
+    _divided,
     lambda F, g, other: g / _conj(other),
     grad_fn="DivBackward1",
     places=(),

@@ -51,6 +51,19 @@ for _name, _function in _UNARY.items():
     nondiff(f"{_name}(Tensor self) -> Tensor", _function, in_place=_name.startswith("logical"))
 
 
+def _infinite(op: str, value: float) -> Callable[..., Any]:
+    def kernel(self: np.ndarray) -> Any:
+        dims.require_order(self, op)
+        return self == value
+
+    return kernel
+
+
+nondiff("isposinf(Tensor self) -> Tensor", _infinite("isposinf", np.inf))
+nondiff("isneginf(Tensor self) -> Tensor", _infinite("isneginf", -np.inf))
+nondiff("isreal(Tensor self) -> Tensor", np.isreal)
+
+
 def _bitwise(name: str, function: Any) -> Any:
     def kernel(self: Any, *other: Any) -> Any:
         kinds = [each.dtype.kind for each in (self, *other) if isinstance(each, np.ndarray)]

@@ -220,6 +220,40 @@ nondiff(
 )
 
 
+def _no_slope_by_shape(F: Any, g: Any) -> Any:
+    raise EngineError(
+        "BAD_VALUE",
+        "igamma and igammac are differentiated by their second argument alone; detach() the first",
+        argument="self",
+    )
+
+
+def _gamma_density(F: Any, self: Any, other: Any) -> Any:
+    return F.exp((self - 1) * F.log(other) - other - F.lgamma(self))
+
+
+elementwise(
+    "igamma(Tensor self, Tensor other) -> Tensor",
+    of_real("igamma", special.gammainc),
+    vjp={
+        "self": _no_slope_by_shape,
+        "other": lambda F, g, self, other: g * _gamma_density(F, self, other),
+    },
+    numbers=(),
+    in_place=True,
+)
+elementwise(
+    "igammac(Tensor self, Tensor other) -> Tensor",
+    of_real("igammac", special.gammaincc),
+    vjp={
+        "self": _no_slope_by_shape,
+        "other": lambda F, g, self, other: -g * _gamma_density(F, self, other),
+    },
+    numbers=(),
+    in_place=True,
+)
+
+
 def _as_float(F: Any, self: Any) -> Any:
     return self if self.dtype.kind in "fc" else F.to(self, current.context.default_dtype)
 

@@ -264,6 +264,46 @@ nondiff(
 )
 
 
+def _histc_shape(self: np.ndarray, bins: int = 100, min: Any = 0, max: Any = 0) -> tuple[int, ...]:
+    if self.dtype.kind != "f":
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"histc: needs a floating-point tensor, not {self.dtype}; bincount counts integers",
+            argument="self",
+            dtype=self.dtype,
+        )
+    if bins < 1:
+        raise EngineError(
+            "BAD_VALUE", f"histc: bins must be at least 1, not {bins}", argument="bins"
+        )
+    return (bins,)
+
+
+def _histc(self: np.ndarray, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
+    low, high = float(min), float(max)
+    if low == high and self.size:
+        low, high = float(self.min()), float(self.max())
+    if low == high:
+        low, high = low - 1, high + 1
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise EngineError(
+            "BAD_VALUE",
+            f"histc: needs a finite range from min up to max, not from {low} to {high}",
+            argument="min",
+        )
+    inside = self[(self >= low) & (self <= high)]
+    # The last bin has its upper end, too.
+    places = np.minimum((inside - low) * bins / (high - low), bins - 1).astype(np.int64)
+    return np.bincount(places, minlength=bins).astype(self.dtype)
+
+
+nondiff(
+    "histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor",
+    _histc,
+    shape=_histc_shape,
+)
+
+
 def _isclose(
     self: np.ndarray,
     other: np.ndarray,
