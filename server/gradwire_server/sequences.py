@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire_server.errors import ServiceError, malformed
 from gradwire_server.kinds import KINDS
+from gradwire_server.repeats import Repeats
 
 if TYPE_CHECKING:
     from gradwire_server.execute import Execution
@@ -114,6 +115,7 @@ class StepSequence:
         note_origins: nodes remember what recorded them.
         profile: it is to be answered with a profile.
         steps: of it.
+        repeats: of a sequence that may come again, what is known from the times it came.
     """
 
     number: int
@@ -123,6 +125,7 @@ class StepSequence:
     note_origins: bool
     profile: bool
     steps: Steps
+    repeats: Repeats | None = None
 
     @classmethod
     def read(cls, message: pb.Sequence) -> StepSequence:
@@ -148,4 +151,14 @@ def repeated_sequence(data: bytes) -> StepSequence:
     Raises:
         DecodeError: where they make no sequence.
     """
-    return StepSequence.read(pb.Sequence.FromString(data))
+    sequence = StepSequence.read(pb.Sequence.FromString(data))
+    if not (
+        sequence.number
+        or sequence.timeout is not None
+        or sequence.detect_anomaly
+        or sequence.note_origins
+        or sequence.profile
+    ):
+        steps = sequence.steps
+        sequence.repeats = Repeats(lambda: [steps[at] for at in range(len(steps))])
+    return sequence

@@ -307,6 +307,12 @@ class Session:
             self.replay.forget(sequence.acknowledged)
             if entry is not None:
                 return self._repeat(entry)
+        settings = self._host.settings
+        repeats = sequence.repeats
+        if repeats is not None and self._running is None and perf_counter() < deadline:
+            answer = repeats.answer(self.workspace, payloads, settings)
+            if answer is not None:
+                return answer
         self._admit(len(sequence.steps), len(request))
         if sequence.timeout is not None:
             deadline = min(deadline, perf_counter() + sequence.timeout)
@@ -315,6 +321,8 @@ class Session:
         work = Work(self, execution, len(request), entry)
         self._start(work)
         if work.answer is not None:
+            if repeats is not None and work.answer.failure is None:
+                repeats.learn(work.answer, payloads, settings, self._host.threads)
             return work.answer
         work.waiting = self._loop.create_future()
         return work

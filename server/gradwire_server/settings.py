@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     inline_flops: int = Field(
         1_000_000, ge=0, description="A step estimated above this goes to a thread at once."
     )
+    compile_after: int = Field(
+        32,
+        ge=0,
+        description="Answers after which a short sequence without a number is compiled; 0: never.",
+    )
     hook_seconds: float = Field(
         60.0, gt=0, description="Time that a client has to answer a call of its hook."
     )
