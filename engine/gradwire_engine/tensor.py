@@ -298,13 +298,21 @@ class Tensor:
                 )
         self.grad = grad
 
-    def own(self) -> np.ndarray:
+    def own(self, op: str | None = None) -> np.ndarray:
         """The values as an array that may be written and shared.
 
         Data that came with a request is read-only and belongs to the request; it has no views
         (making one calls this first), so a copy can take its place.
+
+        Args:
+            op: what writes to it, if something does.
+
+        Raises:
+            EngineError: BAD_VALUE for a write to a view whose elements share memory.
         """
         if not self.data.flags.writeable:
+            if op is not None and self.view is not None:
+                raise self._overlapping(op)
             self.data = self.data.copy()
         return self.data
 
@@ -341,11 +349,11 @@ class Tensor:
         """Change the values in place and count it.
 
         Raises:
-            EngineError: IN_PLACE_SHAPE, IN_PLACE_DTYPE.
+            EngineError: IN_PLACE_SHAPE, IN_PLACE_DTYPE, BAD_VALUE where elements share memory.
         """
         if 0 in self.data.strides and self.data.size > 1:
             self._refuse_overlap(op)
-        data = self.own()
+        data = self.own(op)
         if values.shape != data.shape:
             raise EngineError(
                 "IN_PLACE_SHAPE",
@@ -372,13 +380,16 @@ class Tensor:
         """Refuse a write where several elements share one place in memory."""
         for size, stride in zip(self.data.shape, self.data.strides, strict=True):
             if stride == 0 and size > 1:
-                raise EngineError(
-                    "BAD_VALUE",
-                    f"{op}: elements of this expanded tensor (shape {self.shape}) share memory, so "
-                    "it cannot be written to; clone() it first",
-                    op=op,
-                    shape=self.shape,
-                )
+                raise self._overlapping(op)
+
+    def _overlapping(self, op: str) -> EngineError:
+        return EngineError(
+            "BAD_VALUE",
+            f"{op}: elements of this expanded tensor, or view of windows (shape {self.shape}), "
+            "share memory, so it cannot be written to; clone() it first",
+            op=op,
+            shape=self.shape,
+        )
 
     def __repr__(self) -> str:
         text = np.array2string(self.data, separator=", ", prefix="Tensor(")

@@ -25,6 +25,7 @@ from gradwire.operators.results import (
     Cummin,
     Frexp,
     Kthvalue,
+    LuUnpack,
     MaxPool1dWithIndices,
     Mode,
     Qr,
@@ -66,6 +67,7 @@ __all__ = [
     "argmin",
     "argsort",
     "argwhere",
+    "as_strided",
     "asin",
     "asin_",
     "asinh",
@@ -140,6 +142,7 @@ __all__ = [
     "diag_embed",
     "diagflat",
     "diagonal",
+    "diagonal_scatter",
     "diff",
     "digamma",
     "dist",
@@ -236,6 +239,8 @@ __all__ = [
     "logit_",
     "logsumexp",
     "lt",
+    "lu_solve",
+    "lu_unpack",
     "margin_ranking_loss",
     "masked_fill",
     "masked_scatter",
@@ -310,6 +315,7 @@ __all__ = [
     "scatter_reduce",
     "searchsorted",
     "select",
+    "select_scatter",
     "selu",
     "sgn",
     "sigmoid",
@@ -322,6 +328,7 @@ __all__ = [
     "sinc_",
     "sinh",
     "sinh_",
+    "slice_scatter",
     "slogdet",
     "softmax",
     "sort",
@@ -671,6 +678,28 @@ def argwhere(input: AnyTensor) -> AnyTensor:
     Schema: argwhere(Tensor self) -> Tensor
     """
     return record("argwhere", ("self",), (input,))
+
+
+def as_strided(
+    input: AnyTensor,
+    size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex],
+    storage_offset: int | None = None,
+) -> AnyTensor:
+    """Run the operator `as_strided`.
+
+    Schema: as_strided(Tensor self, int[] size, int[] stride, int? storage_offset=None) ->
+        Tensor
+    """
+    attributes: list[Attribute] = [
+        ("size", to_ints("as_strided", "size", size)),
+        ("stride", to_ints("as_strided", "stride", stride)),
+    ]
+    if storage_offset is not None:
+        attributes.append(
+            ("storage_offset", to_int("as_strided", "storage_offset", storage_offset))
+        )
+    return record("as_strided", ("self",), (input,), attributes)
 
 
 def asin(input: AnyTensor) -> AnyTensor:
@@ -1534,6 +1563,24 @@ def diagonal(input: AnyTensor, offset: int = 0, dim1: int = 0, dim2: int = 1) ->
     if dim2 != 1:
         attributes.append(("dim2", to_int("diagonal", "dim2", dim2)))
     return record("diagonal", ("self",), (input,), attributes)
+
+
+def diagonal_scatter(
+    input: AnyTensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> AnyTensor:
+    """Run the operator `diagonal_scatter`.
+
+    Schema: diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) ->
+        Tensor
+    """
+    attributes: list[Attribute] = []
+    if offset != 0:
+        attributes.append(("offset", to_int("diagonal_scatter", "offset", offset)))
+    if dim1 != 0:
+        attributes.append(("dim1", to_int("diagonal_scatter", "dim1", dim1)))
+    if dim2 != 1:
+        attributes.append(("dim2", to_int("diagonal_scatter", "dim2", dim2)))
+    return record("diagonal_scatter", ("self", "src"), (input, src), attributes)
 
 
 def diff(
@@ -2438,6 +2485,32 @@ def lt(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     Schema: lt(Tensor self, Tensor other) -> Tensor
     """
     return record("lt", ("self", "other"), (input, other))
+
+
+def lu_solve(input: AnyTensor, LU_data: Tensor, LU_pivots: Tensor) -> AnyTensor:
+    """Run the operator `lu_solve`.
+
+    Schema: lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor
+    """
+    return record("lu_solve", ("self", "LU_data", "LU_pivots"), (input, LU_data, LU_pivots))
+
+
+def lu_unpack(
+    LU_data: AnyTensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True
+) -> LuUnpack[AnyTensor]:
+    """Run the operator `lu_unpack`.
+
+    Schema: lu_unpack(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, bool
+        unpack_pivots=True) -> (Tensor P, Tensor L, Tensor U)
+    """
+    attributes: list[Attribute] = []
+    if unpack_data is not True:
+        attributes.append(("unpack_data", to_bool("lu_unpack", "unpack_data", unpack_data)))
+    if unpack_pivots is not True:
+        attributes.append(("unpack_pivots", to_bool("lu_unpack", "unpack_pivots", unpack_pivots)))
+    return LuUnpack(
+        *record_many("lu_unpack", ("LU_data", "LU_pivots"), (LU_data, LU_pivots), attributes, 3)
+    )
 
 
 def margin_ranking_loss(
@@ -3359,6 +3432,18 @@ def select(input: AnyTensor, dim: int, index: int) -> AnyTensor:
     return record("select", ("self",), (input,), attributes)
 
 
+def select_scatter(input: AnyTensor, src: Tensor, dim: int, index: int) -> AnyTensor:
+    """Run the operator `select_scatter`.
+
+    Schema: select_scatter(Tensor self, Tensor src, int dim, int index) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("dim", to_int("select_scatter", "dim", dim)),
+        ("index", to_int("select_scatter", "index", index)),
+    ]
+    return record("select_scatter", ("self", "src"), (input, src), attributes)
+
+
 def selu(input: AnyTensor) -> AnyTensor:
     """Run the operator `selu`.
 
@@ -3453,6 +3538,31 @@ def sinh_(input: AnyTensor) -> AnyTensor:
     Schema: sinh_(Tensor self) -> Tensor
     """
     return record_in_place("sinh_", ("self",), (input,))
+
+
+def slice_scatter(
+    input: AnyTensor,
+    src: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> AnyTensor:
+    """Run the operator `slice_scatter`.
+
+    Schema: slice_scatter(Tensor self, Tensor src, int dim=0, int? start=None, int? end=None,
+        int step=1) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if dim != 0:
+        attributes.append(("dim", to_int("slice_scatter", "dim", dim)))
+    if start is not None:
+        attributes.append(("start", to_int("slice_scatter", "start", start)))
+    if end is not None:
+        attributes.append(("end", to_int("slice_scatter", "end", end)))
+    if step != 1:
+        attributes.append(("step", to_int("slice_scatter", "step", step)))
+    return record("slice_scatter", ("self", "src"), (input, src), attributes)
 
 
 def slogdet(input: AnyTensor) -> Slogdet[AnyTensor]:

@@ -12,6 +12,7 @@ from gradwire.arguments import (
     Number,
     to_bool,
     to_dtype,
+    to_float,
     to_int,
     to_ints,
     to_number,
@@ -25,8 +26,10 @@ from gradwire.operators.results import (
     LinalgEig,
     LinalgEigh,
     LinalgInvEx,
+    LinalgLstsq,
     LinalgLu,
     LinalgLuFactor,
+    LinalgLuFactorEx,
     LinalgQr,
     LinalgSlogdet,
     LinalgSolveEx,
@@ -52,8 +55,11 @@ __all__ = [
     "householder_product",
     "inv",
     "inv_ex",
+    "lstsq",
     "lu",
     "lu_factor",
+    "lu_factor_ex",
+    "lu_solve",
     "matmul",
     "matrix_exp",
     "matrix_norm",
@@ -218,6 +224,22 @@ def inv_ex(A: AnyTensor, *, check_errors: bool = False) -> LinalgInvEx[AnyTensor
     return LinalgInvEx(*record_many("linalg.inv_ex", ("A",), (A,), attributes, 2))
 
 
+def lstsq(
+    input: AnyTensor, b: Tensor, rcond: float | None = None, *, driver: str | None = None
+) -> LinalgLstsq[AnyTensor]:
+    """Run the operator `linalg.lstsq`.
+
+    Schema: linalg.lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) ->
+        (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)
+    """
+    attributes: list[Attribute] = []
+    if rcond is not None:
+        attributes.append(("rcond", to_float("linalg.lstsq", "rcond", rcond)))
+    if driver is not None:
+        attributes.append(("driver", to_str("linalg.lstsq", "driver", driver)))
+    return LinalgLstsq(*record_many("linalg.lstsq", ("self", "b"), (input, b), attributes, 4))
+
+
 def lu(A: AnyTensor, *, pivot: bool = True) -> LinalgLu[AnyTensor]:
     """Run the operator `linalg.lu`.
 
@@ -238,6 +260,40 @@ def lu_factor(A: AnyTensor, *, pivot: bool = True) -> LinalgLuFactor[AnyTensor]:
     if pivot is not True:
         attributes.append(("pivot", to_bool("linalg.lu_factor", "pivot", pivot)))
     return LinalgLuFactor(*record_many("linalg.lu_factor", ("A",), (A,), attributes, 2))
+
+
+def lu_factor_ex(
+    A: AnyTensor, *, pivot: bool = True, check_errors: bool = False
+) -> LinalgLuFactorEx[AnyTensor]:
+    """Run the operator `linalg.lu_factor_ex`.
+
+    Schema: linalg.lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) ->
+        (Tensor LU, Tensor pivots, Tensor info)
+    """
+    attributes: list[Attribute] = []
+    if pivot is not True:
+        attributes.append(("pivot", to_bool("linalg.lu_factor_ex", "pivot", pivot)))
+    if check_errors is not False:
+        attributes.append(
+            ("check_errors", to_bool("linalg.lu_factor_ex", "check_errors", check_errors))
+        )
+    return LinalgLuFactorEx(*record_many("linalg.lu_factor_ex", ("A",), (A,), attributes, 3))
+
+
+def lu_solve(
+    LU: AnyTensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
+) -> AnyTensor:
+    """Run the operator `linalg.lu_solve`.
+
+    Schema: linalg.lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool
+        adjoint=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if left is not True:
+        attributes.append(("left", to_bool("linalg.lu_solve", "left", left)))
+    if adjoint is not False:
+        attributes.append(("adjoint", to_bool("linalg.lu_solve", "adjoint", adjoint)))
+    return record("linalg.lu_solve", ("LU", "pivots", "B"), (LU, pivots, B), attributes)
 
 
 def matrix_exp(input: AnyTensor) -> AnyTensor:

@@ -387,6 +387,27 @@ class Methods:
         """
         return record("argwhere", ("self",), (self,))
 
+    def as_strided(
+        self,
+        size: SupportsIndex | Sequence[SupportsIndex],
+        stride: SupportsIndex | Sequence[SupportsIndex],
+        storage_offset: int | None = None,
+    ) -> Self:
+        """Run the operator `as_strided`.
+
+        Schema: as_strided(Tensor self, int[] size, int[] stride, int? storage_offset=None) ->
+            Tensor
+        """
+        attributes: list[Attribute] = [
+            ("size", to_ints("as_strided", "size", size)),
+            ("stride", to_ints("as_strided", "stride", stride)),
+        ]
+        if storage_offset is not None:
+            attributes.append(
+                ("storage_offset", to_int("as_strided", "storage_offset", storage_offset))
+            )
+        return record("as_strided", ("self",), (self,), attributes)
+
     def asin(self) -> Self:
         """Run the operator `asin`.
 
@@ -919,6 +940,21 @@ class Methods:
         if dim2 != 1:
             attributes.append(("dim2", to_int("diagonal", "dim2", dim2)))
         return record("diagonal", ("self",), (self,), attributes)
+
+    def diagonal_scatter(self, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Self:
+        """Run the operator `diagonal_scatter`.
+
+        Schema: diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) ->
+            Tensor
+        """
+        attributes: list[Attribute] = []
+        if offset != 0:
+            attributes.append(("offset", to_int("diagonal_scatter", "offset", offset)))
+        if dim1 != 0:
+            attributes.append(("dim1", to_int("diagonal_scatter", "dim1", dim1)))
+        if dim2 != 1:
+            attributes.append(("dim2", to_int("diagonal_scatter", "dim2", dim2)))
+        return record("diagonal_scatter", ("self", "src"), (self, src), attributes)
 
     def diff(
         self, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
@@ -1869,6 +1905,13 @@ class Methods:
         """
         return record_in_place("lt_", ("self", "other"), (self, other))
 
+    def lu_solve(self, LU_data: Tensor, LU_pivots: Tensor) -> Self:
+        """Run the operator `lu_solve`.
+
+        Schema: lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor
+        """
+        return record("lu_solve", ("self", "LU_data", "LU_pivots"), (self, LU_data, LU_pivots))
+
     def masked_fill(self, mask: Tensor, value: Tensor | Number) -> Self:
         """Run the operator `masked_fill`.
 
@@ -2654,6 +2697,17 @@ class Methods:
         ]
         return record("select", ("self",), (self,), attributes)
 
+    def select_scatter(self, src: Tensor, dim: int, index: int) -> Self:
+        """Run the operator `select_scatter`.
+
+        Schema: select_scatter(Tensor self, Tensor src, int dim, int index) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("dim", to_int("select_scatter", "dim", dim)),
+            ("index", to_int("select_scatter", "index", index)),
+        ]
+        return record("select_scatter", ("self", "src"), (self, src), attributes)
+
     def sgn(self) -> Self:
         """Run the operator `sgn`.
 
@@ -2744,6 +2798,30 @@ class Methods:
         Schema: sinh_(Tensor self) -> Tensor
         """
         return record_in_place("sinh_", ("self",), (self,))
+
+    def slice_scatter(
+        self,
+        src: Tensor,
+        dim: int = 0,
+        start: int | None = None,
+        end: int | None = None,
+        step: int = 1,
+    ) -> Self:
+        """Run the operator `slice_scatter`.
+
+        Schema: slice_scatter(Tensor self, Tensor src, int dim=0, int? start=None, int? end=None,
+            int step=1) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if dim != 0:
+            attributes.append(("dim", to_int("slice_scatter", "dim", dim)))
+        if start is not None:
+            attributes.append(("start", to_int("slice_scatter", "start", start)))
+        if end is not None:
+            attributes.append(("end", to_int("slice_scatter", "end", end)))
+        if step != 1:
+            attributes.append(("step", to_int("slice_scatter", "step", step)))
+        return record("slice_scatter", ("self", "src"), (self, src), attributes)
 
     def slogdet(self) -> Slogdet[Self]:
         """Run the operator `slogdet`.

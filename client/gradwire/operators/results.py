@@ -73,6 +73,15 @@ class LinalgInvEx(NamedTuple, Generic[AnyTensor]):
     info: AnyTensor
 
 
+class LinalgLstsq(NamedTuple, Generic[AnyTensor]):
+    """What `linalg.lstsq` gives."""
+
+    solution: AnyTensor
+    residuals: AnyTensor
+    rank: AnyTensor
+    singular_values: AnyTensor
+
+
 class LinalgLu(NamedTuple, Generic[AnyTensor]):
     """What `linalg.lu` gives."""
 
@@ -86,6 +95,14 @@ class LinalgLuFactor(NamedTuple, Generic[AnyTensor]):
 
     LU: AnyTensor
     pivots: AnyTensor
+
+
+class LinalgLuFactorEx(NamedTuple, Generic[AnyTensor]):
+    """What `linalg.lu_factor_ex` gives."""
+
+    LU: AnyTensor
+    pivots: AnyTensor
+    info: AnyTensor
 
 
 class LinalgQr(NamedTuple, Generic[AnyTensor]):
@@ -115,6 +132,14 @@ class LinalgSvd(NamedTuple, Generic[AnyTensor]):
     U: AnyTensor
     S: AnyTensor
     Vh: AnyTensor
+
+
+class LuUnpack(NamedTuple, Generic[AnyTensor]):
+    """What `lu_unpack` gives."""
+
+    P: AnyTensor
+    L: AnyTensor
+    U: AnyTensor
 
 
 class MaxPool1dWithIndices(NamedTuple, Generic[AnyTensor]):

@@ -32,6 +32,7 @@ from gradwire_engine.ops import (
     integers,
     interpolation,
     joining,
+    least_squares,
     linear_systems,
     losses,
     lu_factors,
@@ -54,8 +55,10 @@ from gradwire_engine.ops import (
     special_functions,
     statistics,
     storage,
+    strides,
     trigonometry,
     uniques,
+    view_scatters,
 )
 
 __all__ = [
@@ -90,6 +93,7 @@ __all__ = [
     "integers",
     "interpolation",
     "joining",
+    "least_squares",
     "linear_systems",
     "losses",
     "lu_factors",
@@ -112,6 +116,8 @@ __all__ = [
     "special_functions",
     "statistics",
     "storage",
+    "strides",
     "trigonometry",
     "uniques",
+    "view_scatters",
 ]

@@ -9,7 +9,16 @@ from scipy import linalg
 
 from gradwire_engine.declare import composite, general, nondiff
 from gradwire_engine.errors import EngineError
-from gradwire_engine.ops.matrices import adjoint, cubic, require_matrices
+from gradwire_engine.ops.linear_systems import solve_triangular
+from gradwire_engine.ops.matrices import (
+    adjoint,
+    batches,
+    cubic,
+    raw_adjoint,
+    require_dtype,
+    require_matrices,
+    singular,
+)
 
 _LINALG = ("linalg",)
 
@@ -106,12 +115,39 @@ general(
 )
 
 
+def _factored_with_info(
+    A: np.ndarray, pivot: bool = True, check_errors: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    LU, pivots = _lu_factor(A, pivot)
+    zeros = np.diagonal(LU, axis1=-2, axis2=-1) == 0
+    # Which pivot is zero, counted from 1, as LAPACK tells it.
+    info = np.where(zeros.any(-1), zeros.argmax(-1) + 1, 0) if zeros.size else zeros.any(-1)
+    if check_errors and info.any():
+        raise singular("linalg.lu_factor_ex")
+    return LU, pivots, info.astype(np.int32)
+
+
+general(
+    "linalg.lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> "
+    "(Tensor LU, Tensor pivots, Tensor info)",
+    _factored_with_info,
+    _factored_slope,
+    grad_fn="LinalgLuFactorExBackward0",
+    places=_LINALG,
+    flops=cubic(25),
+)
+
+
+def _lu_halves(LU_data: np.ndarray) -> tuple[Any, Any]:
+    rows, columns = LU_data.shape[-2:]
+    k = min(rows, columns)
+    L = np.tril(LU_data[..., :, :k], -1) + np.eye(rows, k, dtype=LU_data.dtype)
+    return L, np.triu(LU_data[..., :k, :])
+
+
 def _lu_parts(A: np.ndarray, pivot: bool = True) -> tuple[Any, Any, Any]:
     LU, pivots = _lu_factor(A, pivot)
-    rows, columns = A.shape[-2:]
-    k = min(rows, columns)
-    L = np.tril(LU[..., :, :k], -1) + np.eye(rows, k, dtype=A.dtype)
-    return L, np.triu(LU[..., :k, :]), pivots
+    return *_lu_halves(LU), pivots
 
 
 def _lu_pulled(F: Any, gs: Any, L: Any, U: Any, pivots: Any) -> Any:
@@ -142,4 +178,146 @@ composite(
     _lu,
     places=_LINALG,
     flops=cubic(25),
+)
+
+
+def _require_pivots(op: str, pivots: np.ndarray, shape: tuple[int, ...], rows: int) -> None:
+    if pivots.dtype != np.int32:
+        raise EngineError(
+            "DTYPE_MISMATCH",
+            f"{op}: pivots must be int32, as lu_factor gives them, not {pivots.dtype}",
+            argument="pivots",
+        )
+    in_range = not pivots.size or (int(pivots.min()) >= 1 and int(pivots.max()) <= rows)
+    if pivots.shape != shape or not in_range:
+        raise EngineError(
+            "SHAPE_MISMATCH" if in_range else "BAD_VALUE",
+            f"{op}: pivots of shape {pivots.shape} must have shape {shape}, and be from 1 to "
+            f"{rows}",
+            argument="pivots",
+        )
+
+
+def _solved_shape(
+    LU: np.ndarray, pivots: np.ndarray, B: np.ndarray, left: bool = True, adjoint: bool = False
+) -> tuple[int, ...]:
+    op = "linalg.lu_solve"
+    require_matrices(op, LU, square=True)
+    require_matrices(op, B)
+    require_dtype(op, LU, B)
+    size = LU.shape[-1]
+    _require_pivots(op, pivots, LU.shape[:-1], size)
+    if B.shape[-2 if left else -1] != size:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"{op}: B of shape {B.shape} does not fit factors of shape {LU.shape}",
+            argument="B",
+            shapes=f"{LU.shape} and {B.shape}",
+        )
+    return (*batches(LU, B), *B.shape[-2:])
+
+
+def _lu_solve(
+    LU: np.ndarray, pivots: np.ndarray, B: np.ndarray, left: bool = True, adjoint: bool = False
+) -> np.ndarray:
+    """With A = PLU: op(A)X = B, or Xop(A) = B as its adjoint."""
+    if not left:
+        turned = _lu_solve(LU, pivots, raw_adjoint(B), True, not adjoint)
+        return np.asarray(raw_adjoint(turned))
+    P = _swapped(pivots, LU.shape[-1]).astype(LU.dtype)
+    if not adjoint:
+        half = solve_triangular(LU, np.matmul(P.swapaxes(-2, -1), B), False, unitriangular=True)
+        return solve_triangular(LU, half, True)
+    turned = raw_adjoint(LU)
+    half = solve_triangular(turned, B, False)
+    return np.matmul(P, solve_triangular(turned, half, True, unitriangular=True))
+
+
+def _by_factors(
+    F: Any, g: Any, LU: Any, pivots: Any, B: Any, left: bool, adjoint: bool, result: Any
+) -> Any:
+    pulled = F.linalg__lu_solve(LU, pivots, g, left, not adjoint)
+    if left:
+        by_matrix = -F.matmul(pulled, _turned(F, result))
+    else:
+        by_matrix = -F.matmul(_turned(F, result), pulled)
+    if adjoint:
+        by_matrix = _turned(F, by_matrix)
+    L, U = _halves(F, LU)
+    P = F._permutation(pivots, LU.shape[-1], LU.dtype)
+    unpermuted = F.matmul(F.transpose(P, -2, -1), by_matrix)
+    return F.tril(F.matmul(unpermuted, _turned(F, U)), -1) + F.triu(
+        F.matmul(_turned(F, L), unpermuted)
+    )
+
+
+# An argument of these operators has the name of the function.
+_turned = adjoint
+
+general(
+    "linalg.lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool adjoint=False) "
+    "-> Tensor",
+    _lu_solve,
+    {
+        "LU": _by_factors,
+        "B": lambda F, g, LU, pivots, left, adjoint: F.linalg__lu_solve(
+            LU, pivots, g, left, not adjoint
+        ),
+    },
+    grad_fn="LinalgLuSolveBackward0",
+    shape=_solved_shape,
+    places=_LINALG,
+    flops=lambda LU, pivots, B, *rest: cubic(2)(B),
+)
+composite(
+    "lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor",
+    lambda F, self, LU_data, LU_pivots: F.linalg__lu_solve(LU_data, LU_pivots, self),
+)
+
+
+def _packed(F: Any, gs: Any, LU_data_shape: tuple[int, ...]) -> Any:
+    """The transpose: each half at its place."""
+    rows, columns = LU_data_shape[-2:]
+    k = min(rows, columns)
+    pulled = None
+    if gs[0] is not None:
+        below = F.tril(gs[0], -1)
+        pulled = below if columns == k else F.slice_backward(below, LU_data_shape, -1, 0, k, 1)
+    if gs[1] is not None:
+        above = F.triu(gs[1])
+        above = above if rows == k else F.slice_backward(above, LU_data_shape, -2, 0, k, 1)
+        pulled = above if pulled is None else pulled + above
+    return pulled
+
+
+general(
+    "_lu_unpack(Tensor LU_data) -> (Tensor L, Tensor U)",
+    _lu_halves,
+    _packed,
+    grad_fn="LuUnpackBackward0",
+    places=(),
+)
+
+
+def _lu_unpack(
+    F: Any, LU_data: Any, LU_pivots: Any, unpack_data: bool, unpack_pivots: bool
+) -> tuple[Any, Any, Any]:
+    require_matrices("lu_unpack", LU_data)
+    none = F.zeros((0,), dtype=LU_data.dtype)
+    P, L, U = none, none, none
+    if unpack_pivots:
+        rows, columns = LU_data.shape[-2:]
+        wanted = (*LU_data.shape[:-2], min(rows, columns))
+        _require_pivots("lu_unpack", LU_pivots.data, wanted, rows)
+        P = F._permutation(LU_pivots, rows, LU_data.dtype)
+    if unpack_data:
+        L, U = F._lu_unpack(LU_data)
+    return P, L, U
+
+
+composite(
+    "lu_unpack(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, bool unpack_pivots=True) "
+    "-> (Tensor P, Tensor L, Tensor U)",
+    _lu_unpack,
+    places=("torch",),
 )
