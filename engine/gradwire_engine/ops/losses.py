@@ -64,6 +64,18 @@ def _classes_axis(self: np.ndarray) -> int:
     return 0 if self.ndim == 1 else 1
 
 
+def _count_alike(
+    rank: int, target: np.ndarray, weight: np.ndarray | None, ignore_index: int
+) -> bool:
+    """Whether rows of classes all count for one, none being ignored, as far as is soon told."""
+    return (
+        rank == 2
+        and weight is None
+        and target.size > 0
+        and bool(np.minimum.reduce(target, axis=None) > ignore_index)
+    )
+
+
 def _check_classes(self: np.ndarray, target: np.ndarray, ignore_index: int) -> None:
     expected = self.shape[:0] if self.ndim == 1 else (self.shape[0], *self.shape[2:])
     if self.ndim == 0 or target.shape != expected:
@@ -84,6 +96,10 @@ def _check_classes(self: np.ndarray, target: np.ndarray, ignore_index: int) -> N
             dtype=target.dtype,
         )
     classes = self.shape[_classes_axis(self)]
+    if target.size and (
+        np.minimum.reduce(target, axis=None) >= 0 and np.maximum.reduce(target, axis=None) < classes
+    ):
+        return
     wrong = target[(target != ignore_index) & ((target < 0) | (target >= classes))]
     if wrong.size:
         raise EngineError(
@@ -122,6 +138,12 @@ def _nll_loss(
 ) -> Any:
     require_reduction(reduction, "nll_loss")
     _check_classes(self, target, ignore_index)
+    if _count_alike(self.ndim, target, weight, ignore_index):
+        losses = -self[np.arange(len(target)), target]
+        if reduction == "none":
+            return losses
+        total = np.add.reduce(losses, axis=None)
+        return total if reduction == "sum" else total / self.dtype.type(len(target))
     rows = _row_weights(target, weight, ignore_index, self.dtype)
     losses = -_picked(self, target, ignore_index) * rows
     if reduction == "none":
@@ -139,15 +161,24 @@ def _nll_loss_backward(
     input_sizes: Any,
 ) -> np.ndarray:
     out = np.zeros(input_sizes, grad.dtype)
+    if _count_alike(len(input_sizes), target, weight, ignore_index):
+        share = grad.dtype.type(1)
+        if reduction == "mean":
+            share = share / grad.dtype.type(len(target))
+        out[np.arange(len(target)), target] = -grad * share
+        return out
     rows = _row_weights(target, weight, ignore_index, grad.dtype)
     if reduction == "mean":
         rows = rows / np.add.reduce(rows, axis=None)
-    index = np.where(target == ignore_index, 0, target)
+    ignored = target == ignore_index
+    index = np.where(ignored, 0, target)
+    # Where all are ignored their share is no number, and still none of the gradient.
+    slopes = np.where(ignored, grad.dtype.type(0), -grad * rows)
     if out.ndim == 2:
-        out[np.arange(len(index)), index] = -grad * rows
+        out[np.arange(len(index)), index] = slopes
         return out
     axis = _classes_axis(out)
-    np.put_along_axis(out, np.expand_dims(index, axis), np.expand_dims(-grad * rows, axis), axis)
+    np.put_along_axis(out, np.expand_dims(index, axis), np.expand_dims(slopes, axis), axis)
     return out
 
 
