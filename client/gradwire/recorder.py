@@ -22,8 +22,10 @@ FLUSH_STEPS: Final = 256
 FLUSH_BYTES: Final = 1 << 20
 """So many bytes of tensor data are sent without waiting for more."""
 
-_RELEASE_BATCH: Final = 64
-"""So many dropped handles are worth a step of their own."""
+_RELEASED_EARLY: Final = 2
+"""So many dropped handles are worth a step of their own before a backward."""
+
+_BACKWARDS: Final = frozenset({"backward", "grad"})
 
 
 class Handles(tuple[int, ...]):
@@ -136,7 +138,13 @@ class Recorder:
         return output
 
     def step(self, step: pb.Step) -> None:
-        """Record a step of another kind."""
+        """Record a step of another kind.
+
+        What was dropped before a backward is released before it, so that its memory serves the
+        backward; else dropped handles wait until what is recorded is taken.
+        """
+        if step.WhichOneof("kind") in _BACKWARDS:
+            self._drain(_RELEASED_EARLY)
         self.entries.append((step, mark()))
 
     def payload(self, data: Payload) -> int:
@@ -159,7 +167,7 @@ class Recorder:
         """Note handles whose release did not happen, because a step before it failed."""
         self._dropped.extend(handles)
 
-    def drain(self, least: int = _RELEASE_BATCH) -> None:
+    def _drain(self, least: int) -> None:
         """Record the release of dropped handles, if there are at least so many."""
         count = len(self._dropped)
         if count < least:
@@ -184,7 +192,7 @@ class Recorder:
 
     def take(self) -> Batch | None:
         """All that is recorded, dropped handles included; None if there is nothing."""
-        self.drain(least=1)
+        self._drain(least=1)
         self._drain_programs()
         if not self.entries:
             return None

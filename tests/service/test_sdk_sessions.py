@@ -10,6 +10,8 @@ import textwrap
 import threading
 import time
 
+import numpy as np
+
 import gradwire as gw
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
@@ -133,6 +135,23 @@ def run(program: str, *, quiet: bool = True) -> str:
     assert done.returncode == 0, done.stderr
     assert not quiet or not done.stderr, done.stderr
     return done.stdout
+
+
+def test_memory_of_what_was_dropped_serves_the_backward_and_what_follows() -> None:
+    values = np.ones(10_000)
+    with (
+        EmbeddedServer.start(address="127.0.0.1:0", max_session_bytes=7 * values.nbytes) as server,
+        gw.connect(server.address) as opened,
+    ):
+        x = gw.tensor(values, requires_grad=True)
+        slopes = []
+        before = opened.traffic.sequences
+        for _ in range(3):
+            y = ((x + 1) * 2 + 1).sum()
+            slopes += gw.autograd.grad(y, x)
+        found = gw.fetch(*slopes)
+        assert opened.traffic.sequences == before + 1, "all in one sequence"
+        np.testing.assert_array_equal(found, 2 * np.ones((3, 10_000)))
 
 
 def test_the_embedded_server_needs_no_connecting_and_no_closing() -> None:

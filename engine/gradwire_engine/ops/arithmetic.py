@@ -311,13 +311,12 @@ def _copied_power(self: Any, exponent: Any) -> Any:
 
 
 def _power_by_base(F: Any, g: Any, self: Any, exponent: Any) -> Any:
+    # What has no name NumPy may overwrite, and so it does with a large factor of g.
     if isinstance(exponent, _NUMBERS):
         if exponent == 0:
             return F.zeros_like(g)
-        slope = exponent * F._power(self, exponent - 1)
-        return g * F.conj(slope)
-    slope = exponent * F.pow(self, exponent - 1)
-    return F.where(exponent == 0, 0.0, g * F.conj(slope))
+        return g * F.conj(exponent * F._power(self, exponent - 1))
+    return F.where(exponent == 0, 0.0, g * F.conj(exponent * F.pow(self, exponent - 1)))
 
 
 def _power_by_exponent(F: Any, g: Any, self: Any, exponent: Any, result: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import threading
 
+import pytest
+
 from gradwire.location import locate
 from gradwire.recorder import FLUSH_BYTES, FLUSH_STEPS, Recorder, mark_of, outputs_of
 from gradwire.v1 import autograd_pb2 as pb
@@ -101,6 +103,22 @@ def test_dropped_handles_are_released_when_steps_are_taken() -> None:
     step = batch.entries[1][0]
     assert isinstance(step, pb.Step)
     assert list(step.release.tensors) == [7, 8]
+
+
+@pytest.mark.parametrize("kind", ["backward", "grad"])
+def test_what_was_dropped_before_a_backward_is_released_before_it(kind: str) -> None:
+    recorder = Recorder()
+    recorder.op("neg", (1,), (), 1, False)
+    recorder.release(7)
+    recorder.release(8)
+    backward = pb.Step(**{kind: {}})
+    recorder.step(backward)
+    recorder.release(9)
+    recorder.step(backward)
+    batch = recorder.take()
+    assert batch is not None
+    assert [entry[0] is backward for entry in batch.entries] == [False, False, True, True, False]
+    assert batch.released == [(1, (7, 8)), (4, (9,))], "one alone is not worth a step of its own"
 
 
 def test_handles_may_be_dropped_in_any_thread_at_any_time() -> None:
