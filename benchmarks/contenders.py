@@ -6,6 +6,9 @@ from dataclasses import replace
 
 from benchmarks.rows import Contender
 
+REUSE = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+"""Settings of glibc's allocator that let large blocks be used again."""
+
 ENGINE = Contender("gradwire", "benchmarks.ours.engine")
 COMPILED = replace(ENGINE, name="gradwire, compiled", arguments={"compiled": True})
 TORCH = Contender("torch eager", "benchmarks.peers.torch_eager", "torch")
@@ -21,15 +24,7 @@ ECHO = Contender(
     drops=("elements", "ops"),
     takes_traffic=True,
 )
-REUSING_ECHO = replace(
-    ECHO,
-    name="gRPC echo, blocks reused",
-    variables={
-        "MALLOC_MMAP_THRESHOLD_": "1073741824",
-        "MALLOC_TRIM_THRESHOLD_": "1073741824",
-    },
-)
-"""The echo under settings of glibc's allocator that let large blocks be used again."""
+REUSING_ECHO = replace(ECHO, name="gRPC echo, blocks reused", variables=REUSE)
 
 TORCH_RPC = Contender("torch RPC", "benchmarks.peers.torch_rpc", "torch")
 FEDERATED = Contender(
