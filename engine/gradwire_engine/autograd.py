@@ -392,11 +392,12 @@ def _implicit(tensor: Tensor) -> np.ndarray:
     data = tensor.data
     if data.size != 1 or data.dtype.kind == "c":
         raise _no_direction(tensor)
-    return _one(data.shape, data.dtype)
+    # By the letter of the dtype, for to hash a dtype costs more than to make the array.
+    return _one(data.shape, data.dtype.char)
 
 
 @lru_cache(256)
-def _one(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def _one(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """The gradient of a scalar; read-only, as it is that of others too."""
     one = np.ones(shape, dtype)
     one.flags.writeable = False

@@ -131,9 +131,11 @@ class _Pass:
         check = self.context.check
         arrived = self.arrived
         F = self.F
+        keep_graph = self.keep_graph
         # Most nodes have one edge and are watched by nobody, and make one other node ready, which
         # takes what its rule gives from hand to hand.
-        is_plain = F is RAW and not self.context.detect_anomaly
+        context = self.context
+        is_plain = F is RAW and not context.detect_anomaly and context.profile is None
         node: Any
         while ready:
             _, node = heapq.heappop(ready)
@@ -143,25 +145,56 @@ class _Pass:
                     check()
                 hooks = node.hooks
                 edges = node.edges
+                only = node.only
                 if (
-                    is_plain
+                    only >= 0
+                    and is_plain
                     and hooks is None
                     and gradient is not None
-                    and edges
-                    and node.only >= 0
-                    and len(node.outputs) == 1
                     and (
                         wanted is None or useful is None or (node in useful and node not in wanted)
                     )
                 ):
-                    edge = edges[node.only]
-                    gradient = self._pull_one(node, edge, gradient)
-                    target = edge[0]
+                    saved = node.saved
+                    if saved is None:
+                        raise graph_freed(node)
+                    if node.versions and not node.is_current:
+                        raise saved_modified(node)
+                    rule = node.rules[only]
+                    pull = rule.pull
+                    values = saved[only]
+                    # Packing values for the call, and unpacking them there, takes its time.
+                    if not values:
+                        pulled = pull(RAW, gradient)
+                    elif len(values) == 1:
+                        pulled = pull(RAW, gradient, values[0])
+                    else:
+                        pulled = pull(RAW, gradient, *values)
+                    if rule.saves and not keep_graph:
+                        node.saved = None
+                        node.versions = ()
+                    edge = edges[only]
+                    target, nr = edge
+                    types = target.outputs
+                    # One tuple of types for both ends: the operator is pointwise and keeps shapes.
+                    is_alike = types is node.outputs
+                    if pulled is None:
+                        pass
+                    elif is_alike:
+                        if pulled is not gradient and pulled.dtype is not types[0][1]:
+                            pulled = fit(RAW, pulled, *types[0])
+                    else:
+                        shape, dtype = types[nr]
+                        if pulled.dtype is not dtype or pulled.shape != shape:
+                            pulled = fit(RAW, pulled, shape, dtype)
+                    gradient = pulled
+                    # Nothing here is to keep an array alive, nor to share it.
+                    pulled = values = saved = None
                     if (
                         waiting[target] == 1
                         and not ready
                         and target not in arrived
-                        and len(target.outputs) == 1
+                        and (is_alike or len(types) == 1)
                     ):
                         node = target
                         continue
@@ -199,32 +232,6 @@ class _Pass:
             return []
         return [wanted[node][nr] for node, nr in self.captures]
 
-    def _pull_one(self, node: Any, edge: Edge, gradient: Any) -> Any:
-        """What a node gives to its only edge, as the edge's target wants it; None for nothing."""
-        saved = node.saved
-        if saved is None:
-            raise graph_freed(node)
-        if node.versions and not node.is_current:
-            raise saved_modified(node)
-        rule = node.rules[node.only]
-        values = saved[node.only]
-        pulled = rule.pull(RAW, (gradient,) if rule.takes_all else gradient, *values)
-        if rule.saves and not self.keep_graph:
-            node.saved = None
-            node.versions = ()
-        if pulled is None:
-            return None
-        target, nr = edge
-        types = target.outputs
-        # One tuple of types for both ends: the operator is pointwise and keeps shapes.
-        if types is not node.outputs:
-            shape, dtype = types[nr]
-            if pulled.dtype is not dtype or pulled.shape != shape:
-                return fit(RAW, pulled, shape, dtype)
-        elif pulled is not gradient and pulled.dtype is not types[0][1]:
-            return fit(RAW, pulled, *types[0])
-        return pulled
-
     def _pull(self, node: Any, gradient: Any, useful: set[AnyNode] | None) -> None:
         """Run a node's rules and send the results on."""
         saved = node.saved
@@ -244,7 +251,8 @@ class _Pass:
         F = self.F
         traced = F is TRACED
         anomalies = self.context.detect_anomaly
-        several = len(node.outputs) > 1
+        outputs = node.outputs
+        several = len(outputs) > 1
         arrived = self.arrived
         saves = False
         joint: Any = None
@@ -269,7 +277,7 @@ class _Pass:
                         shares = joint(F, gs, _needs(node, joint, useful), *values)
                     pulled = shares[rule.share]
             elif not several:
-                pulled = rule.pull(F, gradient, *values)
+                pulled = rule.pull(F, gradient, *values) if values else rule.pull(F, gradient)
             elif gradient[0] is None:
                 continue
             else:
@@ -277,14 +285,15 @@ class _Pass:
             if pulled is None:
                 continue
             target, nr = edge
-            shape, dtype = target.outputs[nr]
-            if pulled.shape != shape or pulled.dtype is not dtype:
+            types = target.outputs
+            shape, dtype = types[nr]
+            if pulled.dtype is not dtype or (types is not outputs and pulled.shape != shape):
                 pulled = fit(F, pulled, shape, dtype)
             if anomalies:
                 _refuse_nan(node, rule, pulled)
             if collected is not None:
                 collected[-1] = pulled
-            elif target in arrived or len(target.outputs) > 1:
+            elif target in arrived or len(types) > 1:
                 self._arrive(edge, pulled)
             else:
                 arrived[target] = pulled
@@ -412,19 +421,29 @@ def _count_dependencies(roots: Sequence[AnyNode]) -> dict[AnyNode, int]:
     """How many edges lead to each node that the roots reach."""
     waiting: dict[AnyNode, int] = {}
     stack: list[AnyNode] = []
-    for node in roots:
-        if node not in waiting:
-            waiting[node] = 0
-            stack.append(node)
+    for root in roots:
+        if root not in waiting:
+            waiting[root] = 0
+            stack.append(root)
+    node: Any
     while stack:
-        for edge in stack.pop().edges:
-            if edge is not None:
-                node = edge[0]
-                if node in waiting:
-                    waiting[node] += 1
-                else:
-                    waiting[node] = 1
-                    stack.append(node)
+        node = stack.pop()
+        # Along nodes of one edge each there is nothing to put aside.
+        while node.only >= 0:
+            node = node.edges[node.only][0]
+            if node in waiting:
+                waiting[node] += 1
+                break
+            waiting[node] = 1
+        else:
+            for edge in node.edges:
+                if edge is not None:
+                    target = edge[0]
+                    if target in waiting:
+                        waiting[target] += 1
+                    else:
+                        waiting[target] = 1
+                        stack.append(target)
     return waiting
 
 

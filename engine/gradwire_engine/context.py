@@ -5,7 +5,6 @@ Each session has a `Context`; the current one is local to the thread.
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +45,7 @@ class Context:
         running: the backward pass that runs, for hooks; None outside of one.
         saved_hooks: what tensors that are kept for backward go through; None for nothing.
         generator: source of `rand`, `randn` and `dropout`.
-        next_id: gives the next number of a node; numbers rise in order of recording.
+        last_id: the number that was given to a node last; numbers rise in order of recording.
     """
 
     __slots__ = (
@@ -57,8 +56,8 @@ class Context:
         "detect_anomaly",
         "grad_enabled",
         "inference",
+        "last_id",
         "limits",
-        "next_id",
         "profile",
         "running",
         "saved_hooks",
@@ -83,7 +82,12 @@ class Context:
         # Made when it is first drawn from: that costs more than all the rest of a context.
         self._seed = seed
         self._generator: np.random.Generator | None = None
-        self.next_id: Callable[[], int] = itertools.count(1).__next__
+        self.last_id = 0
+
+    def next_id(self) -> int:
+        """A number for a node."""
+        self.last_id += 1
+        return self.last_id
 
     @property
     def generator(self) -> np.random.Generator:

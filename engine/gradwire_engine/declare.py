@@ -141,23 +141,25 @@ def _by_argument(schema: Schema, functions: Functions) -> dict[str, Callable[...
 
 def _slope(d: Callable[..., Any]) -> Callable[..., Any]:
     """The VJP of a derivative, with the same parameters after `F, g`."""
-
-    def pull(F: Any, g: Any, *values: Any) -> Any:
-        slope = d(F, *values)
-        kind = slope.__class__
-        if kind is ndarray:
-            if slope.dtype.kind == "c":
-                slope = F.conj(slope)
-        elif kind is float or kind is int or kind is bool:
-            if F is RAW:
-                slope = number_array(slope, g.dtype)
-        elif kind is complex:
-            slope = slope.conjugate()
-        elif slope.dtype.kind == "c":
-            slope = F.conj(slope)
-        return g * slope
-
-    first, *rest = inspect.signature(d).parameters.values()
-    g = inspect.Parameter("g", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    pull.__signature__ = inspect.Signature([first, g, *rest])  # type: ignore[attr-defined]
+    _, *rest = inspect.signature(d).parameters
+    # Written out, for packing arguments and unpacking them again costs as much as a small product.
+    parameters, arguments = ", ".join(["F", "g", *rest]), ", ".join(["F", *rest])
+    source = f"lambda {parameters}: times(F, g, d({arguments}))"
+    pull: Callable[..., Any] = eval(source, {"times": _times_slope, "d": d})
     return pull
+
+
+def _times_slope(F: Any, g: Any, slope: Any) -> Any:
+    """g·conj(slope)."""
+    kind = slope.__class__
+    if kind is ndarray:
+        if slope.dtype.kind == "c":
+            slope = F.conj(slope)
+    elif kind is float or kind is int or kind is bool:
+        if F is RAW:
+            slope = number_array(slope, g.dtype)
+    elif kind is complex:
+        slope = slope.conjugate()
+    elif slope.dtype.kind == "c":
+        slope = F.conj(slope)
+    return g * slope

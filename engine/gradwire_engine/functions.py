@@ -164,7 +164,7 @@ def attach(
         ],
     )
     rules: Any = tuple([_JointRule(index) for index in range(len(inputs))])
-    node = Node(
+    node = Node.of(
         _operator(name),
         (None,),
         current.context.next_id(),

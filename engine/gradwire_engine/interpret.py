@@ -53,6 +53,8 @@ def sum_to_shape(F: Interpreter, g: Any, shape: tuple[int, ...]) -> Any:
     if added < 0:
         # Indexed assignment leaves out leading dimensions of size 1.
         return F.reshape(sum_to_shape(F, g, shape[-added:]), shape)
+    if F is RAW and g.shape[added:] == shape:
+        return F.sum(g, tuple(range(added)))
     dims = tuple(range(added)) + tuple(
         added + i for i, size in enumerate(shape) if size == 1 and g.shape[added + i] != 1
     )

@@ -31,7 +31,8 @@ class Node:
         op: the operator that was recorded.
         template: its arguments in schema order, None where a tensor stands.
         edges: where the gradient of each differentiable input goes; None where nowhere.
-        only: which edge is the only one that is not None; -1 if there are several.
+        only: which edge is the only one that is not None, where its rule wants one gradient and
+            the node has one; else -1.
         rules: the rule of each edge.
         saved: for each edge the values that its rule needs; None once released.
         versions: of each saved tensor its version counter and, after it, the expected version.
@@ -56,8 +57,22 @@ class Node:
         "versions",
     )
 
-    def __init__(
-        self,
+    id: int
+    op: Operator
+    template: tuple[Any, ...]
+    edges: tuple[Edge | None, ...]
+    only: int
+    rules: tuple[Rule, ...]
+    saved: tuple[tuple[Any, ...] | None, ...] | None
+    versions: tuple[Any, ...]
+    outputs: tuple[TensorType, ...]
+    hooks: Hooks | None
+    origin: Any
+
+    # Without __init__, which would take longer than what it does: paths fill in a blank one.
+    @classmethod
+    def of(
+        cls,
         op: Operator,
         template: tuple[Any, ...],
         number: int,
@@ -66,19 +81,22 @@ class Node:
         saved: tuple[tuple[Any, ...] | None, ...],
         versions: tuple[Any, ...],
         outputs: tuple[TensorType, ...],
-    ) -> None:
-        self.op = op
-        self.template = template
-        self.id = number
-        self.edges = edges
+    ) -> Node:
+        """A node; `only` follows from the rest."""
+        node = cls()
+        node.op = op
+        node.template = template
+        node.id = number
+        node.edges = edges
         there = [nr for nr, edge in enumerate(edges) if edge is not None]
-        self.only = there[0] if len(there) == 1 else -1
-        self.rules = rules
-        self.saved: tuple[tuple[Any, ...] | None, ...] | None = saved
-        self.versions = versions
-        self.outputs = outputs
-        self.hooks: Hooks | None = None
-        self.origin: Any
+        is_alone = len(there) == 1 and len(outputs) == 1 and not rules[there[0]].takes_all
+        node.only = there[0] if is_alone else -1
+        node.rules = rules
+        node.saved = saved
+        node.versions = versions
+        node.outputs = outputs
+        node.hooks = None
+        return node
 
     @property
     def priority(self) -> int:
@@ -88,11 +106,13 @@ class Node:
     @property
     def is_current(self) -> bool:
         """Whether no saved tensor was changed in place since."""
-        # Mostly there is one: a comparison then, and no loop.
         versions = self.versions
-        if len(versions) == 2:
-            return bool(versions[0][0] == versions[1])
-        return all(versions[at][0] == versions[at + 1] for at in range(0, len(versions), 2))
+        at = len(versions)
+        while at:
+            if versions[at - 2][0] != versions[at - 1]:
+                return False
+            at -= 2
+        return True
 
     @property
     def name(self) -> str:
@@ -140,6 +160,7 @@ class AccumulateGrad:
     name = "AccumulateGrad"
     op = None
     edges: tuple[Edge | None, ...] = ()
+    only = -1
     next_functions: tuple[tuple[AnyNode | None, int], ...] = ()
     released = False
     sequence_number = ACCUMULATE_GRAD_NUMBER

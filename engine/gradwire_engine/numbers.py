@@ -10,8 +10,35 @@ _MAX_HELD: Final = 4096
 
 _FLOAT32: Final = np.dtype(np.float32)
 _FLOAT64: Final = np.dtype(np.float64)
-numbers32: Final[dict[float, np.ndarray]] = {}
-numbers64: Final[dict[float, np.ndarray]] = {}
+
+
+class _Numbers(dict[float, Any]):
+    """The arrays of one dtype, by number. They are read-only, and made when first asked for.
+
+    What has none, because it would not be the same as an array, is given as it is.
+    """
+
+    def __init__(self, dtype: np.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __missing__(self, number: float) -> Any:
+        # 0.0 and -0.0 are one key, and NaN is none.
+        if not number or number != number:
+            return number
+        try:
+            array = np.array(number, self._dtype)
+        except OverflowError:
+            return number
+        array.flags.writeable = False
+        if len(self) >= _MAX_HELD:
+            self.clear()
+        self[number] = array
+        return array
+
+
+numbers32: Final = _Numbers(_FLOAT32)
+numbers64: Final = _Numbers(_FLOAT64)
 
 
 def number_array(number: float, dtype: np.dtype) -> Any:
@@ -20,25 +47,7 @@ def number_array(number: float, dtype: np.dtype) -> Any:
     Itself for other dtypes, and where an array is not the same.
     """
     if dtype is _FLOAT32:
-        held = numbers32
-    elif dtype is _FLOAT64:
-        held = numbers64
-    else:
-        return number
-    array = held.get(number)
-    return _made(number, dtype, held) if array is None else array
-
-
-def _made(number: float, dtype: np.dtype, held: dict[float, np.ndarray]) -> Any:
-    # 0.0 and -0.0 are one key, and NaN is none.
-    if not number or number != number:
-        return number
-    try:
-        array = np.array(number, dtype)
-    except OverflowError:
-        return number
-    array.flags.writeable = False
-    if len(held) >= _MAX_HELD:
-        held.clear()
-    held[number] = array
-    return array
+        return numbers32[number]
+    if dtype is _FLOAT64:
+        return numbers64[number]
+    return number

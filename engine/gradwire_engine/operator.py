@@ -135,6 +135,7 @@ class Operator:
         self.is_real = is_real
         self.is_pointwise = kind == "elementwise" if is_pointwise is None else is_pointwise
         self._paths: dict[tuple[type, ...], Callable[..., Any]] = {}
+        self._paths_as_given: dict[tuple[type, ...], Callable[..., Any] | None] = {}
         self._prepare = self._preparation()
         self.has_single_result = len(schema.results) == 1 and schema.results != ("[]",)
         # On the wire None is what is not given.
@@ -244,6 +245,15 @@ class Operator:
         Raises:
             EngineError: whatever is wrong with the arguments.
         """
+        if not kwargs:
+            types = tuple(map(type, args))
+            try:
+                path = self._paths_as_given[types]
+            except KeyError:
+                path = self.path(types) if self._are_as_filled(types) else None
+                self._paths_as_given[types] = path
+            if path is not None:
+                return path(*args)
         filled = self.schema.fill(args, kwargs)
         if not self.list_positions and not any(isinstance(a, Tensor) for a in filled):
             self._require_takes_no_tensor()
@@ -254,6 +264,22 @@ class Operator:
             for a, arg in zip(filled, self.schema.arguments, strict=True)
         ]
         return self.call(filled, tuple(template))
+
+    def _are_as_filled(self, types: tuple[type, ...]) -> bool:
+        """Whether arguments of these types are right, and in their canonical form."""
+        arguments = self.schema.arguments
+        return (
+            self.numbers is None
+            and (bool(self.list_positions) or Tensor in types)
+            and len(types) <= len(arguments)
+            and not any(argument.required for argument in arguments[len(types) :])
+            and all(
+                argument.type == "Tensor"
+                or (not argument.is_list and kind is _CANONICAL.get(argument.type))
+                or (argument.optional and kind is type(None))
+                for argument, kind in zip(arguments, types, strict=False)
+            )
+        )
 
     def apply(self, *args: Any) -> Any:
         """Run on arguments that are known to be right, in schema order; the last may be absent."""
@@ -539,7 +565,7 @@ class Operator:
             if not self.edges_for_numbers:
                 rules, edges, saved = _without_numbers(rules, args, edges, saved)
         outputs = tuple([(each.data.shape, each.data.dtype) for each in results])
-        node = Node(
+        node = Node.of(
             self,
             template,
             context.next_id(),
@@ -587,6 +613,9 @@ def _without_numbers(
 
 
 _REAL_NUMBERS = (float, int)
+
+_CANONICAL = {"int": int, "float": float, "bool": bool, "str": str}
+"""The types of plain arguments that are left as they are."""
 
 _REFUSALS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (np.exceptions.AxisError, "DIM_OUT_OF_RANGE"),

@@ -10,13 +10,14 @@ anything. No text of a client gets into the source: arguments are `a0`, `a1`, ..
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from gradwire_engine.context import current
 from gradwire_engine.node import Node
-from gradwire_engine.numbers import number_array, numbers32, numbers64
+from gradwire_engine.numbers import numbers32, numbers64
 from gradwire_engine.rules import Param, Rule
 from gradwire_engine.saved_hooks import pack_saved
 from gradwire_engine.tensor import Tensor, ViewStep
@@ -82,7 +83,11 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
         unfit.append("t is not float32 and t is not float64")
     if op.promotion in ("promote", "float") and len(tensors) > 1:
         lines.append(f"    s = d{first}.shape")
-        unfit += [f"d{p}.shape != s" for p in tensors[1:]]
+        if len(tensors) == 2:
+            lines.append(f"    is_even = d{tensors[1]}.shape == s")
+            unfit.append(f"not (is_even or expands(s, d{tensors[1]}.shape))")
+        else:
+            unfit += [f"d{p}.shape != s" for p in tensors[1:]]
     lines += [
         "    context = current.context",
         "    if context.inference or " + " or ".join(unfit) + ":",
@@ -94,11 +99,7 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
     if ufunc is not None:
         operands = [f"n{p}" if p in numbers else f"d{p}" for p in range(len(types))]
         for p in numbers:
-            lines += [
-                f"    n{p} = (numbers32 if t is float32 else numbers64).get(a{p})",
-                f"    if n{p} is None:",
-                f"        n{p} = number_array(a{p}, t)",
-            ]
+            lines.append(f"    n{p} = numbers32[a{p}] if t is float32 else numbers64[a{p}]")
     lines.append("    try:")
     if op.shape is not None:
         lines.append(f"        context.admit(shape({', '.join(raw)}), name)")
@@ -119,9 +120,16 @@ def _source(op: Operator, types: tuple[type, ...]) -> str:
     else:
         lines.append("    result.version = [0]")
     if op.rules:
-        lines += _recording(op, types, tensors)
+        keeps_dtype = ufunc is not None and _keeps_dtype(ufunc)
+        lines += _recording(op, types, tensors, keeps_dtype)
     lines.append("    return result")
     return "\n".join(lines) + "\n"
+
+
+def _expands(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether one of two shapes ends as the other, and so is what they broadcast to."""
+    more = len(one) - len(other)
+    return one[more:] == other if more >= 0 else other[-more:] == one
 
 
 def _rules_of(op: Operator, types: tuple[type, ...]) -> tuple[Rule, ...]:
@@ -132,7 +140,14 @@ def _rules_of(op: Operator, types: tuple[type, ...]) -> tuple[Rule, ...]:
     return tuple(rule for rule in op.rules if rule.position not in numbers)
 
 
-def _recording(op: Operator, types: tuple[type, ...], tensors: list[int]) -> list[str]:
+def _keeps_dtype(ufunc: np.ufunc) -> bool:
+    """Whether it makes float32 of float32, and float64 of float64."""
+    return all(f"{char * ufunc.nin}->{char}" in ufunc.types for char in "fd")
+
+
+def _recording(
+    op: Operator, types: tuple[type, ...], tensors: list[int], keeps_dtype: bool
+) -> list[str]:
     rules = _rules_of(op, types)
     ruled = [p for p in tensors if any(rule.position == p for rule in rules)]
     if not ruled:
@@ -145,81 +160,95 @@ def _recording(op: Operator, types: tuple[type, ...], tensors: list[int]) -> lis
             f"            e{p} = a{p}.gradient_edge()",
         ]
     some = " or ".join(f"e{p} is not None" for p in ruled)
-    lines += [f"        if {some}:", "            u = made.dtype"]
-    same_shape = op.promotion in ("promote", "float") or len(tensors) == 1
-    keeps_type = op.is_pointwise and same_shape and ruled == tensors
-    if op.promotion not in ("promote", "float"):
-        lines += ["            if u.kind not in 'fc':", "                return result"]
-    else:
-        lines += [
-            "            if u is not t and u.kind not in 'fc':",
-            "                return result",
-        ]
-    indent = "            "
-    if keeps_type:
-        lines += [f"{indent}if u is t:"]
-        chain = "if"
-        for p in ruled:
-            lines += [
-                f"{indent}    {chain} e{p} is not None:",
-                f"{indent}        outputs = e{p}[0].outputs",
-                f"{indent}        if len(outputs) != 1:",
-                f"{indent}            outputs = (outputs[e{p}[1]],)",
-            ]
-            chain = "elif"
-        lines += [f"{indent}else:", f"{indent}    outputs = ((made.shape, u),)"]
-    else:
-        lines.append(f"{indent}outputs = ((made.shape, u),)")
-
-    several = len(ruled) > 1
-    saved: list[str] = []
-    versions: list[tuple[int, str]] = []
-    for rule in rules:
-        if rule.position not in ruled:
-            saved.append("None")
-            continue
-        values, counters = _captured(rule, types, tensors)
-        text = _tuple(values)
-        saved.append(f"{text} if e{rule.position} is not None else None" if several else text)
-        versions += [(rule.position, counter) for counter in counters]
-    if several and versions:
-        lines.append(f"{indent}versions = ()")
-        for position, counter in versions:
-            lines += [
-                f"{indent}if e{position} is not None:",
-                f"{indent}    versions += ({counter}, {counter}[0])",
-            ]
-    pairs = _tuple([f"{counter}, {counter}[0]" for _, counter in versions])
+    lines.append(f"        if {some}:")
     arguments = [f"a{p}" for p in range(len(op.schema.arguments))]
     edges = [f"e{rule.position}" if rule.position in ruled else "None" for rule in rules]
-    lines += [
-        f"{indent}node = new(Node)",
-        f"{indent}node.op = op",
-        f"{indent}node.template = {_template(op, types, tensors)}",
-        f"{indent}node.id = context.next_id()",
-        f"{indent}node.edges = {_tuple(edges)}",
-        f"{indent}node.only = {_only(ruled, edges)}",
-        f"{indent}node.rules = rules",
-        f"{indent}node.saved = {_tuple(saved)}",
-        f"{indent}node.versions = {'versions' if several and versions else pairs}",
-        f"{indent}node.outputs = outputs",
-        f"{indent}node.hooks = None",
-        f"{indent}if context.saved_hooks is not None:",
-        f"{indent}    pack_saved(node, [{', '.join(arguments)}], (result,), context.saved_hooks)",
-        f"{indent}result.edge = (node, 0)",
+    made = [
+        *_outputs(op, ruled, tensors, keeps_dtype),
+        *_kept(rules, ruled, types, tensors),
+        "node = Node()",
+        "node.op = op",
+        f"node.template = {_template(op, types, tensors)}",
+        "node.id = context.last_id = context.last_id + 1",
+        f"node.edges = {_tuple(edges)}",
+        "node.only = only",
+        "node.rules = rules",
+        "node.saved = saved",
+        "node.versions = versions",
+        "node.outputs = outputs",
+        "node.hooks = None",
+        "if context.saved_hooks is not None:",
+        f"    pack_saved(node, [{', '.join(arguments)}], (result,), context.saved_hooks)",
+        "result.edge = (node, 0)",
     ]
-    return lines
+    return lines + [f"            {line}" for line in made]
 
 
-def _only(ruled: list[int], edges: list[str]) -> str:
-    """Which edge is the only one; -1 if there are several."""
-    if len(ruled) == 1:
-        return str(edges.index(f"e{ruled[0]}"))
-    if len(ruled) > 2:
-        return "-1"
-    first, second = (f"e{p}" for p in ruled)
-    at, other = edges.index(first), edges.index(second)
-    return f"{at} if {second} is None else {other} if {first} is None else -1"
+def _outputs(op: Operator, ruled: list[int], tensors: list[int], keeps_dtype: bool) -> list[str]:
+    """Find the type of the result: `Node.outputs`."""
+    promotes = op.promotion in ("promote", "float")
+    # Where it is known to be the type of an operand, the two share one tuple of it.
+    conditions = []
+    if promotes and keeps_dtype:
+        lines = []
+        fresh = "outputs = ((made.shape, t),)"
+    else:
+        lines = [
+            "u = made.dtype",
+            f"if {'u is not t and ' if promotes else ''}u.kind not in 'fc':",
+            "    return result",
+        ]
+        fresh = "outputs = ((made.shape, u),)"
+        conditions.append("u is t")
+    if not (op.is_pointwise and (promotes or len(tensors) == 1) and ruled == tensors):
+        return [*lines, fresh]
+    if len(tensors) == 2:
+        conditions.append("is_even")
+    shared = [
+        f"like = {' or '.join([f'e{p}' for p in ruled])}",
+        "outputs = like[0].outputs",
+        "if len(outputs) != 1:",
+        "    outputs = (outputs[like[1]],)",
+    ]
+    if not conditions:
+        return lines + shared
+    return [
+        *lines,
+        f"if {' and '.join(conditions)}:",
+        *[f"    {line}" for line in shared],
+        "else:",
+        f"    {fresh}",
+    ]
+
+
+def _kept(
+    rules: tuple[Rule, ...], ruled: list[int], types: tuple[type, ...], tensors: list[int]
+) -> list[str]:
+    """Find `only`, `saved` and `versions` of a node, by which of its edges there are."""
+
+    def kept(there: list[int]) -> str:
+        saved: list[str] = []
+        versions: list[str] = []
+        only = -1
+        for nr, rule in enumerate(rules):
+            if rule.position not in there:
+                saved.append("None")
+                continue
+            values, counters = _captured(rule, types, tensors)
+            saved.append(_tuple(values))
+            versions += [f"{counter}, {counter}[0]" for counter in counters]
+            if len(there) == 1 and not rule.takes_all:
+                only = nr
+        return f"only, saved, versions = {only}, {_tuple(saved)}, {_tuple(versions)}"
+
+    lines: list[str] = []
+    for count in range(1, len(ruled)):
+        for there in combinations(ruled, count):
+            absent = " is ".join([f"e{p}" for p in ruled if p not in there])
+            lines += [f"{'elif' if lines else 'if'} {absent} is None:", f"    {kept([*there])}"]
+    if not lines:
+        return [kept(ruled)]
+    return [*lines, "else:", f"    {kept(ruled)}"]
 
 
 def _template(op: Operator, types: tuple[type, ...], tensors: list[int]) -> str:
@@ -275,10 +304,10 @@ def _compiled(op: Operator, source: str, types: tuple[type, ...]) -> Path:
             None if p < len(types) and types[p] is Tensor else default
             for p, default in enumerate(op.defaults)
         ),
-        "number_array": number_array,
         "numbers32": numbers32,
         "numbers64": numbers64,
         "current": current,
+        "expands": _expands,
         "pack_saved": pack_saved,
         "new": object.__new__,
         "Tensor": Tensor,

@@ -142,7 +142,7 @@ class Profile:
 
     def watch_pass(self, passing: Any) -> None:
         """Let a backward pass report each node that it runs."""
-        for name in ("_pull", "_pull_one", "_accumulate"):
+        for name in ("_pull", "_accumulate"):
             setattr(passing, name, self._reporting(passing, name))
 
     def _reporting(self, passing: Any, name: str) -> Callable[..., Any]:

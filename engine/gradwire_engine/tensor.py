@@ -75,8 +75,15 @@ def _unary(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def _binary(name: str) -> Callable[[Tensor, Any], Tensor]:
+    # By the type of the other operand, so that a call looks up one thing.
+    paths: dict[type, Callable[[Tensor, Any], Tensor]] = {}
+
     def call(self: Tensor, other: Any) -> Tensor:
-        return operators[name].apply(self, other)  # type: ignore[no-any-return]
+        path = paths.get(other.__class__)
+        if path is None:
+            kind = other.__class__
+            path = paths[kind] = operators[name].path((Tensor, kind))
+        return path(self, other)
 
     return call
 

@@ -122,7 +122,7 @@ _PATH_RULE: Any = _PathRule()
 
 def _as_strided(adjoint: _Adjoint, edge: Edge, number: int, output: Any) -> Node:
     saved = ((adjoint,),)
-    return Node(_AS_STRIDED, (None,), number, (edge,), (_PATH_RULE,), saved, (), (output,))
+    return Node.of(_AS_STRIDED, (None,), number, (edge,), (_PATH_RULE,), saved, (), (output,))
 
 
 def refresh(tensor: Tensor, view: View, context: Context) -> None:
@@ -176,7 +176,7 @@ def rebase(tensor: Tensor, view: View, inner: Node, context: Context, target: in
         through if rule.position == target else edge
         for rule, edge in zip(inner.rules, inner.edges, strict=True)
     )
-    node = Node(
+    node = Node.of(
         _COPY_SLICES,
         (None,),
         context.next_id(),

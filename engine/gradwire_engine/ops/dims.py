@@ -62,6 +62,8 @@ def infer(size: Sequence[int], elements: int) -> tuple[int, ...]:
     Raises:
         EngineError: SHAPE_MISMATCH, BAD_VALUE.
     """
+    if elements and math.prod(size) == elements and min(size, default=1) > 0:
+        return tuple(size)
     known = math.prod(s for s in size if s != -1)
     holes = sum(s == -1 for s in size)
     if holes > 1 or any(s < -1 for s in size):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradwire_engine import EngineError, Tensor, backward, operators
-from gradwire_engine.context import grad_mode, inference_mode
+from gradwire_engine.context import current, grad_mode, inference_mode
 from gradwire_engine.numbers import number_array
 
 FLOATS = [np.float32, np.float64]
@@ -44,6 +44,8 @@ def described(result: Tensor) -> tuple[object, ...]:
         [None if each is None else (each.name, nr) for each, nr in node.next_functions],
         node.outputs,
         node.attributes,
+        node.saved and [kept and [str(each) for each in kept] for kept in node.saved],
+        (node.only, node.versions, node.id == current.context.last_id),
         result.view and [step.op.name for step in result.view.path],
     )
 
@@ -63,6 +65,14 @@ CALLS: dict[str, Callable[[Any], tuple[str, tuple[Any, ...]]]] = {
     "infinity": lambda t: ("add", (leaf((3,), t), math.inf)),
     "alpha": lambda t: ("add", (leaf((3,), t), leaf((3,), t), 2)),
     "shapes that broadcast": lambda t: ("add", (leaf((2, 3), t), leaf((3,), t))),
+    "shapes that broadcast to the second": lambda t: ("mul", (leaf((3,), t), leaf((2, 3), t))),
+    "shapes that broadcast to a third": lambda t: ("mul", (leaf((2, 1), t), leaf((1, 3), t))),
+    "a 0-d tensor and more": lambda t: ("div", (leaf((2, 3), t), leaf((), t))),
+    "three tensors": lambda t: ("addcmul", (leaf((3,), t), leaf((3,), t, False), leaf((3,), t))),
+    "the last of three": lambda t: (
+        "addcmul",
+        (leaf((3,), t, False), leaf((3,), t, False), leaf((3,), t)),
+    ),
     "0-d": lambda t: ("div", (leaf((), t), leaf((), t))),
     "two dtypes": lambda t: ("sub", (leaf((3,), t), leaf((3,), np.float64))),
     "integers": lambda t: ("add", (Tensor.from_array(np.arange(3)), 2)),
@@ -83,7 +93,7 @@ CALLS: dict[str, Callable[[Any], tuple[str, tuple[Any, ...]]]] = {
 def test_a_path_does_what_run_does(case: str, dtype: Any) -> None:
     name, args = CALLS[case](dtype)
     op = operators[name] if name in operators else operators[name.partition(".")[0]]
-    assert described(op.apply(*args)) == described(op.run(*args))
+    assert described(op.apply(*args)) == described(op(*args)) == described(op.run(*args))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
