@@ -156,6 +156,7 @@ CLASSES: Final[Mapping[str, type[GradwireError]]] = {
     "CANCELLED": CancelledError,
     "DEADLINE_EXCEEDED": DeadlineError,
     "SHUTTING_DOWN": UnavailableError,
+    "WORKER_UNREACHABLE": UnavailableError,
     "INTERNAL": ServerError,
     "HANDLE_NOT_FOUND": HandleError,
     "HANDLE_IN_USE": HandleError,

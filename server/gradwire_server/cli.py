@@ -56,10 +56,12 @@ def serve(**flags: Any) -> None:
     """Run a server until SIGTERM or SIGINT. Every flag has a GRADWIRE_* variable."""
     # Read when NumPy loads OpenBLAS, so it must be there before the server is imported.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _BUSY_WAIT)
-    from gradwire_server import server
+    from gradwire_server import server, supervisor
 
     try:
         settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+        if settings.worker_count > 1:
+            raise typer.Exit(supervisor.serve(settings))
         server.serve(settings)
     except ValidationError as error:
         for each in error.errors():

@@ -43,7 +43,7 @@ _REASONS: Final[Mapping[int, str]] = {
     code_pb2.ABORTED: "SEQUENCE_CONFLICT HOOK_FAILED",
     code_pb2.CANCELLED: "CANCELLED",
     code_pb2.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
-    code_pb2.UNAVAILABLE: "SHUTTING_DOWN",
+    code_pb2.UNAVAILABLE: "SHUTTING_DOWN WORKER_UNREACHABLE",
     code_pb2.RESOURCE_EXHAUSTED: """
         MESSAGE_TOO_LARGE LIMIT_EXCEEDED QUEUE_FULL TOO_MANY_SESSIONS
     """,
@@ -216,6 +216,32 @@ def shutting_down() -> ServiceError:
         "the server is shutting down and takes no new work; try again, on another server",
         retry_after=1.0,
     )
+
+
+def worker_unreachable(worker: int) -> ServiceError:
+    """The failure for a call that another worker was to answer, which does not."""
+    return ServiceError(
+        "WORKER_UNREACHABLE",
+        f"worker {worker} of this server, which owns the session, cannot be reached; try again. "
+        "If it had to be restarted, its sessions are gone",
+        metadata={"worker": worker},
+        retry_after=1.0,
+    )
+
+
+async def abort(context: grpc.aio.ServicerContext[bytes, bytes], failure: ServiceError) -> bytes:
+    """End a call with a failure.
+
+    Raises:
+        grpc.aio.AbortError: always, as gRPC will have it.
+    """
+    status = failure.status()
+    await context.abort(
+        failure.grpc_code,
+        status.message,
+        (("grpc-status-details-bin", status.SerializeToString()),),
+    )
+    raise AssertionError("abort raises")
 
 
 def malformed(message: str, field: str = "") -> ServiceError:

@@ -35,12 +35,26 @@ def read_token(call: bytes, token: str) -> str | None:
     raise _bad_token(token)
 
 
+def make_numbers(call: bytes, *position: int) -> str:
+    """As `make_token`, for a position of several numbers."""
+    return make_token(call, " ".join(map(str, position)))
+
+
+def read_numbers(call: bytes, token: str, count: int) -> list[int] | None:
+    """As `read_token`, of a position of so many numbers."""
+    position = read_token(call, token)
+    if position is None:
+        return None
+    parts = position.split(" ")
+    if len(parts) != count or not all(map(str.isdecimal, parts)):
+        raise _bad_token(token)
+    return [int(each) for each in parts]
+
+
 def read_number(call: bytes, token: str) -> int | None:
     """As `read_token`, of a position that is a number."""
-    position = read_token(call, token)
-    if position is not None and not position.isdecimal():
-        raise _bad_token(token)
-    return None if position is None else int(position)
+    position = read_numbers(call, token, 1)
+    return None if position is None else position[0]
 
 
 def page_size(asked: int, default: int, most: int) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
@@ -22,6 +22,7 @@ from gradwire_engine import workers
 from gradwire_server import __version__
 from gradwire_server.limits import Admission
 from gradwire_server.logs import Logger, make_logger
+from gradwire_server.peers import Peers
 from gradwire_server.service import AutogradService
 from gradwire_server.session import Host
 from gradwire_server.sessions import Sessions
@@ -41,16 +42,21 @@ _GOODBYE_SECONDS = 1.0
 
 
 class Server:
-    """One server on one address, on the running event loop."""
+    """One server on one address, on the running event loop; alone, or a worker among others."""
 
-    def __init__(self, settings: Settings, log: Logger | None = None) -> None:
+    def __init__(
+        self, settings: Settings, log: Logger | None = None, peers: Peers | None = None
+    ) -> None:
         self.settings = settings
         self.log = make_logger(settings) if log is None else log
+        self._peers = peers or Peers()
+        is_worker = self._peers.count > 1
+        self._name = "worker" if is_worker else "server"
         self._threads = ThreadPoolExecutor(settings.thread_count, "gradwire")
         admission = Admission(settings.max_pending_bytes)
         # One a session at most, and only while its client runs a hook: they mostly sleep.
         self._sleepers = ThreadPoolExecutor(settings.max_sessions, "gradwire-hooks")
-        host = Host(settings, self.log, self._threads, self._sleepers, admission)
+        host = Host(settings, self.log, self._threads, self._sleepers, admission, self._peers)
         self._sessions = Sessions(host)
         self._service = AutogradService(host, self._sessions)
         self._health = health.aio.HealthServicer()
@@ -59,7 +65,7 @@ class Server:
                 ("grpc.max_receive_message_length", settings.grpc_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 # Two servers on one port would share it silently.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(is_worker)),
             ]
         )
         self._grpc.add_generic_rpc_handlers((self._service.handler(),))
@@ -79,6 +85,8 @@ class Server:
         started = perf_counter()
         try:
             port = self._grpc.add_insecure_port(self.settings.address)
+            if self._peers.count > 1:
+                self._grpc.add_insecure_port(self._peers.socket(self._peers.mine))
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self.settings.address}: {error}") from None
         if not self.settings.address.startswith("unix:"):
@@ -88,7 +96,7 @@ class Server:
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.log.info(
-            "server started",
+            f"{self._name} started",
             address=self.address,
             version=__version__,
             threads=self.settings.thread_count,
@@ -101,15 +109,17 @@ class Server:
 
     async def drain(self) -> None:
         """End: report NOT_SERVING, finish what was accepted, answer, and leave."""
-        self.log.info("server draining", seconds=self.settings.drain_seconds)
+        self.log.info(f"{self._name} draining", seconds=self.settings.drain_seconds)
         await self._health.enter_graceful_shutdown()
         await self._sessions.drain(self.settings.drain_seconds)
+        await self._peers.drained(self.settings.drain_seconds)
         self._service.end_streams()
         await self._service.streams_ended(_GOODBYE_SECONDS)
         await self._grpc.stop(_GOODBYE_SECONDS)
         for threads in (self._threads, self._sleepers):
             threads.shutdown(wait=False, cancel_futures=True)
-        self.log.info("server stopped")
+        await self._peers.close()
+        self.log.info(f"{self._name} stopped")
 
 
 class _ByName:
@@ -130,19 +140,26 @@ class _ByName:
         """Nothing: they are among the generic ones."""
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, peers: Peers, started: Callable[[], None] | None) -> None:
     loop = asyncio.get_running_loop()
     leave = asyncio.Event()
     for number in _SIGNALS:
         loop.add_signal_handler(number, leave.set)
-    server = Server(settings)
+    log = make_logger(settings)
+    server = Server(settings, log.bind(worker=peers.mine) if peers.count > 1 else log, peers)
     await server.start()
+    if started is not None:
+        started()
+        # It ends with whoever started this process.
+        loop.add_reader(sys.stdin.fileno(), leave.set)
     # What exists by now stays; the garbage collector need not look at it again and again. Graphs
     # are made of many small objects and have no cycles, so that it finds next to nothing; at its
     # usual rate it would go through every node often, at a third of the cost of recording.
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     await leave.wait()
+    if started is not None:
+        loop.remove_reader(sys.stdin.fileno())
     for number in _SIGNALS:
         loop.add_signal_handler(number, server.hurry)
     await server.drain()
@@ -157,8 +174,14 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def serve(settings: Settings) -> None:
+def serve(
+    settings: Settings, peers: Peers | None = None, started: Callable[[], None] | None = None
+) -> None:
     """Run a server in this process until SIGTERM or SIGINT.
+
+    Args:
+        peers: the workers of which this is one.
+        started: called when it listens. Then the end of standard input ends the server too.
 
     Raises:
         OSError: if the address cannot be listened on.
@@ -170,4 +193,4 @@ def serve(settings: Settings) -> None:
         workers.set_threads(settings.kernel_threads)
     sys.setswitchinterval(_SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(settings, peers or Peers(), started))

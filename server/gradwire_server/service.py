@@ -23,6 +23,7 @@ from gradwire_server.calls import explain
 from gradwire_server.encode import Answer
 from gradwire_server.errors import (
     ServiceError,
+    abort,
     failure_of,
     malformed,
     session_not_found,
@@ -34,13 +35,16 @@ from gradwire_server.inbox import Inbox
 from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
 from gradwire_server.outbox import Outbox, Outcome, answer_of
-from gradwire_server.pages import make_token, page_size, read_number
+from gradwire_server.pages import make_numbers, page_size, read_numbers
+from gradwire_server.peers import ElsewhereError
 from gradwire_server.requests import read_request, read_usual
 from gradwire_server.sequences import StepSequence
 from gradwire_server.session import Host, Session, Work
 from gradwire_server.sessions import Sessions
 from gradwire_server.transfers import Upload
 from gradwire_server.workspace import Workspace
+
+_LIST = b"ListSessions"
 
 FEATURES: tuple[str, ...] = ("gradcheck", "profile", "programs", "transfers")
 """Optional abilities of this server, as `CreateSessionResponse.features`."""
@@ -62,28 +66,29 @@ class AutogradService:
         self._host = host
         self._settings = host.settings
         self._sessions = sessions
+        self._peers = host.peers
         self._streams: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[Any]] = set()
         self._ending = False
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a gRPC server is to be given."""
-        unary = {
-            "CreateSession": self._unary(pb.CreateSessionRequest, self.create_session),
-            "GetSession": self._unary(pb.GetSessionRequest, self.get_session),
-            "ListSessions": self._unary(pb.ListSessionsRequest, self.list_sessions),
-            "DeleteSession": self._unary(pb.DeleteSessionRequest, self.delete_session),
-            "KeepAlive": self._unary(pb.KeepAliveRequest, self.keep_alive),
-            "CreateProgram": self._unary(pb.CreateProgramRequest, self.create_program),
-            "ListPrograms": self._unary(pb.ListProgramsRequest, self.list_programs),
-            "DeleteProgram": self._unary(pb.DeleteProgramRequest, self.delete_program),
-            "ExplainProgram": self._unary(pb.ExplainProgramRequest, self.explain_program),
-            "GetGraph": self._unary(pb.GetGraphRequest, self.get_graph),
-            "ListOperators": self._unary(pb.ListOperatorsRequest, self.list_operators),
-            "Run": self.run,
-        }
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: grpc.unary_unary_rpc_method_handler(method) for name, method in unary.items()
+            name: grpc.unary_unary_rpc_method_handler(method)
+            for name, method in (
+                self._unary("CreateSession", pb.CreateSessionRequest, self.create_session),
+                self._unary("GetSession", pb.GetSessionRequest, self.get_session),
+                self._unary("ListSessions", pb.ListSessionsRequest, self.list_sessions),
+                self._unary("DeleteSession", pb.DeleteSessionRequest, self.delete_session),
+                self._unary("KeepAlive", pb.KeepAliveRequest, self.keep_alive),
+                self._unary("CreateProgram", pb.CreateProgramRequest, self.create_program),
+                self._unary("ListPrograms", pb.ListProgramsRequest, self.list_programs),
+                self._unary("DeleteProgram", pb.DeleteProgramRequest, self.delete_program),
+                self._unary("ExplainProgram", pb.ExplainProgramRequest, self.explain_program),
+                self._unary("GetGraph", pb.GetGraphRequest, self.get_graph),
+                self._unary("ListOperators", pb.ListOperatorsRequest, self.list_operators),
+                ("Run", self.run),
+            )
         }
         handlers["RunStream"] = grpc.stream_stream_rpc_method_handler(self.run_stream)
         handlers["Upload"] = grpc.stream_unary_rpc_method_handler(self.upload)
@@ -91,18 +96,23 @@ class AutogradService:
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     def _unary(
-        self, message_class: type[Request], method: Callable[[Request], Awaitable[Message]]
-    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        self,
+        name: str,
+        message_class: type[Request],
+        method: Callable[[Request], Awaitable[Message]],
+    ) -> tuple[str, Callable[[bytes, Context], Awaitable[bytes]]]:
         async def handle(data: bytes, context: Context) -> bytes:
             try:
                 self._require_size(data)
                 response = await method(_parse(message_class, data))
                 return response.SerializeToString()
+            except ElsewhereError as error:
+                ending = self._peers.unary(error.worker, name, data, context)
             except Exception as error:
-                failure = self._failure(error)
-            return await _abort(context, failure)
+                ending = abort(context, self._failure(error))
+            return await ending
 
-        return handle
+        return name, handle
 
     async def create_session(self, request: pb.CreateSessionRequest) -> pb.CreateSessionResponse:
         """Open a session.
@@ -154,11 +164,23 @@ class AutogradService:
             ServiceError: BAD_VALUE, BAD_PAGE_TOKEN.
         """
         size = page_size(request.page_size, 50, 1000)
-        after = read_number(b"ListSessions", request.page_token)
-        sessions = [each for each in self._sessions.list() if after is None or each.ordinal > after]
+        worker, after = read_numbers(_LIST, request.page_token, 2) or (0, 0)
+        peers = self._peers
+        if worker != peers.mine:
+            raise ElsewhereError(worker)
+        sessions = [each for each in self._sessions.list() if each.ordinal > after]
         response = pb.ListSessionsResponse(sessions=await self._describe(sessions[:size]))
         if len(sessions) > size:
-            response.next_page_token = make_token(b"ListSessions", str(sessions[size - 1].ordinal))
+            response.next_page_token = make_numbers(_LIST, worker, sessions[size - 1].ordinal)
+        elif worker + 1 < peers.count:
+            response.next_page_token = make_numbers(_LIST, worker + 1, 0)
+            if len(sessions) < size:
+                request.page_size = size - len(sessions)
+                request.page_token = response.next_page_token
+                answer = await peers.ask(worker + 1, "ListSessions", request.SerializeToString())
+                rest = pb.ListSessionsResponse.FromString(answer)
+                response.sessions.extend(rest.sessions)
+                response.next_page_token = rest.next_page_token
         return response
 
     async def _describe(self, sessions: list[Session]) -> list[pb.Session]:
@@ -303,17 +325,19 @@ class AutogradService:
             answer = outcome if isinstance(outcome, Answer) else await answer_of(outcome)
             if answer.failure is None:
                 return answer.data
-            failure = answer.failure
+            ending = abort(context, answer.failure)
         except asyncio.CancelledError:
             if isinstance(outcome, Work):
                 outcome.abandon()
             raise
+        except ElsewhereError as error:
+            ending = self._peers.unary(error.worker, "Run", data, context)
         except Exception as error:
-            failure = self._failure(error)
+            ending = abort(context, self._failure(error))
         finally:
             if ephemeral is not None:
                 self._sessions.close_ephemeral(ephemeral)
-        return await _abort(context, failure)
+        return await ending
 
     async def run_stream(self, _: object, context: Context) -> None:
         """Run sequences of one session as they come; answer in order."""
@@ -324,39 +348,49 @@ class AutogradService:
         outbox = Outbox(context.write, self._settings.max_queued_sequences)
         loop = asyncio.get_running_loop()
         line = Line(lambda data: loop.call_soon_threadsafe(outbox.interject, data))
+        ending: Awaitable[object]
         try:
             try:
-                await self._serve_stream(task, inbox, outbox, line)
+                elsewhere = await self._serve_stream(task, inbox, outbox, line)
                 line.hang_up("it will send no more answers on this stream")
                 await outbox.drained()
-                return
+                if elsewhere is None:
+                    return
+                worker, first = elsewhere
+                ending = self._peers.run_stream(worker, first, context)
             except asyncio.CancelledError:
                 # Either the client is gone, or the server is and tells the client so.
                 if not self._sessions.draining:
                     raise
                 await outbox.drained()
-                failure = shutting_down()
+                ending = abort(context, shutting_down())
             except Exception as error:
                 failure = self._failure(error)
                 await outbox.drained()
+                ending = abort(context, failure)
         finally:
             self._streams.discard(task)
             self._reading.discard(task)
             line.hang_up("its stream has ended")
             inbox.close()
             outbox.close()
-        await _abort(context, failure)
+        await ending
 
     async def _serve_stream(
         self, task: asyncio.Task[Any], inbox: Inbox, outbox: Outbox, line: Line
-    ) -> None:
+    ) -> tuple[int, bytes] | None:
+        """Serve a stream until the client ends it.
+
+        Returns:
+            The worker that owns the session, and the message that named it; None if that is this.
+        """
         session: Session | None = None
         while not self._ending:
             self._reading.add(task)
             data: Any = await inbox.get()
             self._reading.discard(task)
             if data is grpc.aio.EOF:
-                return
+                return None
             try:
                 self._require_size(data)
                 too_large = None
@@ -365,10 +399,14 @@ class AutogradService:
             found = read_usual(data)
             if found is not None:
                 session_id, sequence, payloads = found
-                session = self._session_of(session, session_id)
             else:
                 request, payloads = split_message(pb.RunStreamRequest, data)
-                session = self._session_of(session, request.session_id)
+                session_id = request.session_id
+            try:
+                session = self._session_of(session, session_id)
+            except ElsewhereError as error:
+                return error.worker, data
+            if found is None:
                 kind = request.WhichOneof("kind")
                 if kind == "cancel":
                     session.cancel(request.cancel.number)
@@ -403,16 +441,21 @@ class AutogradService:
 
     async def upload(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         """Take in the pieces of a tensor; how much of it is there when they end."""
+        messages = aiter(requests)
+        first = b""
         try:
-            return await self._take_in(requests)
+            first = await anext(messages, b"")
+            return await self._take_in(first, messages)
+        except ElsewhereError as error:
+            ending = self._peers.upload(error.worker, first, messages, context)
         except Exception as error:
-            failure = self._failure(error)
-        return await _abort(context, failure)
+            ending = abort(context, self._failure(error))
+        return await ending
 
-    async def _take_in(self, requests: AsyncIterator[bytes]) -> bytes:
+    async def _take_in(self, data: bytes, following: AsyncIterator[bytes]) -> bytes:
         session: Session | None = None
         upload: Upload | None = None
-        async for data in requests:
+        while data:
             self._require_size(data)
             request, piece = split_piece(pb.UploadRequest, data)
             if session is None or upload is None:
@@ -423,12 +466,15 @@ class AutogradService:
             session.renew()
             if piece:
                 upload.add(request.offset, piece, request.checksum)
+            # A message of no bytes would be one that says nothing.
+            data = await anext(following, b"")
         if upload is None:
             raise malformed("the call ended without a request that names its session", "session_id")
         return pb.UploadResponse(received_bytes=upload.received).SerializeToString()
 
     async def download(self, data: bytes, context: Context) -> None:
         """Give out a value in pieces."""
+        ending: Awaitable[object]
         try:
             self._require_size(data)
             request = _parse(pb.DownloadRequest, data)
@@ -448,9 +494,11 @@ class AutogradService:
                 message, at = transfers.piece(download, at)
                 await context.write(message)
             return
+        except ElsewhereError as error:
+            ending = self._peers.download(error.worker, data, context)
         except Exception as error:
-            failure = self._failure(error)
-        await _abort(context, failure)
+            ending = abort(context, self._failure(error))
+        await ending
 
     def _session_of(self, session: Session | None, session_id: str) -> Session:
         """The session of a stream: named in the first request, at most repeated later."""
@@ -509,13 +557,3 @@ def _parse(message_class: type[Request], data: bytes) -> Request:
             f"the bytes are not a valid {message_class.__name__}",
             {"message": message_class.__name__},
         ) from None
-
-
-async def _abort(context: Context, failure: ServiceError) -> bytes:
-    status = failure.status()
-    await context.abort(
-        failure.grpc_code,
-        status.message,
-        (("grpc-status-details-bin", status.SerializeToString()),),
-    )
-    raise AssertionError("abort raises")

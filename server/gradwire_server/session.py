@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from gradwire_server.execute import Execution
 from gradwire_server.hooks import Line
 from gradwire_server.limits import Admission, exceeded, queue_full
 from gradwire_server.logs import Logger
+from gradwire_server.peers import Peers
 from gradwire_server.profiles import most_time
 from gradwire_server.replay import Entry, Replay
 from gradwire_server.sequences import StepSequence
@@ -44,6 +44,7 @@ class Host:
         threads: for heavy sequences. Nothing that runs there waits for a client.
         sleepers: for sequences that may wait for their client, so that no client, however slow,
             takes a thread from others.
+        peers: the other workers.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class Host:
     threads: Executor
     sleepers: Executor
     admission: Admission
+    peers: Peers
 
 
 class _Job(Protocol):
@@ -221,7 +223,7 @@ class Session:
     @cached_property
     def id(self) -> str:
         """Unguessable, and not reused. Made when it is asked for: of one call nobody may."""
-        return secrets.token_hex(16)
+        return self._host.peers.new_session_id()
 
     def renew(self) -> None:
         """Begin the lease anew."""

@@ -21,7 +21,7 @@ class Sessions:
         self._open: dict[str, Session] = {}
         self._ephemeral: set[Session] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._ordinals = itertools.count()
+        self._ordinals = itertools.count(1)
         self._draining = False
 
     def open(
@@ -87,10 +87,12 @@ class Sessions:
         """The open session of that id. Does not renew its lease.
 
         Raises:
-            ServiceError: SESSION_NOT_FOUND, MALFORMED_REQUEST.
+            ServiceError: SESSION_NOT_FOUND.
+            ElsewhereError: another worker would know.
         """
         session = self._open.get(session_id)
         if session is None:
+            self._host.peers.require_mine(session_id)
             raise session_not_found(session_id)
         return session
 

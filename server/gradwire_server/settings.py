@@ -29,6 +29,9 @@ class Settings(BaseSettings):
         "127.0.0.1:50051",
         description="Where to listen: HOST:PORT or unix:PATH; port 0 picks a free one.",
     )
+    workers: int = Field(
+        1, ge=0, le=256, description="Processes that share the port; 0: one a processor core."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least level that is logged."
     )
@@ -118,6 +121,11 @@ class Settings(BaseSettings):
     replay_bytes: int = Field(
         128 * MIB, ge=0, description="Bytes of such answers and their requests. The last is kept."
     )
+
+    @property
+    def worker_count(self) -> int:
+        """Processes that share the port, 0 resolved."""
+        return self.workers or os.cpu_count() or 1
 
     @property
     def thread_count(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ import pytest
 from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
 from gradwire_server.embedded import EmbeddedServer
 from tests.service.harness import Client
+from tests.service.serving import Running, serving
 
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
@@ -54,4 +56,11 @@ def start_server() -> Iterator[Callable[..., AutogradServiceStub]]:
             channel = grpc.insecure_channel(server.address, options=_UNLIMITED)
             return AutogradServiceStub(stack.enter_context(channel))
 
+        yield start
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts `gradwire serve` on a free port; it is gone at the end of the test."""
+    with serving(tmp_path) as start:
         yield start

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -23,61 +20,13 @@ from gradwire.v1 import autograd_pb2 as pb
 from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
 from gradwire_server.embedded import EmbeddedServer
 from tests.service.harness import Client, Step, fetch, op, put, refusal_of_call, release
+from tests.service.serving import GRADWIRE, Running
 
 SERVICE = "gradwire.v1.AutogradService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-GRADWIRE = [sys.executable, "-m", "gradwire_server"]
-
 X, BIG = 1, 2
-
-
-@dataclass
-class Running:
-    """A `gradwire serve` process."""
-
-    process: subprocess.Popen[str]
-    address: str
-    log: Path
-
-    def events(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    inherited = {key: value for key, value in os.environ.items() if "GRADWIRE" not in key}
-    return inherited | variables
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Starts `gradwire serve` on a free port; it is gone at the end of the test."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*flags: str, **variables: str) -> Running:
-        log = tmp_path / f"server{len(processes)}.log"
-        with log.open("w") as stream:
-            process = subprocess.Popen(
-                [*GRADWIRE, "serve", "--address", "127.0.0.1:0", *flags],
-                stderr=stream,
-                text=True,
-                env=environment(**variables),
-            )
-        processes.append(process)
-        end = time.monotonic() + 60
-        while time.monotonic() < end and process.poll() is None:
-            for line in log.read_text().splitlines(keepends=True):
-                if line.endswith("\n") and json.loads(line)["event"] == "server started":
-                    return Running(process, json.loads(line)["address"], log)
-            time.sleep(0.02)
-        raise AssertionError(log.read_text())
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 def status(channel: grpc.Channel, service: str = "") -> int:

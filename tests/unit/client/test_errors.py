@@ -28,6 +28,7 @@ BUILT_IN = {
     "BAD_VALUE": ValueError,
     "DEADLINE_EXCEEDED": TimeoutError,
     "SHUTTING_DOWN": ConnectionError,
+    "WORKER_UNREACHABLE": ConnectionError,
 }
 """The built-in exception where it is not a RuntimeError."""
 

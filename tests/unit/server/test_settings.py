@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire_server import __version__, cli, server
+from gradwire_server import __version__, cli, server, supervisor
 from gradwire_server.limits import limits_message
 from gradwire_server.settings import Settings
 
@@ -21,7 +21,13 @@ OPERATIONS = Path(__file__).parents[3] / "docs/operations.md"
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings that `gradwire serve` comes to, which then does not serve."""
     found: list[Settings] = []
-    monkeypatch.setattr(server, "serve", found.append)
+
+    def served(settings: Settings) -> int:
+        found.append(settings)
+        return 0
+
+    monkeypatch.setattr(server, "serve", served)
+    monkeypatch.setattr(supervisor, "serve", served)
     return found
 
 
