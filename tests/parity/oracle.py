@@ -206,6 +206,18 @@ def _embedding(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argu
     return (name, args, kwargs) if set(kwargs) <= {"padding_idx"} else None
 
 
+def _embedding_bag(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """The table first, as for embedding, with the same left out."""
+    table, indices, *rest = args
+    known = {"offsets", "mode", "per_sample_weights", "include_last_offset", "padding_idx"}
+    return (name, (indices, table, *rest), kwargs) if set(kwargs) <= known else None
+
+
+def _lengths_as_tensors(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    *given, inputs, targets = args
+    return name, (*given, torch.as_tensor(inputs), torch.as_tensor(targets)), kwargs
+
+
 def _order_first(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     self, n = args
     return name, (n, self), kwargs
@@ -391,6 +403,8 @@ CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     "narrow": _start_as_number,
     "randint": _from_zero,
     "nn.functional.embedding": _embedding,
+    "nn.functional.ctc_loss": _lengths_as_tensors,
+    "nn.functional.embedding_bag": _embedding_bag,
 }
 
 

@@ -30,6 +30,8 @@ PLACED_OTHERWISE = {
         for name in (
             "alpha_dropout",
             "batch_norm",
+            "ctc_loss",
+            "embedding_bag",
             "hinge_embedding_loss",
             "kl_div",
             "poisson_nll_loss",
@@ -57,6 +59,7 @@ PLACED_OTHERWISE = {
 # Operators of which PyTorch's database has no entry by that name, and what tests them.
 NOT_IN_DATABASE = {
     "rand": "as rand_like",
+    "affine_grid": "tests of nn.functional",
     "convolution": "as conv2d and its kin, which are made of it",
     "dropout1d": "as dropout2d",
     **{f"lp_pool{rank}d": "as avg_pool, tests of nn.functional" for rank in (1, 2, 3)},
@@ -96,6 +99,7 @@ LEFT_OUT = {
     "_safe_softmax": {"dtype"},
     "gather": {"sparse_grad"},
     "embedding": {"scale_grad_by_freq", "sparse"},
+    "embedding_bag": {"max_norm", "norm_type", "scale_grad_by_freq", "sparse"},
     "embedding_dense_backward": {"scale_grad_by_freq"},
     "layer_norm": {"cudnn_enable"},
     "to": {"non_blocking", "copy"},

@@ -42,6 +42,19 @@ CALLS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "smooth_l1_loss": lambda F, x, w: F.smooth_l1_loss(x, x.detach() * 0.3, beta=0.5),
     "cosine_similarity": lambda F, x, w: F.cosine_similarity(x, x.detach() + 1),
     "attention": lambda F, x, w: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "affine_grid": lambda F, x, w: F.affine_grid(x[:, 0, :2, :3], (2, 1, 4, 5), True),
+    "affine_grid of a volume": lambda F, x, w: F.affine_grid(
+        x[:, :3, 0, :4], (2, 1, 2, 1, 3), align_corners=False
+    ),
+    "grid_sample": lambda F, x, w: F.grid_sample(
+        x,
+        F.affine_grid(x[:, 0, :2, :3], (2, 4, 3, 3), align_corners=False),
+        padding_mode="reflection",
+        align_corners=False,
+    ),
+    "max_unpool2d": lambda F, x, w: F.max_unpool2d(
+        *F.max_pool2d(x, 2, return_indices=True), 2, output_size=(5, 6)
+    ),
     "dropout, not in training": lambda F, x, w: F.dropout(x, 0.5, training=False),
 }
 
@@ -74,3 +87,23 @@ def test_a_seed_decides_what_dropout_leaves_out() -> None:
         drawn.append(gw.nn.functional.dropout(gw.ones(1000), 0.5).tolist())
     assert drawn[0] == drawn[1]
     assert 0 < drawn[0].count(0.0) < 1000
+
+
+def test_alignments_of_one_sequence_and_no_second_derivative_of_their_loss() -> None:
+    scores = np.random.default_rng(0).standard_normal((6, 4))
+    theirs = torch.tensor(scores, requires_grad=True)
+    ours = gw.tensor(scores, requires_grad=True)
+    expected = torch.nn.functional.ctc_loss(
+        theirs.log_softmax(1), torch.tensor([1, 1, 3]), torch.tensor(6), torch.tensor(3)
+    )
+    expected.backward()
+    log_probs = ours.log_softmax(1)
+    found = gw.nn.functional.ctc_loss(log_probs, gw.tensor([1, 1, 3]), gw.tensor(6), gw.tensor(3))
+    np.testing.assert_allclose(found.item(), expected.item())
+    (gradient,) = gw.autograd.grad(found, ours, retain_graph=True)
+    assert gradient is not None and theirs.grad is not None
+    np.testing.assert_allclose(gradient.numpy(), theirs.grad.numpy(), 1e-9, 1e-12)
+    (recorded,) = gw.autograd.grad(found, log_probs, create_graph=True)
+    assert recorded is not None
+    with pytest.raises(gw.GradwireError, match="no second derivative"):
+        gw.autograd.grad(recorded.sum(), ours)[0].tolist()

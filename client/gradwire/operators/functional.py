@@ -22,6 +22,7 @@ from gradwire.arguments import (
 from gradwire.dtypes import DtypeLike
 from gradwire.operators.functions import (
     avg_pool1d,
+    bilinear,
     binary_cross_entropy_with_logits,
     channel_shuffle,
     conv_transpose1d,
@@ -54,11 +55,13 @@ if TYPE_CHECKING:
     from gradwire.tensors import Tensor
 
 __all__ = [
+    "affine_grid",
     "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
+    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
@@ -70,16 +73,19 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
     "elu",
     "elu_",
+    "embedding_bag",
     "feature_alpha_dropout",
     "gaussian_nll_loss",
     "gelu",
     "glu",
+    "grid_sample",
     "group_norm",
     "hardshrink",
     "hardsigmoid",
@@ -106,8 +112,13 @@ __all__ = [
     "max_pool1d_with_indices",
     "max_pool2d_with_indices",
     "max_pool3d_with_indices",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "normalize",
@@ -142,6 +153,21 @@ __all__ = [
     "threshold_",
     "triplet_margin_loss",
 ]
+
+
+def affine_grid(
+    theta: AnyTensor,
+    size: SupportsIndex | Sequence[SupportsIndex],
+    align_corners: bool | None = None,
+) -> AnyTensor:
+    """Run the operator `affine_grid`.
+
+    Schema: affine_grid(Tensor theta, int[] size, bool? align_corners=None) -> Tensor
+    """
+    attributes: list[Attribute] = [("size", to_ints("affine_grid", "size", size))]
+    if align_corners is not None:
+        attributes.append(("align_corners", to_bool("affine_grid", "align_corners", align_corners)))
+    return record("affine_grid", ("theta",), (theta,), attributes)
 
 
 def alpha_dropout(
@@ -329,6 +355,35 @@ def cross_entropy(
     )
 
 
+def ctc_loss(
+    log_probs: AnyTensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> AnyTensor:
+    """Run the operator `ctc_loss`.
+
+    Schema: ctc_loss(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor
+        target_lengths, int blank=0, str reduction='mean', bool zero_infinity=False) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if blank != 0:
+        attributes.append(("blank", to_int("ctc_loss", "blank", blank)))
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("ctc_loss", "reduction", reduction)))
+    if zero_infinity is not False:
+        attributes.append(("zero_infinity", to_bool("ctc_loss", "zero_infinity", zero_infinity)))
+    return record(
+        "ctc_loss",
+        ("log_probs", "targets", "input_lengths", "target_lengths"),
+        (log_probs, targets, input_lengths, target_lengths),
+        attributes,
+    )
+
+
 def dropout(
     input: AnyTensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> AnyTensor:
@@ -421,6 +476,41 @@ def elu_(input: AnyTensor, alpha: Number = 1.0) -> AnyTensor:
     return record_in_place("elu_", ("self",), (input,), attributes)
 
 
+def embedding_bag(
+    input: AnyTensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    mode: str = "mean",
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> AnyTensor:
+    """Run the operator `embedding_bag`.
+
+    Schema: embedding_bag(Tensor input, Tensor weight, Tensor? offsets=None, str mode='mean',
+        Tensor? per_sample_weights=None, bool include_last_offset=False, int?
+        padding_idx=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if mode != "mean":
+        attributes.append(("mode", to_str("embedding_bag", "mode", mode)))
+    if include_last_offset is not False:
+        attributes.append(
+            (
+                "include_last_offset",
+                to_bool("embedding_bag", "include_last_offset", include_last_offset),
+            )
+        )
+    if padding_idx is not None:
+        attributes.append(("padding_idx", to_int("embedding_bag", "padding_idx", padding_idx)))
+    return record(
+        "embedding_bag",
+        ("input", "weight", "offsets", "per_sample_weights"),
+        (input, weight, offsets, per_sample_weights),
+        attributes,
+    )
+
+
 def feature_alpha_dropout(
     input: AnyTensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> AnyTensor:
@@ -481,6 +571,28 @@ def glu(input: AnyTensor, dim: int = -1) -> AnyTensor:
     if dim != -1:
         attributes.append(("dim", to_int("glu", "dim", dim)))
     return record("glu", ("self",), (input,), attributes)
+
+
+def grid_sample(
+    input: AnyTensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> AnyTensor:
+    """Run the operator `grid_sample`.
+
+    Schema: grid_sample(Tensor self, Tensor grid, str mode='bilinear', str
+        padding_mode='zeros', bool? align_corners=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if mode != "bilinear":
+        attributes.append(("mode", to_str("grid_sample", "mode", mode)))
+    if padding_mode != "zeros":
+        attributes.append(("padding_mode", to_str("grid_sample", "padding_mode", padding_mode)))
+    if align_corners is not None:
+        attributes.append(("align_corners", to_bool("grid_sample", "align_corners", align_corners)))
+    return record("grid_sample", ("self", "grid"), (input, grid), attributes)
 
 
 def hardsigmoid(input: AnyTensor, inplace: bool = False) -> AnyTensor:
@@ -872,6 +984,81 @@ def max_pool3d_with_indices(
     )
 
 
+def max_unpool1d(
+    input: AnyTensor,
+    indices: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = 0,
+    output_size: SupportsIndex | Sequence[SupportsIndex] | None = None,
+) -> AnyTensor:
+    """Run the operator `max_unpool1d`.
+
+    Schema: max_unpool1d(Tensor self, Tensor indices, int[] kernel_size, int[]? stride=None,
+        int[] padding=0, int[]? output_size=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("max_unpool1d", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("max_unpool1d", "stride", stride)))
+    if padding != 0:
+        attributes.append(("padding", to_ints("max_unpool1d", "padding", padding)))
+    if output_size is not None:
+        attributes.append(("output_size", to_ints("max_unpool1d", "output_size", output_size)))
+    return record("max_unpool1d", ("self", "indices"), (input, indices), attributes)
+
+
+def max_unpool2d(
+    input: AnyTensor,
+    indices: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = 0,
+    output_size: SupportsIndex | Sequence[SupportsIndex] | None = None,
+) -> AnyTensor:
+    """Run the operator `max_unpool2d`.
+
+    Schema: max_unpool2d(Tensor self, Tensor indices, int[] kernel_size, int[]? stride=None,
+        int[] padding=0, int[]? output_size=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("max_unpool2d", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("max_unpool2d", "stride", stride)))
+    if padding != 0:
+        attributes.append(("padding", to_ints("max_unpool2d", "padding", padding)))
+    if output_size is not None:
+        attributes.append(("output_size", to_ints("max_unpool2d", "output_size", output_size)))
+    return record("max_unpool2d", ("self", "indices"), (input, indices), attributes)
+
+
+def max_unpool3d(
+    input: AnyTensor,
+    indices: Tensor,
+    kernel_size: SupportsIndex | Sequence[SupportsIndex],
+    stride: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    padding: SupportsIndex | Sequence[SupportsIndex] = 0,
+    output_size: SupportsIndex | Sequence[SupportsIndex] | None = None,
+) -> AnyTensor:
+    """Run the operator `max_unpool3d`.
+
+    Schema: max_unpool3d(Tensor self, Tensor indices, int[] kernel_size, int[]? stride=None,
+        int[] padding=0, int[]? output_size=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("kernel_size", to_ints("max_unpool3d", "kernel_size", kernel_size))
+    ]
+    if stride is not None:
+        attributes.append(("stride", to_ints("max_unpool3d", "stride", stride)))
+    if padding != 0:
+        attributes.append(("padding", to_ints("max_unpool3d", "padding", padding)))
+    if output_size is not None:
+        attributes.append(("output_size", to_ints("max_unpool3d", "output_size", output_size)))
+    return record("max_unpool3d", ("self", "indices"), (input, indices), attributes)
+
+
 def mish(input: AnyTensor, inplace: bool = False) -> AnyTensor:
     """Run the operator `mish`.
 
@@ -891,6 +1078,42 @@ def mse_loss(input: AnyTensor, target: Tensor, reduction: str = "mean") -> AnyTe
     if reduction != "mean":
         attributes.append(("reduction", to_str("mse_loss", "reduction", reduction)))
     return record("mse_loss", ("self", "target"), (input, target), attributes)
+
+
+def multi_margin_loss(
+    input: AnyTensor,
+    target: Tensor,
+    p: Number = 1,
+    margin: Number = 1.0,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> AnyTensor:
+    """Run the operator `multi_margin_loss`.
+
+    Schema: multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1.0,
+        Tensor? weight=None, str reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p != 1:
+        attributes.append(("p", to_number("multi_margin_loss", "p", p)))
+    if margin != 1.0:
+        attributes.append(("margin", to_number("multi_margin_loss", "margin", margin)))
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("multi_margin_loss", "reduction", reduction)))
+    return record(
+        "multi_margin_loss", ("self", "target", "weight"), (input, target, weight), attributes
+    )
+
+
+def multilabel_margin_loss(input: AnyTensor, target: Tensor, reduction: str = "mean") -> AnyTensor:
+    """Run the operator `multilabel_margin_loss`.
+
+    Schema: multilabel_margin_loss(Tensor self, Tensor target, str reduction='mean') -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if reduction != "mean":
+        attributes.append(("reduction", to_str("multilabel_margin_loss", "reduction", reduction)))
+    return record("multilabel_margin_loss", ("self", "target"), (input, target), attributes)
 
 
 def multilabel_soft_margin_loss(

@@ -82,6 +82,7 @@ __all__ = [
     "atleast_3d",
     "avg_pool1d",
     "baddbmm",
+    "bilinear",
     "binary_cross_entropy_with_logits",
     "bincount",
     "bitwise_and",
@@ -841,6 +842,18 @@ def baddbmm(
     if alpha != 1:
         attributes.append(("alpha", to_number("baddbmm", "alpha", alpha)))
     return record("baddbmm", ("self", "batch1", "batch2"), (input, batch1, batch2), attributes)
+
+
+def bilinear(
+    input1: AnyTensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> AnyTensor:
+    """Run the operator `bilinear`.
+
+    Schema: bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor
+    """
+    return record(
+        "bilinear", ("input1", "input2", "weight", "bias"), (input1, input2, weight, bias)
+    )
 
 
 def binary_cross_entropy_with_logits(

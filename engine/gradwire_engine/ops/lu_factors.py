@@ -230,7 +230,7 @@ def _lu_solve(
         return solve_triangular(LU, half, True)
     turned = raw_adjoint(LU)
     half = solve_triangular(turned, B, False)
-    return np.matmul(P, solve_triangular(turned, half, True, unitriangular=True))
+    return np.asarray(np.matmul(P, solve_triangular(turned, half, True, unitriangular=True)))
 
 
 def _by_factors(
