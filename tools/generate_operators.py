@@ -14,7 +14,7 @@ from typing import Final
 
 import gradwire_engine  # noqa: F401 (declares the operators)
 from gradwire_engine.operator import Operator
-from gradwire_engine.registry import operators
+from gradwire_engine.registry import Alias, aliases, operators
 from gradwire_engine.schema import Argument
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -94,9 +94,14 @@ def offered() -> list[Operator]:
     ]
 
 
-def python_name(op: Operator) -> str:
+def python_name(op: Operator | Alias) -> str:
     """The name in Python: the last part of a namespaced one."""
     return op.name.rpartition(".")[2]
+
+
+def other_names(place: str) -> list[Alias]:
+    """The aliases at a place, in order of name."""
+    return [alias for _, alias in sorted(aliases.items()) if place in alias.places]
 
 
 def receiver(op: Operator) -> Argument:
@@ -276,7 +281,8 @@ def methods() -> str:
         + "\n\nclass Methods:\n"
         + '    """Operators as methods."""\n\n    __slots__ = ()\n\n'
         + "\n\n".join(textwrap.indent(each, "    ") for each in made)
-        + "\n"
+        + "\n\n"
+        + "".join(f"    {each.name} = {each.op}\n" for each in other_names("Tensor"))
     )
 
 
@@ -294,10 +300,18 @@ def functions(place: str, docstring: str, known: dict[str, str]) -> str:
     own = [op for op in here if op.name not in known or op.name in inplace]
     shared = [op for op in here if op not in own]
     made = [definition(op, method=False, inplace=op.name in inplace) for op in own]
-    names = sorted(python_name(op) for op in here)
+    others = other_names(place)
+    names = sorted([*map(python_name, here), *map(python_name, others)])
     shared_imports = "".join(
         f"from gradwire.operators.{known[op.name]} import {python_name(op)}\n" for op in shared
     )
+    defined = {op.name for op in own}
+    shared_imports += "".join(
+        f"from gradwire.operators.{known[each.op]} import {each.op} as {python_name(each)}\n"
+        for each in others
+        if each.op not in defined
+    )
+    assigned = [f"{each.name} = {each.op}" for each in others if each.op in defined]
     for op in own:
         known[op.name] = MODULES[place][0].removesuffix(".py")
     return (
@@ -305,6 +319,8 @@ def functions(place: str, docstring: str, known: dict[str, str]) -> str:
         + imports(made, shared_imports)
         + f"\n__all__ = {names!r}\n\n\n"
         + "\n\n\n".join(made)
+        + "\n\n\n"
+        + "\n".join(assigned)
         + "\n"
     )
 

@@ -18,7 +18,7 @@ from gradwire_engine.schema import Schema
 from gradwire_engine.tensor import Tensor, ViewStep
 from gradwire_engine.views import rebase, refusal
 
-_FUNCTIONS = frozenset(
+TORCH_FUNCTIONS = frozenset(
     """
     abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ asin_
     asinh_ atan_ atanh_ ceil_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_ deg2rad_
@@ -76,7 +76,7 @@ class InPlaceOperator(Operator):
             places=tuple(
                 place
                 for place in base.places
-                if place == "Tensor" or (place == "torch" and schema.name in _FUNCTIONS)
+                if place == "Tensor" or (place == "torch" and schema.name in TORCH_FUNCTIONS)
             ),
             inner=base.inner,
         )

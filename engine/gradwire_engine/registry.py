@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradwire_engine.errors import EngineError
@@ -14,6 +15,19 @@ operators: dict[str, Operator] = {}
 """Filled by the declarations in `gradwire_engine.ops`, in-place forms included (`add_`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Another name for an operator, and where an SDK exposes it, as `Operator.places`."""
+
+    name: str
+    op: str
+    places: tuple[str, ...]
+
+
+aliases: dict[str, Alias] = {}
+"""By name, in-place forms included: filled by `gradwire_engine.ops.aliases`."""
+
+
 def register(op: Operator) -> Operator:
     """Add a declared operator; a name declared twice is a ValueError."""
     if op.name in operators:
@@ -23,12 +37,14 @@ def register(op: Operator) -> Operator:
 
 
 def lookup(name: str) -> Operator:
-    """The operator of this name that a client may call.
+    """The operator of this name, or of which it is an alias, that a client may call.
 
     Raises:
         EngineError: UNKNOWN_OP, with the nearest names.
     """
     found = operators.get(name)
+    if found is None and name in aliases:
+        found = operators[aliases[name].op]
     if found is not None and not found.inner:
         return found
     near = [

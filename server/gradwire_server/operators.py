@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire_engine.registry import operators
+from gradwire_engine.registry import aliases, operators
 from gradwire_server.pages import make_token, page_size, read_token
 
 _CALL = b"ListOperators"
@@ -29,6 +29,7 @@ def list_operators(request: pb.ListOperatorsRequest) -> pb.ListOperatorsResponse
             kind=op.kind,
             grad_fn=op.grad_fn,
             in_place=op.in_place,
+            aliases=sorted(each.name for each in aliases.values() if each.op == name),
         )
     if len(names) > size:
         response.next_page_token = make_token(_CALL, names[size - 1])

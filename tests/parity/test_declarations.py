@@ -10,6 +10,7 @@ import torch
 
 from gradwire_engine import operators
 from gradwire_engine.operator import Operator
+from gradwire_engine.registry import Alias, aliases
 from gradwire_engine.schema import Argument
 from tests.parity.oracle import ENTRIES
 
@@ -217,6 +218,23 @@ def test_an_operator_has_the_places_that_torch_gives_it(op: Operator) -> None:
         and f"{place}.{name}" not in operators
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("alias", aliases.values(), ids=lambda alias: alias.name)
+def test_torch_has_an_alias_in_its_places(alias: Alias) -> None:
+    name = alias.name.rpartition(".")[2]
+    assert [place for place in alias.places if not hasattr(PLACES[place], name)] == []
+
+
+def test_aliases_in_torchs_database_are_known() -> None:
+    missing = {
+        f"{name} of {entry.name}"
+        for entry in ENTRIES
+        for name in (each.name.removeprefix("torch.") for each in entry.info.aliases)
+        if name not in operators and name not in aliases
+        if name.rpartition(".")[0] not in operators[entry.name].places
+    }
+    assert missing == {"orgqr of linalg.householder_product"}
 
 
 def test_every_public_operator_is_compared_with_torch() -> None:

@@ -33,4 +33,6 @@ def test_an_operator_is_told_with_its_schema(stub: AutogradServiceStub) -> None:
     assert found["add"].in_place
     assert found["exp"].grad_fn == "ExpBackward0"
     assert not found["eq"].grad_fn
+    assert list(found["cat"].aliases) == ["concat", "concatenate"]
+    assert list(found["lgamma"].aliases) == ["special.gammaln"]
     assert found["mm"].schema == "mm(Tensor self, Tensor mat2) -> Tensor"

@@ -67,6 +67,14 @@ def test_they_run_one_after_the_other(client: Client) -> None:
     assert (listed(y), listed(z), listed(g)) == ([6.0, 9.0], 15.0, [3.0, 3.0])
 
 
+def test_an_operator_is_called_by_any_of_its_names(client: Client) -> None:
+    client.run(
+        put(X, [-2.0, 3.0]),
+        ops(op("absolute", [X], Y), op("multiply", [Y], Z, other=2), op("negative_", [Z])),
+    )
+    assert values(client, X, Y, Z) == [[-2.0, 3.0], [2.0, 3.0], [-4.0, -6.0]]
+
+
 def test_lists_absent_tensors_and_several_results(client: Client) -> None:
     client.run(
         put(X, [[3.0, 1.0]]),

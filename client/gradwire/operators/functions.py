@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "abs",
     "abs_",
+    "absolute",
     "acos",
     "acos_",
     "acosh",
@@ -63,6 +64,19 @@ __all__ = [
     "aminmax",
     "angle",
     "any",
+    "arccos",
+    "arccos_",
+    "arccosh",
+    "arccosh_",
+    "arcsin",
+    "arcsin_",
+    "arcsinh",
+    "arcsinh_",
+    "arctan",
+    "arctan2",
+    "arctan_",
+    "arctanh",
+    "arctanh_",
     "argmax",
     "argmin",
     "argsort",
@@ -109,10 +123,14 @@ __all__ = [
     "clamp_max_",
     "clamp_min",
     "clamp_min_",
+    "clip",
+    "clip_",
     "clone",
     "column_stack",
     "combinations",
     "complex",
+    "concat",
+    "concatenate",
     "conj",
     "constant_pad_nd",
     "conv_transpose1d",
@@ -148,6 +166,7 @@ __all__ = [
     "digamma",
     "dist",
     "div",
+    "divide",
     "dot",
     "dstack",
     "eq",
@@ -163,6 +182,8 @@ __all__ = [
     "expm1",
     "expm1_",
     "fill_",
+    "fix",
+    "fix_",
     "flatten",
     "flip",
     "fliplr",
@@ -181,6 +202,9 @@ __all__ = [
     "gcd",
     "gcd_",
     "ge",
+    "ger",
+    "greater",
+    "greater_equal",
     "group_norm",
     "gt",
     "hardshrink",
@@ -218,6 +242,8 @@ __all__ = [
     "ldexp_",
     "le",
     "lerp",
+    "less",
+    "less_equal",
     "lgamma",
     "log",
     "log1p",
@@ -259,6 +285,7 @@ __all__ = [
     "movedim",
     "msort",
     "mul",
+    "multiply",
     "mv",
     "mvlgamma",
     "nan_to_num",
@@ -270,8 +297,11 @@ __all__ = [
     "ne",
     "neg",
     "neg_",
+    "negative",
+    "negative_",
     "nextafter",
     "norm",
+    "not_equal",
     "outer",
     "pairwise_distance",
     "pdist",
@@ -307,6 +337,7 @@ __all__ = [
     "rot90",
     "round",
     "round_",
+    "row_stack",
     "rrelu",
     "rsqrt",
     "rsqrt_",
@@ -340,6 +371,7 @@ __all__ = [
     "stack",
     "std_mean",
     "sub",
+    "subtract",
     "sum",
     "svd",
     "swapaxes",
@@ -4098,3 +4130,37 @@ def zero_(input: AnyTensor) -> AnyTensor:
     Schema: zero_(Tensor self) -> Tensor
     """
     return record_in_place("zero_", ("self",), (input,))
+
+
+absolute = abs
+arccos = acos
+arccos_ = acos_
+arccosh = acosh
+arccosh_ = acosh_
+arcsin = asin
+arcsin_ = asin_
+arcsinh = asinh
+arcsinh_ = asinh_
+arctan = atan
+arctan2 = atan2
+arctan_ = atan_
+arctanh = atanh
+arctanh_ = atanh_
+clip = clamp
+clip_ = clamp_
+concat = cat
+concatenate = cat
+divide = div
+fix = trunc
+fix_ = trunc_
+ger = outer
+greater = gt
+greater_equal = ge
+less = lt
+less_equal = le
+multiply = mul
+negative = neg
+negative_ = neg_
+not_equal = ne
+row_stack = vstack
+subtract = sub

@@ -26,6 +26,12 @@ from gradwire.operators.functions import (
     softmax,
     xlogy,
 )
+from gradwire.operators.functions import digamma as psi
+from gradwire.operators.functions import igamma as gammainc
+from gradwire.operators.functions import igammac as gammaincc
+from gradwire.operators.functions import lgamma as gammaln
+from gradwire.operators.functions import mvlgamma as multigammaln
+from gradwire.operators.functions import sigmoid as expit
 from gradwire.record import AnyTensor, record
 
 if TYPE_CHECKING:
@@ -44,7 +50,11 @@ __all__ = [
     "erfcx",
     "erfinv",
     "exp2",
+    "expit",
     "expm1",
+    "gammainc",
+    "gammaincc",
+    "gammaln",
     "i0",
     "i0e",
     "i1",
@@ -58,9 +68,11 @@ __all__ = [
     "modified_bessel_i1",
     "modified_bessel_k0",
     "modified_bessel_k1",
+    "multigammaln",
     "ndtr",
     "ndtri",
     "polygamma",
+    "psi",
     "round",
     "scaled_modified_bessel_k0",
     "scaled_modified_bessel_k1",

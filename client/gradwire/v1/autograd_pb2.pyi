@@ -1335,15 +1335,17 @@ class ListOperatorsResponse(_message.Message):
     def __init__(self, operators: _Optional[_Iterable[_Union[Operator, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Operator(_message.Message):
-    __slots__ = ("name", "schema", "kind", "grad_fn", "in_place")
+    __slots__ = ("name", "schema", "kind", "grad_fn", "in_place", "aliases")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     GRAD_FN_FIELD_NUMBER: _ClassVar[int]
     IN_PLACE_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
     name: str
     schema: str
     kind: str
     grad_fn: str
     in_place: bool
-    def __init__(self, name: _Optional[str] = ..., schema: _Optional[str] = ..., kind: _Optional[str] = ..., grad_fn: _Optional[str] = ..., in_place: _Optional[bool] = ...) -> None: ...
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., schema: _Optional[str] = ..., kind: _Optional[str] = ..., grad_fn: _Optional[str] = ..., in_place: _Optional[bool] = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -66,9 +66,13 @@ from gradwire_engine.ops import (
     view_scatters,
 )
 
+# After the operators that they name.
+from gradwire_engine.ops import aliases  # isort: skip
+
 __all__ = [
     "activations",
     "adaptive_pooling",
+    "aliases",
     "arithmetic",
     "arrangement",
     "attention",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import gradwire as gw
+from gradwire_engine import lookup
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -50,6 +51,15 @@ def test_every_operator_is_at_its_places(name: str, place: str) -> None:
     python_name = name.removesuffix(".dim").rpartition(".")[2]
     python_name = {"split_with_sizes": "split"}.get(python_name, python_name)
     assert callable(getattr(PLACES[place], python_name))
+
+
+@pytest.mark.parametrize("alias", generator.aliases.values(), ids=lambda alias: alias.name)
+def test_an_alias_is_the_function_that_it_stands_for(alias: Any) -> None:
+    assert lookup(alias.name) is generator.operators[alias.op]
+    for place in alias.places:
+        home = "torch" if place == "special" else place
+        found = getattr(PLACES[place], alias.name.rpartition(".")[2])
+        assert found is getattr(PLACES[home], alias.op)
 
 
 def test_hand_written_names_are_operators() -> None:
