@@ -13,6 +13,9 @@ from typing import Final
 VARIABLE: Final = "GRADWIRE_RETAINED_BYTES"
 """Environment variable that a client looks at when it connects."""
 
+LARGEST_KEPT: Final = 32 << 20
+"""Larger blocks go back to the kernel even so, but in a process that does nothing else."""
+
 _DEFAULT: Final = 256 << 20
 
 _M_TRIM_THRESHOLD: Final = -1
@@ -20,7 +23,6 @@ _M_TOP_PAD: Final = -2
 _M_MMAP_THRESHOLD: Final = -3
 _M_MMAP_MAX: Final = -4
 _M_ARENA_MAX: Final = -8
-_LARGEST_THRESHOLD: Final = 32 << 20
 _MAX_INT: Final = (1 << 31) - 1
 
 
@@ -51,7 +53,7 @@ def retain_memory(size: int = _DEFAULT, *, exclusive: bool = False) -> bool:
     if exclusive:
         options |= {_M_MMAP_MAX: 0, _M_ARENA_MAX: 1}
     else:
-        options |= {_M_MMAP_THRESHOLD: min(kept, _LARGEST_THRESHOLD)}
+        options |= {_M_MMAP_THRESHOLD: min(kept, LARGEST_KEPT)}
     mallopt = ctypes.CDLL(None).mallopt
     taken = [mallopt(option, value) for option, value in options.items()]
     return all(taken)

@@ -51,6 +51,13 @@ def test_large_blocks_are_used_again(told: str, variables: dict[str, str]) -> No
 
 
 @glibc_only
+def test_so_are_those_of_the_largest_messages_but_none_beyond() -> None:
+    largest = memory.LARGEST_KEPT >> 20
+    assert faults("assert memory.retain_memory()", largest - 1) < 10
+    assert faults("assert memory.retain_memory()", largest + 1) > 10
+
+
+@glibc_only
 def test_a_process_that_does_nothing_else_uses_the_largest_again() -> None:
     assert faults("assert memory.retain_memory(1 << 40, exclusive=True)", 100) < 10
     assert faults("assert memory.retain_memory()", 100) > 10

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from gradwire.memory import LARGEST_KEPT
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire_server import __version__, cli, server, supervisor
 from gradwire_server.limits import limits_message
@@ -61,6 +62,10 @@ def test_each_setting_is_a_flag_and_a_variable(name: str, served: list[Settings]
     assert by_flag == by_variable
     assert str(getattr(by_flag, name)) == value
     assert by_flag.model_dump(exclude={name}) == Settings().model_dump(exclude={name})
+
+
+def test_clients_keep_the_memory_of_the_largest_messages() -> None:
+    assert Settings().max_message_bytes <= LARGEST_KEPT
 
 
 def test_help_explains_each_flag() -> None:
