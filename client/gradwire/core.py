@@ -396,8 +396,8 @@ class SessionCore(Waiting):
         return self.finish(self.request(path, request, response))
 
     def watch_grad(self, tensor: "Tensor") -> None:
-        """Note a tensor that a backward may give a `.grad`."""
-        self.grad_holders[tensor._handle] = tensor
+        """Note a tensor that a backward may give a `.grad`, or has given one."""
+        self.watch_new_leaf(tensor)
         self.grads_known_at = -1
 
     def watch_new_leaf(self, tensor: "Tensor") -> None:

@@ -122,7 +122,7 @@ class Execution:
         self.calls: decode.Calls | None = None
         self.flops = 0
         self.until = math.inf
-        self.step_count = len(sequence.steps.read)
+        self.step_count = len(sequence.steps)
         self._inline = False
         self.heavy: float = math.inf
         self.builder = AnswerBuilder(self.number)

@@ -177,11 +177,11 @@ class Workspace:
             ServiceError: LIMIT_EXCEEDED.
         """
         total = len(self.tensors) + len(self.blanks) + count
-        if total > self.settings.max_session_tensors:
+        if total > self.max_tensors:
             raise exceeded(
                 "max_session_tensors",
                 total,
-                self.settings.max_session_tensors,
+                self.max_tensors,
                 "too many live handles; release those that are no longer needed",
                 field=field,
             )
@@ -250,17 +250,14 @@ class Workspace:
         Raises:
             ServiceError: LIMIT_EXCEEDED.
         """
-        settings = self.settings
-        if self.bytes_bound > settings.max_session_bytes or (
-            self.nodes_bound >= settings.max_session_nodes
-        ):
+        if self.bytes_bound > self.max_bytes or self.nodes_bound >= self.max_nodes:
             self.audit()
             self.require_bytes(0, field)
-            if self.nodes_bound >= settings.max_session_nodes:
+            if self.nodes_bound >= self.max_nodes:
                 raise exceeded(
                     "max_session_nodes",
                     self.nodes_bound + 1,
-                    settings.max_session_nodes,
+                    self.max_nodes,
                     "the session would have too many graph nodes; release the results that keep "
                     "the graph alive, or run under no_grad",
                     field=field,
@@ -269,7 +266,7 @@ class Workspace:
     def has_bytes(self, size: int) -> bool:
         """Whether the session may surely hold `size` bytes more."""
         held = self.bytes_bound + self.transfers.upload_bytes
-        return held + size <= self.settings.max_session_bytes
+        return held + size <= self.max_bytes
 
     def require_bytes(self, size: int, field: str = "") -> None:
         """Refuse `size` more bytes if the session may not hold them.
@@ -277,14 +274,13 @@ class Workspace:
         Raises:
             ServiceError: LIMIT_EXCEEDED.
         """
-        maximum = self.settings.max_session_bytes
         if not self.has_bytes(size):
             self.audit()
             if not self.has_bytes(size):
                 raise exceeded(
                     "max_session_bytes",
                     self.bytes_bound + self.transfers.upload_bytes + size,
-                    maximum,
+                    self.max_bytes,
                     "the session would hold too many bytes; release tensors, or run backward "
                     "without retain_graph",
                     field=field,
