@@ -242,12 +242,23 @@ def _modulus(op: str, function: np.ufunc) -> Any:
     return kernel
 
 
+def _by_modulus(rounding_mode: str) -> Any:
+    """The derivative by the divisor: how often it is taken off."""
+
+    def pull(F: Any, g: Any, self: Any, other: Any) -> Any:
+        if not isinstance(self, _NUMBERS) and self.dtype.kind == "b":
+            self = F.to(self, g.dtype)
+        return -g * F.div(self, other, rounding_mode=rounding_mode)
+
+    return pull
+
+
 elementwise(
     "fmod(Tensor self, Tensor other) -> Tensor",
     _modulus("fmod", np.fmod),
     vjp={
         "self": lambda F, g: g,
-        "other": lambda F, g, self, other: -g * F.div(self, other, rounding_mode="trunc"),
+        "other": _by_modulus("trunc"),
     },
     grad_fn=lambda self, other: "FmodBackward1" if other is None else "FmodBackward0",
     edges_for_numbers=False,
@@ -258,7 +269,7 @@ elementwise(
     _modulus("remainder", np.remainder),
     vjp={
         "self": lambda F, g: g,
-        "other": lambda F, g, self, other: -g * F.div(self, other, rounding_mode="floor"),
+        "other": _by_modulus("floor"),
     },
     grad_fn=lambda self, other: "RemainderBackward1" if other is None else "RemainderBackward0",
     in_place=True,

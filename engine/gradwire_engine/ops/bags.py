@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -210,7 +211,7 @@ def _embedding_bag(
         if per_sample_weights is not None:
             per_sample_weights = F.reshape(per_sample_weights, (-1,))
     else:
-        count = len(offsets.data) - include_last_offset
+        count = math.prod(offsets.shape) - include_last_offset
         bags = F._bags_of(offsets, input.shape[0], include_last_offset)
     return F._embedding_bag_rows(weight, input, bags, per_sample_weights, count, mode, padding_idx)[
         0
@@ -284,7 +285,7 @@ def _bilinear(F: Any, input1: Any, input2: Any, weight: Any, bias: Any) -> Any:
             argument="bias",
             shape=bias.shape,
         )
-    count = int(np.prod(lead, dtype=np.int64))
+    count = math.prod(lead)
     one, other = (F.reshape(x, (count, x.shape[-1])) for x in (input1, input2))
     made = F.reshape(F._bilinear_form(one, weight, other), (*lead, weight.shape[0]))
     return made if bias is None else made + bias

@@ -99,3 +99,12 @@ def test_frequencies_are_those_of_numpy() -> None:
     for n in (4, 5):
         np.testing.assert_allclose(operators["fft.fftfreq"](n, 0.5).data, np.fft.fftfreq(n, 0.5))
         np.testing.assert_allclose(operators["fft.rfftfreq"](n).data, np.fft.rfftfreq(n))
+
+
+@pytest.mark.parametrize("name", ["fmod", "remainder"])
+def test_what_is_left_of_a_truth_value_has_a_derivative_by_the_divisor(name: str) -> None:
+    divisor = leaf([0.75, 2.0])
+    left = operators[name](Tensor.from_array(np.array([True, False])), divisor)
+    assert left.data.tolist() == [0.25, 0.0]
+    found = gradient(operators["sum"](left), divisor)
+    np.testing.assert_array_equal(found.data, [-1.0, 0.0])
