@@ -38,6 +38,14 @@ _UNSHARED = _references_of_a_fresh_array()
 version decides how many are counted. So many has a gradient that may become a `.grad` itself."""
 
 
+def _references_to_base(view: np.ndarray) -> int:
+    return sys.getrefcount(view.base)
+
+
+_UNSHARED_BASE = _references_to_base(np.empty((1, 1)).T)
+"""References to an array that only one view holds."""
+
+
 def run_backward(
     roots: Sequence[tuple[Edge, Any]],
     *,
@@ -389,7 +397,11 @@ def accumulate(variable: Tensor, gradient: np.ndarray, unshared: bool) -> None:
     """
     grad = variable.grad
     if grad is None:
-        if not (unshared and gradient.base is None and gradient.flags.writeable):
+        if not (
+            unshared
+            and (gradient.base is None or _is_all_of_its_base(gradient))
+            and gradient.flags.writeable
+        ):
             # Also of a NumPy scalar, to which nothing could be added in place.
             gradient = np.array(gradient, order="C")
         variable.grad = Tensor(gradient)
@@ -404,6 +416,19 @@ def accumulate(variable: Tensor, gradient: np.ndarray, unshared: bool) -> None:
             )
         data = grad.own()
         np.add(data, gradient, out=data)
+
+
+def _is_all_of_its_base(gradient: np.ndarray) -> bool:
+    """Whether a view shows the whole of an array, in the order of rows, and is alone in that."""
+    whole = gradient.base
+    return (
+        whole.__class__ is np.ndarray
+        and whole.base is None
+        and whole.nbytes == gradient.nbytes
+        and gradient.flags.c_contiguous
+        # The name here is one reference more.
+        and _references_to_base(gradient) <= _UNSHARED_BASE + 1
+    )
 
 
 def _needs(node: Node, joint: Joint, useful: set[AnyNode] | None) -> tuple[bool, ...]:

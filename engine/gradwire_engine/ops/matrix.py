@@ -153,18 +153,41 @@ def _beta_part(F: Any, g: Any, beta: Any) -> Any:
     return _scaled(g, _conjugate(beta))
 
 
-bilinear(
-    "addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
-    _add_product,
-    {
-        "self": _beta_part,
-        "mat1": lambda F, g, mat2, alpha: _scaled(F.mm(g, _swap(F, mat2)), _conjugate(alpha)),
-        "mat2": lambda F, g, mat1, alpha: _scaled(F.mm(_swap(F, mat1), g), _conjugate(alpha)),
-    },
-    promotion="same",
-    shape=_add_product_shape("addmm", (2, 2), "expected (n, k) and (k, m)"),
+def _turned_gradient(F: Any, g: Any, mat1: Any) -> Any:
+    """The gradient by a product's second matrix, laid out by columns.
+
+    For the transpose of a weight: that of the gradient then is laid out by rows, as the weight is.
+    """
+    return _swap(F, F.mm(_swap(F, g), mat1))
+
+
+def _addmm(name: str, mat2: Any, **options: Any) -> None:
+    bilinear(
+        f"{name}(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) "
+        "-> Tensor",
+        _add_product,
+        {
+            "self": _beta_part,
+            "mat1": lambda F, g, mat2, alpha: _scaled(F.mm(g, _swap(F, mat2)), _conjugate(alpha)),
+            "mat2": mat2,
+        },
+        promotion="same",
+        shape=_add_product_shape("addmm", (2, 2), "expected (n, k) and (k, m)"),
+        flops=_add_product_flops,
+        **options,
+    )
+
+
+_addmm(
+    "addmm",
+    lambda F, g, mat1, alpha: _scaled(F.mm(_swap(F, mat1), g), _conjugate(alpha)),
     in_place=True,
-    flops=_add_product_flops,
+)
+_addmm(
+    "_addmm_turned",
+    lambda F, g, mat1, alpha: _scaled(_turned_gradient(F, g, mat1), _conjugate(alpha)),
+    grad_fn="AddmmBackward0",
+    places=(),
 )
 bilinear(
     "baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, "
@@ -365,10 +388,10 @@ def _linear(F: Any, input: Any, weight: Any, bias: Any) -> Any:
     if bias is None:
         return F.matmul(input, turned)
     if len(weight.shape) == 2 and len(input.shape) == 2:
-        return F.addmm(bias, input, turned)
+        return F._addmm_turned(bias, input, turned)
     if len(weight.shape) == 2 and len(input.shape) and input.data.flags.c_contiguous:
         rows = F.reshape(input, (math.prod(input.shape[:-1]), input.shape[-1]))
-        return F.view(F.addmm(bias, rows, turned), (*input.shape[:-1], weight.shape[0]))
+        return F.view(F._addmm_turned(bias, rows, turned), (*input.shape[:-1], weight.shape[0]))
     return F.add(F.matmul(input, turned), bias)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gradwire_engine import Context, EngineError, Tensor, backward, grad, operators, use
+from gradwire_engine.hooks import register_hook
 from gradwire_engine.profile import Profile
 
 
@@ -112,6 +113,27 @@ def test_a_retained_gradient_is_its_own() -> None:
     backward([y + 0.0], [Tensor(np.ones(2))])
     assert x.grad is not None and y.grad is not None
     separate(x.grad, y.grad)
+
+
+def test_the_gradient_of_a_layers_weight_is_what_the_product_gave() -> None:
+    x, weight, bias = leaf(np.ones((4, 3))), leaf(np.ones((2, 3))), leaf(np.ones(2))
+    backward([op("sum", op("linear", x, weight, bias))])
+    assert weight.grad is not None
+    found = weight.grad.data
+    # A copy would own its memory; this is the product, transposed twice.
+    assert found.flags.c_contiguous and not found.flags.owndata
+    found += 1.0
+    np.testing.assert_array_equal(found, np.full((2, 3), 5.0))
+
+
+def test_a_gradient_whose_memory_somebody_else_sees_is_copied() -> None:
+    x, weight = leaf(np.ones((4, 3))), leaf(np.ones((2, 3)))
+    turned = op("t", weight)
+    seen: list[Tensor] = []
+    register_hook(turned, seen.append)
+    backward([op("sum", op("_addmm_turned", leaf(np.zeros(2)), x, turned))])
+    assert weight.grad is not None
+    separate(weight.grad, seen[0])
 
 
 def test_many_arrivals_do_not_change_what_was_borrowed() -> None:
