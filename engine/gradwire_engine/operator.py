@@ -259,11 +259,7 @@ class Operator:
             self._require_takes_no_tensor()
         if self.numbers is not None:
             self._refuse_numbers(filled)
-        template = [
-            None if isinstance(a, Tensor) or arg.is_tensor_list else a
-            for a, arg in zip(filled, self.schema.arguments, strict=True)
-        ]
-        return self.call(filled, tuple(template))
+        return self.apply(*filled)
 
     def _are_as_filled(self, types: tuple[type, ...]) -> bool:
         """Whether arguments of these types are right, and in their canonical form."""
