@@ -109,7 +109,7 @@ def test_a_recorded_backward_gives_the_same_gradients(entry: Entry, dtype: torch
 @pytest.mark.parametrize(
     "entry", [entry for entry in ENTRIES if entry.differentiable(torch.float64)], ids=lambda e: e.id
 )
-@settings(max_examples=4, deadline=None, phases=[Phase.generate])
+@settings(max_examples=4, phases=[Phase.generate])
 @given(scale=st.floats(-4, 4), seed=st.integers(0, 1 << 16))
 def test_a_vjp_is_linear_in_its_cotangent(entry: Entry, scale: float, seed: int) -> None:
     generator = np.random.default_rng(seed)

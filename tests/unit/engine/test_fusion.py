@@ -181,9 +181,7 @@ def reducing(draw: st.DrawFn) -> tuple[Program, list[Tensor]]:
     return writer.program(*outputs), inputs
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(reducing())
 def test_random_reductions_give_the_same_in_blocks(
     tiny_blocks: None, made: tuple[Program, list[Tensor]]

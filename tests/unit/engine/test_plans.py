@@ -115,7 +115,7 @@ def programs(draw: st.DrawFn) -> tuple[Program, list[Tensor]]:
     return w.program(*outputs), inputs
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(programs())
 def test_random_programs_give_the_same_compiled(made: tuple[Program, list[Tensor]]) -> None:
     program, inputs = made
@@ -137,9 +137,7 @@ def test_a_large_view_of_a_result_lives_until_the_end() -> None:
     both(program, [x, weight], 1e-9)
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(programs())
 def test_random_programs_give_the_same_in_blocks(
     tiny_blocks: None, made: tuple[Program, list[Tensor]]

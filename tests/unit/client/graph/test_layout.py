@@ -38,14 +38,13 @@ def overlaps(layout: Layout, sizes: list[Size]) -> list[Link]:
 
 
 @given(drawings())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_two_boxes_overlap(drawing: tuple[list[Size], list[Link]]) -> None:
     sizes, links = drawing
     assert overlaps(lay_out(sizes, links), sizes) == []
 
 
 @given(drawings())
-@settings(deadline=None)
 def test_everything_lies_within_the_drawing(drawing: tuple[list[Size], list[Link]]) -> None:
     sizes, links = drawing
     layout = lay_out(sizes, links)
@@ -59,7 +58,6 @@ def test_everything_lies_within_the_drawing(drawing: tuple[list[Size], list[Link
 
 
 @given(drawings())
-@settings(deadline=None)
 def test_lines_join_the_borders_of_their_boxes(drawing: tuple[list[Size], list[Link]]) -> None:
     sizes, links = drawing
     layout = lay_out(sizes, links)
@@ -73,7 +71,6 @@ def test_lines_join_the_borders_of_their_boxes(drawing: tuple[list[Size], list[L
 
 
 @given(drawings())
-@settings(deadline=None)
 def test_no_line_crosses_a_box(drawing: tuple[list[Size], list[Link]]) -> None:
     sizes, links = drawing
     layout = lay_out(sizes, links)

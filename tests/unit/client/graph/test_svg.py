@@ -46,7 +46,6 @@ def title(group: ET.Element) -> str:
 
 
 @given(graphs())
-@settings(deadline=None)
 def test_every_node_and_edge_stands_once(graph: Graph) -> None:
     svg = parsed(graph)
     assert nodes(svg).keys() == {node.key for node in graph}
@@ -56,7 +55,7 @@ def test_every_node_and_edge_stands_once(graph: Graph) -> None:
 
 @pytest.mark.parametrize("direction", ["down", "right"])
 @given(graph=graphs())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_no_two_boxes_overlap(direction: Direction, graph: Graph) -> None:
     svg = parsed(graph, direction)
     groups = [*svg.iterfind(".//*[@data-node]"), *svg.iterfind(".//*[@data-repeats]")]
