@@ -437,6 +437,16 @@ class Tensor(Operators):
         return self.transpose(-2, -1)
 
     @property
+    def H(self) -> Self:
+        """A matrix transposed and conjugated."""
+        return self.adjoint()
+
+    @property
+    def mH(self) -> Self:
+        """Each matrix in the last two dimensions transposed and conjugated."""
+        return self.adjoint()
+
+    @property
     def real(self) -> Self:
         """The real part; of a real tensor, itself."""
         return functions.real(self)

@@ -218,6 +218,13 @@ def _lengths_as_tensors(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     return name, (*given, torch.as_tensor(inputs), torch.as_tensor(targets)), kwargs
 
 
+def _sizes_as_tuple(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Sizes are one tuple, or one argument each."""
+    self, *sizes = args
+    listed = len(sizes) == 1 and isinstance(sizes[0], (list, tuple))
+    return name, (self, tuple(sizes[0] if listed else sizes)), kwargs
+
+
 def _order_first(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     self, n = args
     return name, (n, self), kwargs
@@ -347,6 +354,7 @@ def _as_columns(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arg
 CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     "nn.functional.unfold": _as_columns,
     "cov": _with_freedom,
+    "sum_to_size": _sizes_as_tuple,
     "gradient": _of_spacing,
     "unique": _inverse_if_counts,
     "unique_consecutive": _inverse_if_counts,

@@ -60,6 +60,7 @@ PLACED_OTHERWISE = {
 # Operators of which PyTorch's database has no entry by that name, and what tests them.
 NOT_IN_DATABASE = {
     "rand": "as rand_like",
+    "adjoint": "tests of nodes, as mH",
     "affine_grid": "tests of nn.functional",
     "convolution": "as conv2d and its kin, which are made of it",
     "dropout1d": "as dropout2d",

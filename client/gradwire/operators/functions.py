@@ -58,6 +58,7 @@ __all__ = [
     "addmv",
     "addmv_",
     "addr",
+    "adjoint",
     "all",
     "amax",
     "amin",
@@ -571,6 +572,14 @@ def addr(
     if alpha != 1:
         attributes.append(("alpha", to_number("addr", "alpha", alpha)))
     return record("addr", ("self", "vec1", "vec2"), (input, vec1, vec2), attributes)
+
+
+def adjoint(input: AnyTensor) -> AnyTensor:
+    """Run the operator `adjoint`.
+
+    Schema: adjoint(Tensor self) -> Tensor
+    """
+    return record("adjoint", ("self",), (input,))
 
 
 def all(

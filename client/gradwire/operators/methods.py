@@ -265,6 +265,13 @@ class Methods:
             attributes.append(("alpha", to_number("addr_", "alpha", alpha)))
         return record_in_place("addr_", ("self", "vec1", "vec2"), (self, vec1, vec2), attributes)
 
+    def adjoint(self) -> Self:
+        """Run the operator `adjoint`.
+
+        Schema: adjoint(Tensor self) -> Tensor
+        """
+        return record("adjoint", ("self",), (self,))
+
     def all(
         self, dim: SupportsIndex | Sequence[SupportsIndex] | None = None, keepdim: bool = False
     ) -> Self:
@@ -2945,6 +2952,14 @@ class Methods:
         if dtype is not None:
             attributes.append(("dtype", to_dtype("sum", "dtype", dtype)))
         return record("sum", ("self",), (self,), attributes)
+
+    def sum_to_size(self, *size: SupportsIndex | Sequence[SupportsIndex]) -> Self:
+        """Run the operator `sum_to_size`.
+
+        Schema: sum_to_size(Tensor self, int[] size) -> Tensor
+        """
+        attributes: list[Attribute] = [("size", to_size("sum_to_size", "size", size))]
+        return record("sum_to_size", ("self",), (self,), attributes)
 
     def svd(self, some: bool = True, compute_uv: bool = True) -> Svd[Self]:
         """Run the operator `svd`.

@@ -36,6 +36,46 @@ composite(
     "swapaxes(Tensor self, int axis0, int axis1) -> Tensor",
     lambda F, self, axis0, axis1: F.transpose(self, axis0, axis1),
 )
+
+
+def _adjoint(F: Any, self: Any) -> Any:
+    if len(self.shape) < 2:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"adjoint: needs matrices, of shape (..., m, n), not shape {self.shape}",
+            argument="self",
+            shape=self.shape,
+        )
+    return F.conj(F.transpose(self, -2, -1))
+
+
+composite("adjoint(Tensor self) -> Tensor", _adjoint)
+
+
+def _sum_to_size(F: Any, self: Any, size: Sequence[int]) -> Any:
+    added = len(self.shape) - len(size)
+    fits = added >= 0 and all(
+        want in (1, have) for want, have in zip(size, self.shape[added:], strict=True)
+    )
+    if not fits:
+        raise EngineError(
+            "SHAPE_MISMATCH",
+            f"sum_to_size: shape {self.shape} does not sum up to {list(size)}: sizes are equal or "
+            "1, compared from the last dimension",
+            argument="size",
+            shape=self.shape,
+            size=size,
+        )
+    if not size:
+        return F.sum(self)
+    summed = tuple(
+        at for at, have in enumerate(self.shape) if at < added or (size[at - added] == 1 != have)
+    )
+    made = F.sum(self, summed, True) if summed else self
+    return F.view(made, tuple(size)) if added else made
+
+
+composite("sum_to_size(Tensor self, int[] size) -> Tensor", _sum_to_size, places=("Tensor",))
 composite(
     "swapdims(Tensor self, int dim0, int dim1) -> Tensor",
     lambda F, self, dim0, dim1: F.transpose(self, dim0, dim1),

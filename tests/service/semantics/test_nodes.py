@@ -38,7 +38,8 @@ def names_of_matrix_operators(gw: Any) -> Any:
     v = gw.ones(2, requires_grad=True)
     linear = gw.nn.functional.linear
     results = (
-        m.t(), m.T, m.mT, m @ m, m @ v, v @ m, v @ v, b @ b, b @ m, b @ v, gw.bmm(b, b),
+        m.t(), m.T, m.mT, m.H, m.mH, m.adjoint(),
+        m @ m, m @ v, v @ m, v @ v, b @ b, b @ m, b @ v, gw.bmm(b, b),
         linear(m, m), linear(m, m, v), linear(b, m, v), linear(b, m), gw.addmm(v, m, m),
         gw.matmul(m, b), gw.mv(m, v), gw.dot(v, v), gw.mm(m, m),
     )  # fmt: skip
