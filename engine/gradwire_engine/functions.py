@@ -163,13 +163,12 @@ def attach(
             for each in kept
         ],
     )
-    rules: Any = tuple([_JointRule(index) for index in range(len(inputs))])
     node = Node.of(
         _operator(name),
         (None,),
         current.context.next_id(),
         edges,
-        rules,
+        _joint_rules(len(inputs)),
         tuple([None if edge is None else values for edge in edges]),
         tuple([part for each in guarded for part in (each.version, each.version[0])]),
         types,
@@ -186,6 +185,31 @@ def attach(
         else:
             _follow(each, node, nr, inputs)
     return node
+
+
+def attach_released(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """Make `outputs` the results of a node whose backward has been, and released the graph."""
+    edges = tuple([each.gradient_edge() for each in inputs])
+    if not current.context.grad_enabled or not any(edges):
+        return
+    node = Node.of(
+        _operator(name),
+        (None,),
+        current.context.next_id(),
+        edges,
+        _joint_rules(len(inputs)),
+        None,
+        (),
+        tuple([(each.data.shape, each.data.dtype) for each in outputs]),
+    )
+    for nr, each in enumerate(outputs):
+        if each.data.dtype.kind in "fc":
+            each.edge = (node, nr)
+
+
+@lru_cache(maxsize=1024)
+def _joint_rules(count: int) -> tuple[Any, ...]:
+    return tuple([_JointRule(index) for index in range(count)])
 
 
 def _follow(changed: Tensor, node: Node, nr: int, inputs: Sequence[Tensor]) -> None:

@@ -78,7 +78,7 @@ class Node:
         number: int,
         edges: tuple[Edge | None, ...],
         rules: tuple[Rule, ...],
-        saved: tuple[tuple[Any, ...] | None, ...],
+        saved: tuple[tuple[Any, ...] | None, ...] | None,
         versions: tuple[Any, ...],
         outputs: tuple[TensorType, ...],
     ) -> Node:

@@ -13,7 +13,7 @@ from numpy.lib.array_utils import byte_bounds
 
 from gradwire_engine.context import Context, current, grad_mode
 from gradwire_engine.errors import EngineError
-from gradwire_engine.functions import attach, recomputed
+from gradwire_engine.functions import attach, attach_released, recomputed
 from gradwire_engine.plan.build import Adjoint, Plan, build
 from gradwire_engine.plan.emit import ShapeError
 from gradwire_engine.plan.explain import Explanation, explain
@@ -203,6 +203,9 @@ class CompiledProgram:
                 outputs.append(None)
                 continue
             tensor = results[each.result] if each.input is None else inputs[each.input]  # type: ignore[index]
+            if not each.steps:
+                outputs.append(tensor)
+                continue
             with grad_mode(context.grad_enabled and each.is_recorded):
                 for step in each.steps:
                     made = step.op.call([tensor, *step.template[1:]], step.template)
@@ -241,8 +244,12 @@ class CompiledProgram:
             before: what the program changed in place, by input, as it was.
         """
         program = self.program
+        name = f"{self.name}Backward"
         routine = adjoint.routine
         outputs = [results[nr] for nr in adjoint.roots]
+        if routine is None:
+            attach_released(name, inputs, outputs)
+            return
         given = list(inputs)
         # Arrays, not tensors: a node that held its own results would never be freed.
         kept = [arrays[nr] for nr in adjoint.kept_results]
@@ -258,8 +265,6 @@ class CompiledProgram:
                 return recomputed(
                     program, first, needs, gradients, traced, state, adjoint.positions
                 )
-            if routine is None:
-                raise AssertionError("a released node runs no rule")
             taken = [saved[at].data for at in adjoint.kept_inputs] + kept
             taken += [np.ascontiguousarray(g.data).reshape(g.shape) for g in gradients]
             context = current.context
@@ -271,11 +276,7 @@ class CompiledProgram:
 
         guarded = [inputs[at] for at in adjoint.kept_inputs]
         guarded += [results[nr] for nr in adjoint.kept_results if nr < len(results)]
-        node = attach(f"{self.name}Backward", backward, given, outputs, given, guarded=guarded)
-        if node is not None and routine is None:
-            # The program went backward itself, and released the graph.
-            node.saved = None
-            node.versions = ()
+        attach(name, backward, given, outputs, given, guarded=guarded)
 
 
 class _Check:
