@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 import gradwire_engine.ops  # noqa: F401 - declares the operators
 from gradwire.memory import retain_memory
 from gradwire.wire import SERVICE
-from gradwire_engine import workers
+from gradwire_engine import threads
 from gradwire_server import __version__
 from gradwire_server.limits import Admission
 from gradwire_server.logs import Logger, make_logger
@@ -116,8 +116,8 @@ class Server:
         self._service.end_streams()
         await self._service.streams_ended(_GOODBYE_SECONDS)
         await self._grpc.stop(_GOODBYE_SECONDS)
-        for threads in (self._threads, self._sleepers):
-            threads.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._threads, self._sleepers):
+            pool.shutdown(wait=False, cancel_futures=True)
         await self._peers.close()
         self.log.info(f"{self._name} stopped")
 
@@ -190,7 +190,7 @@ def serve(
         retain_memory(settings.retained_bytes, exclusive=True)
     if settings.kernel_threads:
         threadpoolctl.threadpool_limits(settings.kernel_threads)
-        workers.set_threads(settings.kernel_threads)
+        threads.set_count(settings.kernel_threads)
     sys.setswitchinterval(_SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings, peers or Peers(), started))

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from gradwire_engine.ops.windows import Windows, even_slices, strided
-from gradwire_engine.workers import share_products
+from gradwire_engine.threads import share_products
 
 # Of the sums of a gradient by weights that are made at the same time, and their bytes.
 _SUMS: Final = 16

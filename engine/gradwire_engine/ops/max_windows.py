@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwire_engine.context import current
 from gradwire_engine.ops.windows import Windows, even_slices
-from gradwire_engine.workers import share
+from gradwire_engine.threads import share
 
 # Of the images that a thread works on at a time: what is made of them should stay in its cache.
 _PART_BYTES: Final = 1 << 19

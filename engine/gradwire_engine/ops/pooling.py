@@ -15,7 +15,7 @@ from gradwire_engine.ops import dims
 from gradwire_engine.ops.blocks import wide
 from gradwire_engine.ops.max_windows import largest
 from gradwire_engine.ops.windows import Sizes, Windows, even_slices, spread
-from gradwire_engine.workers import share
+from gradwire_engine.threads import share
 
 _FUNCTIONAL = ("nn.functional",)
 

@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from gradwire_engine.workers import checked, share, threads
+from gradwire_engine import threads
+from gradwire_engine.threads import checked, share
 
 THREADED: Final = 1 << 20
 """Work, in sums of two numbers, from which on it is worth it to wake another thread."""
@@ -72,7 +73,7 @@ class Blocks:
             return [np.empty(shape, dtype) for shape, dtype in self._scratch]
 
     def _keep(self, scratch: list[np.ndarray]) -> None:
-        if len(self._spare) < threads():
+        if len(self._spare) < threads.count():
             self._spare.append(scratch)
 
     def _work_through(self, arrays: Sequence[np.ndarray], numbers: Iterable[int]) -> None:

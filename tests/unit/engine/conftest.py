@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from gradwire_engine import Context, use, workers
+from gradwire_engine import Context, threads, use
 from gradwire_engine.plan import blocks, calls, emit, fuse
 
 
@@ -27,7 +27,7 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(emit, "SMALL", 0)
     monkeypatch.setattr(emit, "FILLED", 1)
     monkeypatch.setattr(calls, "BITS", 1)
-    before = workers.threads()
-    workers.set_threads(2)
+    before = threads.count()
+    threads.set_count(2)
     yield
-    workers.set_threads(before)
+    threads.set_count(before)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from gradwire_engine import Tensor, backward, operators, workers
+from gradwire_engine import Tensor, backward, operators, threads
 from gradwire_engine.ops import correlation, max_windows, pooling, windows
 
 SHARED = 2
@@ -72,16 +72,16 @@ POOLINGS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 @pytest.fixture(params=["whole", "parts"])
 def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Once as ever, and once split into as many parts as can be, which two threads share."""
-    before = workers.threads()
+    before = threads.count()
     if request.param == "parts":
         monkeypatch.setattr(windows, "_PART_BYTES", 1)
         monkeypatch.setattr(windows, "_FACTOR_BYTES", 1)
         monkeypatch.setattr(correlation, "_FEW_PRODUCTS", 1)
         monkeypatch.setattr(max_windows, "_PART_BYTES", 1)
         monkeypatch.setattr(pooling, "_PART_BYTES", 1)
-        workers.set_threads(SHARED)
+        threads.set_count(SHARED)
     yield
-    workers.set_threads(before)
+    threads.set_count(before)
 
 
 def drawn(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -165,14 +165,14 @@ def test_a_gradient_goes_to_the_largest_of_windows(case: str, parts: None) -> No
 def test_a_gradient_by_weights_does_not_depend_on_the_threads() -> None:
     x, weight = drawn((24, 8, 24, 24)).astype(np.float32), drawn((8, 8, 3, 3), 1)
     found = []
-    before = workers.threads()
-    for threads in (1, 2, 3):
-        workers.set_threads(threads)
+    before = threads.count()
+    for count in (1, 2, 3):
+        threads.set_count(count)
         leaf = Tensor.from_array(weight.astype(np.float32), requires_grad=True)
         made = operators["conv2d"](Tensor(x), leaf, None, [1, 1], [1, 1])
         backward([made], [Tensor.from_array(drawn(made.shape, 2).astype(np.float32))])
         assert leaf.grad is not None
         found.append(leaf.grad.data)
-    workers.set_threads(before)
+    threads.set_count(before)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])

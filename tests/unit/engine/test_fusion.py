@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradwire_engine import Tensor, workers
+from gradwire_engine import Tensor, threads
 from gradwire_engine.context import current
 from gradwire_engine.plan import CompiledProgram, blocks, fuse
 from gradwire_engine.plan.fuse import Group
@@ -325,15 +325,15 @@ def test_sizes_around_every_threshold(
 
 
 @pytest.fixture
-def threads() -> Iterator[None]:
-    before = workers.threads()
+def any_count() -> Iterator[None]:
+    before = threads.count()
     yield
-    workers.set_threads(before)
+    threads.set_count(before)
 
 
 @pytest.mark.parametrize("write", [wave, column_spread, softmax_loss])
 def test_results_do_not_depend_on_the_number_of_threads(
-    threads: None, monkeypatch: pytest.MonkeyPatch, write: Callable[[Writer], R]
+    any_count: None, monkeypatch: pytest.MonkeyPatch, write: Callable[[Writer], R]
 ) -> None:
     monkeypatch.setattr(blocks, "THREADED", 1)
     monkeypatch.setattr(fuse, "BLOCK_BYTES", 1 << 14)
@@ -341,7 +341,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
     compiled = CompiledProgram(gradients_of(write, len(inputs)))
     answers: list[Sequence[Tensor | None]] = []
     for count in (1, 2, 5):
-        workers.set_threads(count)
+        threads.set_count(count)
         answers += [compiled.call(copies(inputs)) for _ in range(2)]
     for answer_ in answers[1:]:
         for one, other in zip(answers[0], answer_, strict=True):

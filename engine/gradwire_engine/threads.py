@@ -14,17 +14,17 @@ from typing import Any
 import threadpoolctl
 
 
-def _default_threads() -> int:
+def _default_count() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(available, int(asked)) if asked.isdigit() and int(asked) else available
 
 
-class _Workers:
+class _Helpers:
     """The threads that help callers; started when first needed."""
 
     def __init__(self) -> None:
-        self.count = _default_threads()
+        self.count = _default_count()
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -38,26 +38,26 @@ class _Workers:
         context = contextvars.copy_context()
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(max(self.count - 1, 1), "gradwire-worker")
+                self._pool = ThreadPoolExecutor(max(self.count - 1, 1), "gradwire-kernel")
             return self._pool.submit(context.run, function)
 
 
-_workers = _Workers()
+_helpers = _Helpers()
 
 
-def set_threads(count: int) -> None:
+def set_count(count: int) -> None:
     """How many threads, the caller's included, may share the work of one kernel.
 
     By default as many as there are processors for this process, or OMP_NUM_THREADS if that is less.
     """
     if count < 1:
         raise ValueError(f"at least one thread is needed, not {count}")
-    _workers.set(count)
+    _helpers.set(count)
 
 
-def threads() -> int:
+def count() -> int:
     """How many threads may share the work of one kernel."""
-    return _workers.count
+    return _helpers.count
 
 
 class _Blas:
@@ -128,8 +128,8 @@ def share(
     # A count is shared by the threads without a lock.
     numbers, is_left = itertools.count(), parts.__gt__
     helpers = [
-        _workers.submit(lambda: work(itertools.takewhile(is_left, numbers)))
-        for _ in range(min(_workers.count, parts) - 1)
+        _helpers.submit(lambda: work(itertools.takewhile(is_left, numbers)))
+        for _ in range(min(_helpers.count, parts) - 1)
     ]
     try:
         work(checked(itertools.takewhile(is_left, numbers), check))
@@ -149,7 +149,7 @@ def share_products(work: Callable[[Iterable[int]], None], parts: int) -> None:
     BLAS then keeps to the threads it is called from: its own wait for one another, which takes long
     where a processor is taken. Fewer parts than threads are left to this thread, and to BLAS's.
     """
-    if _workers.count == 1 or parts < _workers.count:
+    if _helpers.count == 1 or parts < _helpers.count:
         work(range(parts))
     else:
         with _blas.alone():

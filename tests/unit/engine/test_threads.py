@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 import threadpoolctl
 
-from gradwire_engine import workers
+from gradwire_engine import threads
 
 
 @pytest.fixture(autouse=True)
 def three_threads() -> Iterator[None]:
-    before = workers.threads()
-    workers.set_threads(3)
+    before = threads.count()
+    threads.set_count(3)
     yield
-    workers.set_threads(before)
+    threads.set_count(before)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def blas() -> Iterator[Callable[[], set[int]]]:
         yield lambda: {each["num_threads"] for each in controller.info()}
 
 
-@pytest.mark.parametrize("share", [workers.share, workers.share_products])
+@pytest.mark.parametrize("share", [threads.share, threads.share_products])
 @pytest.mark.parametrize("parts", [0, 1, 2, 3, 100])
 def test_each_part_is_worked_on_once(
     share: Callable[[Callable[[Iterable[int]], None], int], None], parts: int
@@ -37,7 +37,7 @@ def test_each_part_is_worked_on_once(
 
 def test_threads_share_the_parts() -> None:
     together = threading.Barrier(3, timeout=30)
-    workers.share(lambda numbers: [together.wait() for _ in numbers], 3)
+    threads.share(lambda numbers: [together.wait() for _ in numbers], 3)
 
 
 @pytest.mark.parametrize("fails_in_caller", [True, False])
@@ -51,7 +51,7 @@ def test_a_failure_in_any_thread_is_the_callers(fails_in_caller: bool) -> None:
                 raise MemoryError
 
     with pytest.raises(MemoryError):
-        workers.share(work, 3)
+        threads.share(work, 3)
 
 
 def test_a_check_that_raises_stops_all() -> None:
@@ -68,20 +68,20 @@ def test_a_check_that_raises_stops_all() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        workers.share(work, 10_000, check)
+        threads.share(work, 10_000, check)
     assert len(done) < 10_000
 
 
 def test_blas_keeps_to_the_threads_that_multiply(blas: Callable[[], set[int]]) -> None:
     seen: list[set[int]] = []
-    workers.share_products(lambda numbers: seen.extend(blas() for _ in numbers), 12)
+    threads.share_products(lambda numbers: seen.extend(blas() for _ in numbers), 12)
     assert seen == [{1}] * 12
     assert blas() == {2}
 
 
 def test_blas_has_its_threads_for_fewer_parts_than_threads(blas: Callable[[], set[int]]) -> None:
     seen: list[set[int]] = []
-    workers.share_products(lambda numbers: seen.extend(blas() for _ in numbers), 2)
+    threads.share_products(lambda numbers: seen.extend(blas() for _ in numbers), 2)
     assert seen == [{2}] * 2
 
 
@@ -100,8 +100,8 @@ def test_blas_has_its_threads_back_when_the_last_is_done(blas: Callable[[], set[
             left.wait(30)
             seen.append(blas())
 
-    other = threading.Thread(target=workers.share_products, args=(second, 3))
-    earlier = threading.Thread(target=workers.share_products, args=(first, 3))
+    other = threading.Thread(target=threads.share_products, args=(second, 3))
+    earlier = threading.Thread(target=threads.share_products, args=(first, 3))
     earlier.start()
     other.start()
     earlier.join(30)
@@ -116,5 +116,5 @@ def test_a_failure_gives_blas_its_threads_back(blas: Callable[[], set[int]]) -> 
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        workers.share_products(work, 10)
+        threads.share_products(work, 10)
     assert blas() == {2}
