@@ -171,7 +171,8 @@ def shortened(text: str, columns: int) -> str:
 
 def _title(op: Op) -> str:
     """The operator's name in capitals and lower case: "Add", "LogSoftmax", "Max.dim"."""
-    if not op.op:
+    if not op.op or op.op.startswith("_"):
+        # An operator of the server's own stands for the one that its node is named after.
         return re.sub(r"Backward\d*$", "", clean(op.name)) or "?"
     name, dot, overload = clean(op.op).partition(".")
     in_place = "_" if name.endswith("_") else ""

@@ -24,6 +24,7 @@ SCALAR = TensorType("float32", ())
         ("log_softmax", (("dim", 1),), "LogSoftmax"),
         ("max.dim", (("dim", 1),), "Max.dim"),
         ("linalg.solve", (), "Linalg.solve"),
+        ("_of_the_server", (), "Some"),
     ],
 )
 def test_arithmetic_with_a_number_is_headed_as_it_was_written(
