@@ -21,6 +21,7 @@ from gradwire.comparing import allclose, equal, is_tensor
 from gradwire.compiling import compile
 from gradwire.connecting import connect
 from gradwire.creation import as_tensor, from_numpy, tensor
+from gradwire.draws import normal, randint_like
 from gradwire.dtypes import (
     complex64,
     complex128,
@@ -39,6 +40,8 @@ from gradwire.dtypes import (
 from gradwire.errors import GradwireError
 from gradwire.filled import (
     arange,
+    empty,
+    empty_like,
     eye,
     full,
     full_like,
@@ -125,6 +128,8 @@ __all__ = [
     "dsplit",
     "dtype",
     "einsum",
+    "empty",
+    "empty_like",
     "enable_grad",
     "equal",
     "errors",
@@ -170,6 +175,7 @@ __all__ = [
     "nn",
     "no_grad",
     "nonzero",
+    "normal",
     "ones",
     "ones_like",
     "optim",
@@ -177,6 +183,7 @@ __all__ = [
     "rand",
     "rand_like",
     "randint",
+    "randint_like",
     "randn",
     "randn_like",
     "retain_memory",

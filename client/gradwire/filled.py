@@ -40,6 +40,15 @@ def ones(
     return _sized("ones", size, dtype, requires_grad)
 
 
+def empty(
+    *size: SupportsIndex | Sequence[SupportsIndex],
+    dtype: "Dtype | npt.DTypeLike | None" = None,
+    requires_grad: bool = False,
+) -> "Tensor":
+    """A tensor to be written to, as `empty(2, 3).normal_()`: of zeros, for no memory is unset."""
+    return _sized("zeros", size, dtype, requires_grad)
+
+
 def rand(
     *size: SupportsIndex | Sequence[SupportsIndex],
     dtype: "Dtype | npt.DTypeLike | None" = None,
@@ -153,6 +162,16 @@ def zeros_like(
     requires_grad: bool = False,
 ) -> V:
     """Zeros of the shape and dtype of `input`."""
+    return _like("zeros_like", input, [], dtype, requires_grad)
+
+
+def empty_like(
+    input: V,
+    *,
+    dtype: "Dtype | npt.DTypeLike | None" = None,
+    requires_grad: bool = False,
+) -> V:
+    """A tensor to be written to, of the shape and dtype of `input`: of zeros, as `empty`."""
     return _like("zeros_like", input, [], dtype, requires_grad)
 
 

@@ -6,6 +6,7 @@ import numpy.typing as npt
 
 from gradwire import dtypes, indexing
 from gradwire.codec import Array
+from gradwire.draws import Draws
 from gradwire.places import Places
 from gradwire.record import binary, binary_in_place, convert, record
 
@@ -18,7 +19,7 @@ _SELF = ("self",)
 _EXPONENT = ("self", "exponent")
 
 
-class Operators(Places):
+class Operators(Draws, Places):
     """What a tensor does for `+`, `x[0]`, `x.float()` and the like."""
 
     __slots__ = ()

@@ -102,6 +102,29 @@ def mutating(
     return register(op)
 
 
+def filling(
+    schema: str,
+    kernel: Callable[..., Any],
+    grad_fn: str | Callable[..., str],
+    *,
+    numbers: tuple[str, ...] = (),
+) -> Operator:
+    """An in-place operator that keeps nothing of what it overwrites, and has no other form.
+
+    The gradient of its result goes nowhere, and so does that of what it is filled by.
+    """
+    parsed = parse_schema(schema)
+    first = parsed.arguments[0].name
+    base = Operator(
+        Schema(parsed.name.removesuffix("_"), parsed.arguments, parsed.results),
+        "nondiff",
+        kernel,
+        (Rule(parsed, first, lambda F, g: F.zeros_like(g)),),
+        numbers=numbers,
+    )
+    return register(InPlaceOperator(base, parsed, grad_fn))
+
+
 def _declare(
     schema: Schema,
     kind: Kind,

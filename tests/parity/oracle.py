@@ -37,6 +37,7 @@ NOT_HERE = {
     "linspace-tensor_overload": "start and end as tensors",
     "max-binary": "maximum under another name; an SDK calls maximum",
     "min-binary": "minimum under another name; an SDK calls minimum",
+    "normal-in_place": "tests of random numbers",
     "norm-nuc": "the nuclear norm needs a singular value decomposition",
 }
 
@@ -64,8 +65,8 @@ MAX_SAMPLES = 60
 # What draws random numbers: torch's cannot be had here, so values are not compared.
 RANDOM = frozenset(
     """
-    alpha_dropout dropout dropout1d dropout2d dropout3d feature_alpha_dropout rand_like randint
-    randn randn_like rrelu
+    alpha_dropout bernoulli dropout dropout1d dropout2d dropout3d feature_alpha_dropout multinomial
+    normal rand_like randint randint_like randn randn_like rrelu
     """.split()
 )
 
@@ -199,6 +200,18 @@ def _start_as_number(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 def _from_zero(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """`randint(high, size)` starts at 0."""
     return name, (args if isinstance(args[1], int) else (0, *args)), kwargs
+
+
+def _like_from_zero(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """`randint_like(x, high)` starts at 0."""
+    self, *bounds = args
+    return name, (self, *(bounds if len(bounds) == 2 else (0, *bounds))), kwargs
+
+
+def _mean_second(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Two numbers and a size are another overload."""
+    std, mean, *size = args
+    return (f"{name}.float_float" if size else name), (mean, std, *size), kwargs
 
 
 def _embedding(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
@@ -409,7 +422,9 @@ CONVENTIONS: dict[str, Callable[..., Arguments | None]] = {
     "norm-inf": _norm,
     "to": _to,
     "narrow": _start_as_number,
+    "normal-number_mean": _mean_second,
     "randint": _from_zero,
+    "randint_like": _like_from_zero,
     "nn.functional.embedding": _embedding,
     "nn.functional.ctc_loss": _lengths_as_tensors,
     "nn.functional.embedding_bag": _embedding_bag,

@@ -19,6 +19,7 @@ def _of_event_loops(function: Callable[P, tensors.Tensor]) -> Callable[P, Tensor
 
 arange = _of_event_loops(filled.arange)
 as_tensor = _of_event_loops(creation.as_tensor)
+empty = _of_event_loops(filled.empty)
 eye = _of_event_loops(filled.eye)
 from_numpy = _of_event_loops(creation.from_numpy)
 full = _of_event_loops(filled.full)

@@ -97,9 +97,11 @@ __all__ = [
     "atleast_3d",
     "avg_pool1d",
     "baddbmm",
+    "bernoulli",
     "bilinear",
     "binary_cross_entropy_with_logits",
     "bincount",
+    "binomial",
     "bitwise_and",
     "bitwise_left_shift",
     "bitwise_not",
@@ -286,6 +288,7 @@ __all__ = [
     "movedim",
     "msort",
     "mul",
+    "multinomial",
     "multiply",
     "mv",
     "mvlgamma",
@@ -310,6 +313,7 @@ __all__ = [
     "pinverse",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "poisson",
     "polar",
     "polygamma",
     "positive",
@@ -321,6 +325,7 @@ __all__ = [
     "quantile",
     "rad2deg",
     "rad2deg_",
+    "randperm",
     "ravel",
     "real",
     "reciprocal",
@@ -885,6 +890,17 @@ def baddbmm(
     return record("baddbmm", ("self", "batch1", "batch2"), (input, batch1, batch2), attributes)
 
 
+def bernoulli(input: AnyTensor, p: float | None = None) -> AnyTensor:
+    """Run the operator `bernoulli`.
+
+    Schema: bernoulli(Tensor self, float? p=None) -> Tensor
+    """
+    attributes: list[Attribute] = []
+    if p is not None:
+        attributes.append(("p", to_float("bernoulli", "p", p)))
+    return record("bernoulli", ("self",), (input,), attributes)
+
+
 def bilinear(
     input1: AnyTensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> AnyTensor:
@@ -931,6 +947,14 @@ def bincount(input: AnyTensor, weights: Tensor | None = None, minlength: int = 0
     if minlength != 0:
         attributes.append(("minlength", to_int("bincount", "minlength", minlength)))
     return record("bincount", ("self", "weights"), (input, weights), attributes)
+
+
+def binomial(count: AnyTensor, prob: Tensor) -> AnyTensor:
+    """Run the operator `binomial`.
+
+    Schema: binomial(Tensor count, Tensor prob) -> Tensor
+    """
+    return record("binomial", ("count", "prob"), (count, prob))
 
 
 def bitwise_and(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
@@ -2772,6 +2796,19 @@ def mul(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("mul", ("self", "other"), (input, other))
 
 
+def multinomial(input: AnyTensor, num_samples: int, replacement: bool = False) -> AnyTensor:
+    """Run the operator `multinomial`.
+
+    Schema: multinomial(Tensor self, int num_samples, bool replacement=False) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("num_samples", to_int("multinomial", "num_samples", num_samples))
+    ]
+    if replacement is not False:
+        attributes.append(("replacement", to_bool("multinomial", "replacement", replacement)))
+    return record("multinomial", ("self",), (input,), attributes)
+
+
 def mv(input: AnyTensor, vec: Tensor) -> AnyTensor:
     """Run the operator `mv`.
 
@@ -3042,6 +3079,14 @@ def pixel_unshuffle(input: AnyTensor, downscale_factor: int) -> AnyTensor:
     return record("pixel_unshuffle", ("self",), (input,), attributes)
 
 
+def poisson(input: AnyTensor) -> AnyTensor:
+    """Run the operator `poisson`.
+
+    Schema: poisson(Tensor self) -> Tensor
+    """
+    return record("poisson", ("self",), (input,))
+
+
 def polar(abs: AnyTensor, angle: Tensor) -> AnyTensor:
     """Run the operator `polar`.
 
@@ -3164,6 +3209,17 @@ def rad2deg_(input: AnyTensor) -> AnyTensor:
     Schema: rad2deg_(Tensor self) -> Tensor
     """
     return record_in_place("rad2deg_", ("self",), (input,))
+
+
+def randperm(n: int, *, dtype: DtypeLike | None = None) -> Tensor:
+    """Run the operator `randperm`.
+
+    Schema: randperm(int n, *, ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = [("n", to_int("randperm", "n", n))]
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("randperm", "dtype", dtype)))
+    return record("randperm", (), (), attributes)
 
 
 def ravel(input: AnyTensor) -> AnyTensor:

@@ -500,6 +500,16 @@ class Methods:
             attributes.append(("alpha", to_number("baddbmm", "alpha", alpha)))
         return record("baddbmm", ("self", "batch1", "batch2"), (self, batch1, batch2), attributes)
 
+    def bernoulli(self, p: float | None = None) -> Self:
+        """Run the operator `bernoulli`.
+
+        Schema: bernoulli(Tensor self, float? p=None) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if p is not None:
+            attributes.append(("p", to_float("bernoulli", "p", p)))
+        return record("bernoulli", ("self",), (self,), attributes)
+
     def bincount(self, weights: Tensor | None = None, minlength: int = 0) -> Self:
         """Run the operator `bincount`.
 
@@ -608,6 +618,18 @@ class Methods:
         """
         attributes: list[Attribute] = [("size", to_size("broadcast_to", "size", size))]
         return record("broadcast_to", ("self",), (self,), attributes)
+
+    def cauchy_(self, median: float = 0.0, sigma: float = 1.0) -> Self:
+        """Run the operator `cauchy_` on this tensor, in place.
+
+        Schema: cauchy_(Tensor self, float median=0.0, float sigma=1.0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if median != 0.0:
+            attributes.append(("median", to_float("cauchy_", "median", median)))
+        if sigma != 1.0:
+            attributes.append(("sigma", to_float("cauchy_", "sigma", sigma)))
+        return record_in_place("cauchy_", ("self",), (self,), attributes)
 
     def ceil(self) -> Self:
         """Run the operator `ceil`.
@@ -1142,6 +1164,16 @@ class Methods:
         """
         return record_in_place("expm1_", ("self",), (self,))
 
+    def exponential_(self, lambd: float = 1.0) -> Self:
+        """Run the operator `exponential_` on this tensor, in place.
+
+        Schema: exponential_(Tensor self, float lambd=1.0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if lambd != 1.0:
+            attributes.append(("lambd", to_float("exponential_", "lambd", lambd)))
+        return record_in_place("exponential_", ("self",), (self,), attributes)
+
     def fill_(self, value: Tensor | Number) -> Self:
         """Run the operator `fill_` on this tensor, in place.
 
@@ -1309,6 +1341,14 @@ class Methods:
         Schema: ge_(Tensor self, Tensor other) -> Tensor
         """
         return record_in_place("ge_", ("self", "other"), (self, other))
+
+    def geometric_(self, p: float) -> Self:
+        """Run the operator `geometric_` on this tensor, in place.
+
+        Schema: geometric_(Tensor self, float p) -> Tensor
+        """
+        attributes: list[Attribute] = [("p", to_float("geometric_", "p", p))]
+        return record_in_place("geometric_", ("self",), (self,), attributes)
 
     def gt(self, other: Tensor | Number) -> Self:
         """Run the operator `gt`.
@@ -1771,6 +1811,18 @@ class Methods:
         """
         return record_in_place("log_", ("self",), (self,))
 
+    def log_normal_(self, mean: float = 1.0, std: float = 2.0) -> Self:
+        """Run the operator `log_normal_` on this tensor, in place.
+
+        Schema: log_normal_(Tensor self, float mean=1.0, float std=2.0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if mean != 1.0:
+            attributes.append(("mean", to_float("log_normal_", "mean", mean)))
+        if std != 2.0:
+            attributes.append(("std", to_float("log_normal_", "std", std)))
+        return record_in_place("log_normal_", ("self",), (self,), attributes)
+
     def log_softmax(self, dim: int, dtype: DtypeLike | None = None) -> Self:
         """Run the operator `log_softmax`.
 
@@ -2082,6 +2134,18 @@ class Methods:
         """
         return record_in_place("mul_", ("self", "other"), (self, other))
 
+    def multinomial(self, num_samples: int, replacement: bool = False) -> Self:
+        """Run the operator `multinomial`.
+
+        Schema: multinomial(Tensor self, int num_samples, bool replacement=False) -> Tensor
+        """
+        attributes: list[Attribute] = [
+            ("num_samples", to_int("multinomial", "num_samples", num_samples))
+        ]
+        if replacement is not False:
+            attributes.append(("replacement", to_bool("multinomial", "replacement", replacement)))
+        return record("multinomial", ("self",), (self,), attributes)
+
     def mv(self, vec: Tensor) -> Self:
         """Run the operator `mv`.
 
@@ -2245,6 +2309,50 @@ class Methods:
         """
         return record_in_place("neg_", ("self",), (self,))
 
+    def new_full(
+        self,
+        size: SupportsIndex | Sequence[SupportsIndex],
+        fill_value: Number,
+        *,
+        dtype: DtypeLike | None = None,
+    ) -> Self:
+        """Run the operator `new_full`.
+
+        Schema: new_full(Tensor self, int[] size, Scalar fill_value, *, ScalarType? dtype=None) ->
+            Tensor
+        """
+        attributes: list[Attribute] = [
+            ("size", to_ints("new_full", "size", size)),
+            ("fill_value", to_number("new_full", "fill_value", fill_value)),
+        ]
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("new_full", "dtype", dtype)))
+        return record("new_full", ("self",), (self,), attributes)
+
+    def new_ones(
+        self, *size: SupportsIndex | Sequence[SupportsIndex], dtype: DtypeLike | None = None
+    ) -> Self:
+        """Run the operator `new_ones`.
+
+        Schema: new_ones(Tensor self, int[] size, *, ScalarType? dtype=None) -> Tensor
+        """
+        attributes: list[Attribute] = [("size", to_size("new_ones", "size", size))]
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("new_ones", "dtype", dtype)))
+        return record("new_ones", ("self",), (self,), attributes)
+
+    def new_zeros(
+        self, *size: SupportsIndex | Sequence[SupportsIndex], dtype: DtypeLike | None = None
+    ) -> Self:
+        """Run the operator `new_zeros`.
+
+        Schema: new_zeros(Tensor self, int[] size, *, ScalarType? dtype=None) -> Tensor
+        """
+        attributes: list[Attribute] = [("size", to_size("new_zeros", "size", size))]
+        if dtype is not None:
+            attributes.append(("dtype", to_dtype("new_zeros", "dtype", dtype)))
+        return record("new_zeros", ("self",), (self,), attributes)
+
     def nextafter(self, other: Tensor) -> Self:
         """Run the operator `nextafter`.
 
@@ -2277,6 +2385,18 @@ class Methods:
         if keepdim is not False:
             attributes.append(("keepdim", to_bool("norm", "keepdim", keepdim)))
         return record("norm", ("self",), (self,), attributes)
+
+    def normal_(self, mean: float = 0.0, std: float = 1.0) -> Self:
+        """Run the operator `normal_` on this tensor, in place.
+
+        Schema: normal_(Tensor self, float mean=0.0, float std=1.0) -> Tensor
+        """
+        attributes: list[Attribute] = []
+        if mean != 0.0:
+            attributes.append(("mean", to_float("normal_", "mean", mean)))
+        if std != 1.0:
+            attributes.append(("std", to_float("normal_", "std", std)))
+        return record_in_place("normal_", ("self",), (self,), attributes)
 
     def outer(self, vec2: Tensor) -> Self:
         """Run the operator `outer`.
@@ -3292,6 +3412,7 @@ class Methods:
     multiply_ = mul_
     negative = neg
     negative_ = neg_
+    new_empty = new_zeros
     not_equal = ne
     not_equal_ = ne_
     subtract = sub

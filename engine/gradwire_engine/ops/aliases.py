@@ -29,6 +29,7 @@ _NAMES = {
     "mvlgamma": "special.multigammaln",
     "ne": "not_equal",
     "neg": "negative",
+    "new_zeros": "new_empty",
     "outer": "ger",
     "sigmoid": "special.expit",
     "sub": "subtract",

@@ -71,6 +71,25 @@ nondiff(
 )
 
 
+for _name, _number in {"zeros": 0, "ones": 1}.items():
+    nondiff(
+        f"new_{_name}(Tensor self, int[] size, *, ScalarType? dtype=None) -> Tensor",
+        lambda self, size, dtype=None, number=_number: np.full(
+            size, number, self.dtype if dtype is None else dtype
+        ),
+        shape=lambda self, size, dtype=None: _size(size),
+        places=("Tensor",),
+    )
+nondiff(
+    "new_full(Tensor self, int[] size, Scalar fill_value, *, ScalarType? dtype=None) -> Tensor",
+    lambda self, size, fill_value, dtype=None: _full(
+        size, fill_value, self.dtype if dtype is None else dtype
+    ),
+    shape=lambda self, size, fill_value, dtype=None: _size(size),
+    places=("Tensor",),
+)
+
+
 def _arange_shape(
     start: Any, end: Any = None, step: Any = 1, dtype: np.dtype | None = None
 ) -> Sequence[int]:
