@@ -18,8 +18,6 @@ from gradwire_engine.errors import EngineError
 
 if TYPE_CHECKING:
     from gradwire_engine.profile import Profile
-
-if TYPE_CHECKING:
     from gradwire_engine.saved_hooks import SavedHooks
 
 

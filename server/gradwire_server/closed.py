@@ -94,8 +94,8 @@ class _Reader:
         self.released: set[int] = set()
         self.renamed: dict[int, int] = {}
         self._free = free
-        self._leaves: set[int] = set()
-        self._backward: pb.Grad | None = None
+        self._leaves: list[int] = []
+        self._gradients: dict[int, int] | None = None
 
     def read(self, step: Step) -> None:
         """Take the next step in.
@@ -130,32 +130,34 @@ class _Reader:
         self.puts.append(told)
         self.program.inputs.append(told.output)
         if told.requires_grad:
-            self._leaves.add(told.output)
+            self._leaves.append(told.output)
 
     def _go_backward(self, message: pb.Backward) -> None:
         if (
-            self._backward is not None
+            self._gradients is not None
             or message.create_graph
             or message.HasField("inputs")
             or message.edges
             or self._free + len(self._leaves) > _HANDLES
         ):
             raise OpenError
-        step = self.program.steps.add(
+        # All of them, as a backward may refuse what leads to any.
+        leaves = self._leaves
+        self.program.steps.add(
             grad=pb.Grad(
                 outputs=message.tensors,
                 grad_outputs=message.gradients,
+                inputs=leaves,
                 output=self._free,
                 retain_graph=message.retain_graph,
                 allow_unused=True,
             )
         )
-        self._backward = step.grad
+        self._gradients = dict(zip(leaves, range(self._free, _HANDLES), strict=False))
 
     def _name_gradients(self, message: pb.GetGrad) -> None:
-        found = self._backward
-        if found is None or found.inputs or not self._leaves.issuperset(message.tensors):
+        found = self._gradients
+        if found is None or not found.keys() >= set(message.tensors):
             raise OpenError
-        found.inputs.extend(message.tensors)
-        for at, handle in enumerate(message.outputs):
-            self.renamed[handle] = self._free + at
+        for leaf, handle in zip(message.tensors, message.outputs, strict=True):
+            self.renamed[handle] = found[leaf]

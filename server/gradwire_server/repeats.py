@@ -41,6 +41,7 @@ class _Planned:
 
     Attributes:
         closed: the sequence.
+        settings: of the server that compiled it: another in this process may have other limits.
         plan: of what it computes.
         results: the results of the plan that it answers with.
         form: of the answer.
@@ -50,6 +51,7 @@ class _Planned:
     """
 
     closed: ClosedSequence
+    settings: Settings
     plan: Plan
     results: tuple[int, ...]
     form: Form
@@ -101,13 +103,14 @@ class _Planned:
 class Repeats:
     """What is known of a sequence without a number, from the times that it came."""
 
-    __slots__ = ("_answers", "_planned", "_read")
+    __slots__ = ("_answers", "_planned", "_read", "_settings")
 
     def __init__(self, read: Callable[[], Sequence[Step]]) -> None:
         """Begin; `read` gives its steps."""
         self._read = read
         self._answers = 0
         self._planned: _Planned | None = None
+        self._settings: Settings | None = None
 
     def answer(
         self, workspace: Workspace | None, payloads: Sequence[memoryview], settings: Settings
@@ -120,6 +123,7 @@ class Repeats:
         planned = self._planned
         if (
             planned is None
+            or planned.settings is not settings
             or planned.trials
             or planned.work > settings.inline_flops
             or settings.profile
@@ -138,6 +142,9 @@ class Repeats:
     ) -> None:
         """Take note of an answer that the steps gave, without failure, on the event loop."""
         planned = self._planned
+        if self._settings is not settings:
+            self._settings, self._answers, planned = settings, 0, None
+            self._planned = None
         if planned is None:
             self._answers += 1
             if self._answers == settings.compile_after:
@@ -179,6 +186,7 @@ def _planned(
             range(len(arrays)),
             [each.requires_grad for each in closed.puts],
             context,
+            is_strict=True,
         )
     results = []
     for each in plan.outputs:
@@ -190,4 +198,4 @@ def _planned(
     if plan.is_random or plan.changes or held > _MAX_BYTES:
         raise OpenError
     work = STEP_FLOPS * len(routine.steps) + sum(each.flops for each in routine.steps)
-    return _Planned(closed, plan, tuple(results), form, work, held)
+    return _Planned(closed, settings, plan, tuple(results), form, work, held)

@@ -95,11 +95,13 @@ def build(
     same: Sequence[int],
     requires_grad: Sequence[bool],
     context: Context,
+    is_strict: bool = False,
 ) -> Plan:
     """Make the plan for inputs of these shapes, dtypes and layouts.
 
     Args:
         same: for each input the first one that is the same tensor.
+        is_strict: what may refuse its values runs, though nobody asks what it gives.
 
     Raises:
         CompileError: it has to run call by call.
@@ -112,6 +114,7 @@ def build(
     for tensor, edge in zip(recorder.inputs, before, strict=True):
         if tensor.edge is not edge:
             raise CompileError("an input gets a place in the graph by a change in place")
+    strict = [step for step in recorder.graph.steps if is_strict and step.may_refuse]
     found, roots = _outputs(recorder, outputs)
     changed = [(at, each) for at, each in enumerate(recorder.inputs) if each.storage.version]
     gradients = _Gradients(recorder, roots, requires_grad)
@@ -120,7 +123,7 @@ def build(
     writes = [(target, value) for target, value in writes if target is not value]
     ends = [*values, *(value for _, value in writes)]
     turn_products(recorder.graph, [*ends, *gradients.ends])
-    forward = _needed(recorder, ends, ())
+    forward = _needed(recorder, ends, (), strict)
     kept_inputs, kept_results, extra, backward = gradients.split(forward, writes, values)
     positions = [_position(found, nr) for nr in range(len(roots))]
     adjoint = None
@@ -295,10 +298,13 @@ def taken_in_order(inputs: Iterable[tuple[int, Value]]) -> list[Value]:
     return [value for _, value in inputs]
 
 
-def _needed(recorder: Recorder, ends: Iterable[Value], done: Any) -> set[Step]:
-    """The steps that values depend on, and those that draw random numbers; without `done`."""
+def _needed(
+    recorder: Recorder, ends: Iterable[Value], done: Any, strict: Iterable[Step] = ()
+) -> set[Step]:
+    """The steps that values depend on, `strict`, and what draws random numbers; without `done`."""
     found: set[Step] = set()
-    stack = [value.step for value in ends if value.step is not None]
+    stack = [*strict]
+    stack += [value.step for value in ends if value.step is not None]
     if not done:
         stack += [step for step in recorder.graph.steps if step.ordered]
     while stack:

@@ -9,6 +9,7 @@ graph of values has none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from gradwire_engine.context import Context
 from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import Interpreter
 from gradwire_engine.operator import Operator
+from gradwire_engine.plan.emit import ShapeError
 from gradwire_engine.plan.in_place import change_in_place
-from gradwire_engine.plan.lower import lowered
+from gradwire_engine.plan.lower import Operand, lowered
 from gradwire_engine.plan.tape import TapeEdge, TapeNode, gradient
 from gradwire_engine.plan.traced import CompileError, Storage, Traced, tensors_in
 from gradwire_engine.plan.values import Graph, Value
@@ -26,6 +28,43 @@ from gradwire_engine.program import Gradient, Instruction, Program
 from gradwire_engine.registry import operators
 from gradwire_engine.rules import Param, Rule
 from gradwire_engine.tensor import Tensor, ViewStep
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A kernel that first has its operator check the values, as a call of the operator has.
+
+    Attributes:
+        shape: of its result; values that would give another are not for this plan.
+    """
+
+    op: Operator
+    shape: tuple[int, ...]
+
+    def __call__(self, *args: Any) -> Any:
+        op = self.op
+        assert op.shape is not None
+        if tuple(op.shape(*args)) != self.shape:
+            raise ShapeError(f"the shape of what {op.name} gives depends on values")
+        return op.kernel(*args)
+
+
+def _looks_at_values(op: Operator, raw: Sequence[Any]) -> bool:
+    """Whether the operator cannot tell the shape of its result from shapes and dtypes alone."""
+    if op.shape is None:
+        return False
+    graph = Graph()
+
+    def without_elements(each: Any) -> Any:
+        if isinstance(each, np.ndarray):
+            return Operand(graph, graph.input(each))
+        return [without_elements(item) for item in each] if isinstance(each, list) else each
+
+    try:
+        op.shape(*map(without_elements, raw))
+    except Exception:
+        return True
+    return False
 
 
 class Recorder:
@@ -188,8 +227,11 @@ class Recorder:
             [self._operand(arg, was, now) for arg, was, now in zip(args, given, raw, strict=True)]
         )
         graph = self.graph
+        kernel = op.kernel
         if draws:
             self.is_random = True
+        elif _looks_at_values(op, raw):
+            kernel = _Checked(op, samples[0].shape)
         else:
             alias = self._alias(op, values, raw, samples)
             if alias is not None:
@@ -199,7 +241,7 @@ class Recorder:
                 settled = zip(found, samples, strict=True)
                 return [(self.settled(value, sample), sample) for value, sample in settled]
         flops = op.flops([_typed(each) for each in args])
-        found = graph.kernel(op.kernel, values, samples, ordered=draws, flops=flops)
+        found = graph.kernel(kernel, values, samples, ordered=draws, flops=flops)
         for value, sample in zip(found, samples, strict=True):
             for operand, array in zip(values, raw, strict=True):
                 if isinstance(operand, Value) and np.may_share_memory(sample, array):

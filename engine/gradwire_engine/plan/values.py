@@ -105,6 +105,12 @@ class Step:
                 yield from (item for item in each if isinstance(item, Value))
 
     @property
+    def may_refuse(self) -> bool:
+        """Whether there may be values that it raises for."""
+        raises = self.function is np.power and self.results[0].dtype.kind in "iu"
+        return self.kind is Kind.KERNEL or raises
+
+    @property
     def is_elementwise(self) -> bool:
         """Each element of the result comes from one element of each operand."""
         return self.kind in ELEMENTWISE and getattr(self.function, "signature", None) is None

@@ -407,6 +407,31 @@ def test_a_kernel_that_fails_leaves_inputs_as_they_were() -> None:
     assert inputs[0].version == [1]
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "index", "reason"),
+    [
+        ("index_select", (R(0), 0, R(1)), [0, -1], "INDEX_OUT_OF_RANGE"),
+        ("gather", (R(0), 0, R(1)), [0, -1], "INDEX_OUT_OF_RANGE"),
+        ("take", (R(0), R(1)), [0, 3], "INDEX_OUT_OF_RANGE"),
+        ("one_hot", (R(1), 3), [0, -1], "INDEX_OUT_OF_RANGE"),
+        ("repeat_interleave", (R(0), R(1)), [0, 1, 9], "LIMIT_EXCEEDED"),
+    ],
+)
+def test_values_are_checked_by_plan_as_they_are_call_by_call(
+    name: str, args: tuple[object, ...], index: list[int], reason: str
+) -> None:
+    w = Writer(2)
+    program = w.program(w.call(name, *args))
+    compiled = CompiledProgram(program)
+    x = tensor([1.0, 2.0, 3.0])
+    right = [x, tensor([0, 1, 0][: len(index)], dtype=np.int64)]
+    with use_context(Context(limits=Limits(max_elements=8))):
+        for _ in range(2):
+            same(program.run(right)[0], compiled.call(right)[0])
+        wrong = [x, tensor(index, dtype=np.int64)]
+        assert answer(program.run, wrong) == reason == answer(compiled.call, wrong)
+
+
 def test_random_numbers_are_those_of_the_program_in_the_same_order() -> None:
     w = Writer(1)
     noise = w.call("randn_like", R(0))

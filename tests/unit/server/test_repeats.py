@@ -103,6 +103,17 @@ def by_plan(repeats: Repeats, steps: list[Step], workspace: Workspace | None = N
 
 CLOSED: dict[str, list[Step]] = {
     "a gradient": square(),
+    "gradients one by one": [
+        leaf(),
+        leaf(W0, W),
+        op("matmul", [W, X], Y),
+        op("sum", [Y], Z),
+        backward(Z),
+        get_grad(W, G),
+        get_grad(X, H),
+        fetch(H, G),
+        release(X, W, Y, Z, G, H),
+    ],
     "a value": [leaf(), op("exp", [X], Y), fetch(Y), release(X, Y)],
     "a gradient as a result": [
         leaf(),
@@ -310,6 +321,43 @@ def test_what_fails_is_left_to_the_steps() -> None:
     failure = step_by_step(picked(3)).failure
     assert failure is not None
     assert failure.reason == "INDEX_OUT_OF_RANGE"
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "flags"),
+    [
+        ("index_select", [0, 1], [0, -1], {"dim": 0}),
+        ("one_hot", [0, 1], [0, -1], {}),
+        ("nll_loss", [0, 1], [0, 2], {}),
+    ],
+)
+@pytest.mark.parametrize("asked", ["nothing", "a gradient"])
+def test_what_fails_is_left_to_the_steps_even_if_nobody_asks_for_it(
+    name: str, right: list[int], wrong: list[int], flags: dict[str, int], asked: str
+) -> None:
+    def indexed(index: list[int]) -> list[Step]:
+        inputs = [W] if name == "one_hot" else [X, W]
+        first = [leaf([[1.0, 2.0], [3.0, 4.0]]), put(W, index, dtype="i8")]
+        steps = [*first, op(name, inputs, Y, **flags), op("neg", [X], Z), fetch(Z)]
+        if asked == "a gradient" and name != "one_hot":
+            steps[-1:] = [op("sum", [Y], H), backward(H), get_grad(X, G), fetch(G)]
+        return steps
+
+    repeats = learnt(indexed(right))
+    assert by_plan(repeats, indexed(right)) == step_by_step(indexed(right)).data
+    assert by_plan(repeats, indexed(wrong)) == b""
+    assert step_by_step(indexed(wrong)).failure is not None
+
+
+def test_another_server_of_the_process_does_not_use_the_plan() -> None:
+    repeats, payloads = learnt(square()), found(square())[1]
+    assert repeats.answer(None, payloads, SETTINGS) is not None
+    narrow = Settings(compile_after=3, max_session_tensors=4)
+    assert repeats.answer(None, payloads, narrow) is None
+    for _ in range(12):
+        repeats.learn(step_by_step(square()), payloads, narrow, AtOnce())
+    assert repeats.answer(None, payloads, narrow) is not None
+    assert repeats.answer(None, payloads, SETTINGS) is None
 
 
 def test_a_shape_that_follows_from_values_may_be_another_next_time() -> None:
