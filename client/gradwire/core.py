@@ -251,12 +251,13 @@ class SessionCore(Waiting):
 
     def step(self, step: pb.Step) -> None:
         """Record a step of another kind."""
-        if (hook := self.hook_here()) is not None:
-            self.unsettled = True
-            hook.recorder.step(stamped(step))
-            return
-        if (trace := self.trace_here()) is not None:
-            trace.note_step(step)
+        if self._guarded:
+            if (hook := self.hook_here()) is not None:
+                self.unsettled = True
+                hook.recorder.step(stamped(step))
+                return
+            if (trace := self.trace_here()) is not None:
+                trace.note_step(step)
         with self.lock:
             self.unsettled = True
             self.recorder.step(stamped(step))

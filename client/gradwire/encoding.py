@@ -6,7 +6,7 @@ records the same few again and again, so operators in a row go as one step of co
 
 import functools
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from gradwire.attributes import set_attribute
@@ -33,6 +33,7 @@ _OP_ATTRIBUTES: Final = b"\x22"  # Op.attributes
 _ATTRIBUTE_NAME: Final = b"\x0a"  # Attribute.name
 _INT_VALUE: Final = b"\x18"  # Attribute.int_value
 _DOUBLE_VALUE: Final = b"\x21"  # Attribute.double_value
+_SHORT: Final = [varint(length) for length in range(0x80)]
 _double: Final = struct.Struct("<d").pack
 
 
@@ -54,7 +55,9 @@ def _number(name: str, value: int | float) -> bytes:
 
 def delimited(tag: bytes, content: bytes) -> bytes:
     """A field of bytes: a string or a message."""
-    return tag + varint(len(content)) + content
+    length = len(content)
+    # Most are short, and this is called several times a step.
+    return tag + (_SHORT[length] if length < 0x80 else varint(length)) + content
 
 
 def delimited_step(step: bytes) -> bytes:
@@ -65,21 +68,24 @@ def delimited_step(step: bytes) -> bytes:
 def encode_steps(entries: Sequence[Entry]) -> list[bytes]:
     """Entries as elements of Sequence.steps; operators in a row become one step."""
     steps: list[bytes] = []
+    done = 0
     for start, end in _rows(entries):
-        if end - start < _LEAST:
-            steps += [_encode(each) for each in entries[start:end]]
-        else:
-            steps.append(_encode_row(entries[start:end]))
+        steps += [_encode(each) for each in entries[done:start]]
+        steps.append(_encode_row(entries[start:end]))
+        done = end
+    steps += [_encode(each) for each in entries[done:]]
     return steps
 
 
 def first_entries(entries: Sequence[Entry]) -> list[int]:
     """For each step that entries become, the index of its first, or only, entry."""
-    return [
-        at
-        for start, end in _rows(entries)
-        for at in range(start, start + 1 if end - start >= _LEAST else end)
-    ]
+    firsts: list[int] = []
+    done = 0
+    for start, end in _rows(entries):
+        firsts += range(done, start + 1)
+        done = end
+    firsts += range(done, len(entries))
+    return firsts
 
 
 def entry_at(
@@ -101,18 +107,21 @@ def entry_at(
     return at if at < len(entries) else None
 
 
-def _rows(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
-    """Where operators of one grad mode stand in a row; any other entry is a row by itself."""
+def _rows(entries: Sequence[Entry]) -> list[tuple[int, int]]:
+    """Where operators of one grad mode stand in a row that is worth a step of columns."""
+    rows: list[tuple[int, int]] = []
     start = 0
     row: object = None
     for at, entry in enumerate(entries):
         mode = entry[5] if len(entry) > 2 else None
-        if at and (mode is None or mode != row or mode.__class__ is not int):
-            yield start, at
+        if mode is None or mode != row or mode.__class__ is not int:
+            if at - start >= _LEAST:
+                rows.append((start, at))
             start = at
         row = mode
-    if entries:
-        yield start, len(entries)
+    if len(entries) - start >= _LEAST:
+        rows.append((start, len(entries)))
+    return rows
 
 
 def _encode(entry: Entry) -> bytes:
@@ -190,7 +199,7 @@ def _op(name: str, inputs: Sequence[int], output: int, attributes: Iterable[Attr
     else:
         handles = b"".join([varint(each) for each in inputs])
     if handles:
-        op += _OP_INPUTS + varint(len(handles)) + handles
+        op += delimited(_OP_INPUTS, handles)
     if output:
         op += _OP_OUTPUT + varint(output)
     for attribute, value in attributes:

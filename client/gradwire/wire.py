@@ -9,6 +9,7 @@ Large payloads begin at multiples of `ALIGNMENT` bytes, for which `bytes padding
 them. A receiver's buffer is aligned too, so its arrays are views of the message as it came.
 """
 
+import functools
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -163,19 +164,7 @@ def array_from_payload(
             dimensions; `PAYLOAD_MISMATCH` for a payload that is not exactly as long as the shape
             and dtype say, or a bool that is neither 0 nor 1.
     """
-    found = dtype_from_wire(dtype)
-    sizes = tuple(shape)
-    if len(sizes) > MAX_RANK:
-        raise WireError(
-            "BAD_VALUE",
-            f"a tensor of {len(sizes)} dimensions; at most {MAX_RANK} are possible",
-            {"rank": str(len(sizes)), "maximum": str(MAX_RANK)},
-        )
-    if sizes and min(sizes) < 0:
-        raise WireError(
-            "BAD_VALUE", f"shape {sizes} has a negative size", {"shape": _joined(sizes)}
-        )
-    expected = math.prod(sizes) * found.itemsize
+    found, sizes, expected = _layout(dtype, tuple(shape[:]))
     length = len(payload) if isinstance(payload, bytes) else payload.nbytes
     if length != expected:
         raise WireError(
@@ -210,6 +199,29 @@ def array_from_payload(
             array = array.copy()
         array.flags.writeable = False
     return array
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(
+    dtype: int, sizes: tuple[int, ...]
+) -> tuple[np.dtype[np.generic], tuple[int, ...], int]:
+    """The dtype, shape and bytes of an array as it is described, remembered once they are checked.
+
+    Raises:
+        WireError: `UNKNOWN_DTYPE`, `BAD_VALUE`.
+    """
+    found = dtype_from_wire(dtype)
+    if len(sizes) > MAX_RANK:
+        raise WireError(
+            "BAD_VALUE",
+            f"a tensor of {len(sizes)} dimensions; at most {MAX_RANK} are possible",
+            {"rank": str(len(sizes)), "maximum": str(MAX_RANK)},
+        )
+    if sizes and min(sizes) < 0:
+        raise WireError(
+            "BAD_VALUE", f"shape {sizes} has a negative size", {"shape": _joined(sizes)}
+        )
+    return found, sizes, math.prod(sizes) * found.itemsize
 
 
 def payload_at(payloads: Sequence[P], index: int) -> P:
@@ -257,7 +269,8 @@ def varint(number: int) -> bytes:
     """A number of up to 64 bits, not negative, in protobuf's variable length."""
     if number < _TABLE:
         return _ENDING[number]
-    return _GOING_ON[number & _TABLE - 1] + varint(number >> 14)
+    rest = number >> 14
+    return _GOING_ON[number & _TABLE - 1] + (_ENDING[rest] if rest < _TABLE else varint(rest))
 
 
 def varint_at(data: bytes, at: int) -> tuple[int, int]:

@@ -42,12 +42,13 @@ def call_program_step(run: Execution, message: pb.CallProgram) -> None:
     made = range(message.output, message.output + stored.outputs)
     if stored.outputs:
         workspace.require_free(made, "call_program.output")
+    inputs = message.inputs[:]
     blanks = workspace.blanks
-    if message.skip_absent and any(blanks.get(each) == ABSENT for each in message.inputs):
+    if message.skip_absent and any(blanks.get(each) == ABSENT for each in inputs):
         for handle in made:
             run.make(handle, None)
         return
-    tensors = run.named(message.inputs, "call_program.inputs")
+    tensors = run.named(inputs, "call_program.inputs")
     workspace.require_capacity("call_program")
     # Its steps may change tensors in place.
     run.settle()
@@ -67,25 +68,21 @@ def call_program_step(run: Execution, message: pb.CallProgram) -> None:
 
 def _call(stored: StoredProgram, arguments: Sequence[Tensor]) -> list[Tensor | None]:
     """Run once, and leave the gradients that it is to leave."""
-    with _ErrorsOfCall():
+    try:
         results = stored.program.call(arguments)
         for position, output in stored.grads:
             arguments[position].set_grad(None if output is None else results[output])
+    except EngineError as error:
+        raise _of_call(error) from None
     stored.runs += 1
     return results[: stored.outputs]
 
 
-class _ErrorsOfCall:
-    """Gives the engine's errors the field of the step that they are about."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EngineError):
-            failure = failure_of(error)
-            failure.field = "call_program"
-            raise failure from None
+def _of_call(error: EngineError) -> ServiceError:
+    """The failure of a call, with the field of the step that the engine's error is about."""
+    failure = failure_of(error)
+    failure.field = "call_program"
+    return failure
 
 
 def _work(run: Execution, stored: StoredProgram, arguments: Sequence[Tensor]) -> int:
@@ -97,8 +94,10 @@ def _work(run: Execution, stored: StoredProgram, arguments: Sequence[Tensor]) ->
     if found is None:
         run.leave_loop()
         before = stored.program.nbytes
-        with _ErrorsOfCall():
+        try:
             plan = stored.program.explain(arguments)
+        except EngineError as error:
+            raise _of_call(error) from None
         run.workspace.bytes_bound += stored.program.nbytes - before
         steps = len(stored.program.program.instructions)
         found = STEP_FLOPS * steps
@@ -288,5 +287,7 @@ def explain(workspace: Workspace, request: pb.ExplainProgramRequest) -> str:
     stored = workspace.programs.find(request.program, "program")
     tensors = [workspace.tensor(each, f"inputs[{at}]") for at, each in enumerate(request.inputs)]
     arguments = arguments_of(stored, tensors, "inputs")
-    with _ErrorsOfCall():
+    try:
         return str(stored.program.explain(arguments))
+    except EngineError as error:
+        raise _of_call(error) from None

@@ -90,11 +90,13 @@ def grad_step(run: Execution, message: pb.Grad) -> None:
     """Make gradients, or Jacobians, as new tensors."""
     workspace = run.workspace
     outputs = run.tensors_at(
-        message.outputs, "grad.outputs", message.output_edges, "grad.output_edges"
+        message.outputs[:], "grad.outputs", message.output_edges, "grad.output_edges"
     )
     if not outputs:
         raise _names_none("grad.outputs")
-    inputs = run.tensors_at(message.inputs, "grad.inputs", message.input_edges, "grad.input_edges")
+    inputs = run.tensors_at(
+        message.inputs[:], "grad.inputs", message.input_edges, "grad.input_edges"
+    )
     grad_outputs = run.named_or_none(message.grad_outputs, "grad.grad_outputs") or None
     variables = None
     if message.HasField("variables"):

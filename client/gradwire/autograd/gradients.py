@@ -142,8 +142,10 @@ def grad(
         message.materialize_grads = True
     if is_grads_batched:
         message.is_grads_batched = True
-    message.output_edges.extend(_edges(roots))
-    message.input_edges.extend(_edges(variables))
+    if edges := _edges(roots):
+        message.output_edges.extend(edges)
+    if edges := _edges(variables):
+        message.input_edges.extend(edges)
     session.step(step)
     made = [session.tensor_type(first + nr, session) for nr in range(len(variables))]
     session.after_backward()
