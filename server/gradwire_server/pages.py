@@ -32,7 +32,7 @@ def read_token(call: bytes, token: str) -> str | None:
             return held.decode()
     except ValueError:
         pass
-    raise _bad_token(token)
+    raise bad_token(token)
 
 
 def make_numbers(call: bytes, *position: int) -> str:
@@ -47,7 +47,7 @@ def read_numbers(call: bytes, token: str, count: int) -> list[int] | None:
         return None
     parts = position.split(" ")
     if len(parts) != count or not all(map(str.isdecimal, parts)):
-        raise _bad_token(token)
+        raise bad_token(token)
     return [int(each) for each in parts]
 
 
@@ -73,7 +73,8 @@ def page_size(asked: int, default: int, most: int) -> int:
     return min(asked or default, most)
 
 
-def _bad_token(token: str) -> ServiceError:
+def bad_token(token: str) -> ServiceError:
+    """The failure for a token that is none."""
     return ServiceError(
         "BAD_PAGE_TOKEN",
         "the page token is not one that this call gave out; leave it empty for the first page, and "

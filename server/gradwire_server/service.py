@@ -35,7 +35,7 @@ from gradwire_server.inbox import Inbox
 from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
 from gradwire_server.outbox import Outbox, Outcome, answer_of
-from gradwire_server.pages import make_numbers, page_size, read_numbers
+from gradwire_server.pages import bad_token, make_numbers, page_size, read_numbers
 from gradwire_server.peers import ElsewhereError
 from gradwire_server.requests import read_request, read_usual
 from gradwire_server.sequences import StepSequence
@@ -166,6 +166,8 @@ class AutogradService:
         size = page_size(request.page_size, 50, 1000)
         worker, after = read_numbers(_LIST, request.page_token, 2) or (0, 0)
         peers = self._peers
+        if worker >= peers.count:
+            raise bad_token(request.page_token)
         if worker != peers.mine:
             raise ElsewhereError(worker)
         sessions = [each for each in self._sessions.list() if each.ordinal > after]

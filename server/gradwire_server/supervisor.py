@@ -28,6 +28,9 @@ _FIRST_WAIT: Final = 0.5
 
 _LONGEST_WAIT: Final = 30.0
 
+_START_SECONDS: Final = 60.0
+"""Time in which a worker must listen."""
+
 _STOP_SECONDS: Final = 10.0
 """Time beyond that for a drain in which a worker must have ended."""
 
@@ -45,7 +48,7 @@ class _Worker:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> bool:
-        """Start it; whether it listens."""
+        """Start it; whether it listens. One that does not in time is made to end."""
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
@@ -54,7 +57,14 @@ class _Worker:
             start_new_session=True,
         )
         assert self._process.stdout is not None
-        return await self._process.stdout.readline() == READY
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                if await self._process.stdout.readline() == READY:
+                    return True
+        except TimeoutError:
+            self._process.kill()
+        self._log.error("worker did not start", worker=self._number)
+        return False
 
     async def ended(self) -> int:
         """Wait until it ends; its exit code."""
@@ -149,7 +159,13 @@ async def _supervise(settings: Settings, address: str, directory: str) -> int:
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
         loop.add_signal_handler(number, leave.set)
-    listening = all(await asyncio.gather(*[each.start() for each in workers]))
+    starting = asyncio.gather(*[each.start() for each in workers])
+    leaving = asyncio.create_task(leave.wait())
+    await asyncio.wait([starting, leaving], return_when=asyncio.FIRST_COMPLETED)
+    listening = starting.done() and all(starting.result())
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait([starting])
     keeping = []
     if listening:
         log.info(
@@ -161,7 +177,7 @@ async def _supervise(settings: Settings, address: str, directory: str) -> int:
             seconds=round(perf_counter() - started, 3),
         )
         keeping = [asyncio.create_task(each.keep()) for each in workers]
-        await leave.wait()
+        await leaving
         log.info("server draining", seconds=settings.drain_seconds)
 
     def let_all_leave() -> None:

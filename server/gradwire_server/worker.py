@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ def main() -> None:
     def started() -> None:
         sys.stdout.buffer.write(READY)
         sys.stdout.buffer.flush()
+        # Nobody reads what else is printed there: it must not fill the pipe.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     peers = Peers(int(number), int(count), Path(directory))
     serve(Settings.model_validate_json(settings), peers, started)

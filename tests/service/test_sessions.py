@@ -12,6 +12,7 @@ import pytest
 
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
+from gradwire_server.pages import make_numbers
 from tests.service.harness import (
     Client,
     Step,
@@ -142,6 +143,12 @@ def test_a_page_token_of_ones_own_making_is_refused(stub: AutogradServiceStub, t
         lambda: stub.ListOperators(pb.ListOperatorsRequest(page_token=token)),
     ):
         assert refused(call) == "BAD_PAGE_TOKEN"
+
+
+def test_a_page_token_of_a_server_with_more_workers_is_refused(stub: AutogradServiceStub) -> None:
+    token = make_numbers(b"ListSessions", 7, 0)
+    request = pb.ListSessionsRequest(page_token=token)
+    assert refused(lambda: stub.ListSessions(request)) == "BAD_PAGE_TOKEN"
 
 
 def test_a_deleted_session_is_gone_for_good(client: Client) -> None:
