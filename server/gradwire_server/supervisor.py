@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from time import monotonic, perf_counter
-from typing import Final
+from typing import Any, Final
 
 from gradwire_server import __version__
 from gradwire_server.logs import Logger, make_logger
@@ -161,7 +161,8 @@ async def _supervise(settings: Settings, address: str, directory: str) -> int:
         loop.add_signal_handler(number, leave.set)
     starting = asyncio.gather(*[each.start() for each in workers])
     leaving = asyncio.create_task(leave.wait())
-    await asyncio.wait([starting, leaving], return_when=asyncio.FIRST_COMPLETED)
+    both: set[asyncio.Future[Any]] = {starting, leaving}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     listening = starting.done() and all(starting.result())
     if not starting.done():
         starting.cancel()
