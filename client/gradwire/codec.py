@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from gradwire import dtypes, wire
 from gradwire.dtypes import dtype
-from gradwire.encoding import delimited, encode_steps
+from gradwire.encoding import encode_steps
 from gradwire.recorder import Batch
 from gradwire.v1 import autograd_pb2 as pb
 
@@ -73,7 +73,8 @@ def encode_request(
         if timeout is not None:
             options.timeout.FromNanoseconds(round(timeout * 1e9))
         parts.append(options.SerializeToString())
-    request = delimited(_SESSION_ID, session_id.encode()) + delimited(_SEQUENCE, b"".join(parts))
+    request = wire.delimited(_SESSION_ID, session_id.encode())
+    request += wire.delimited(_SEQUENCE, b"".join(parts))
     return wire.join_message(request, batch.payloads)
 
 

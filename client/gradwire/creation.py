@@ -1,5 +1,6 @@
 """Making tensors: from data, filled, in ranges, at random."""
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -77,17 +78,7 @@ def put(
         )
     made = session.tensor_type(puts.put(session, array, requires_grad), session)
     known = reading.known(made)
-    known.info = Info(
-        found,
-        array.shape,
-        requires_grad,
-        is_leaf=True,
-        retains_grad=False,
-        version=0,
-        grad_fn=None,
-        strides=_contiguous_strides(array.shape),
-        is_inference=is_inference_mode_enabled(),
-    )
+    known.info = _leaf_info(found, array.shape, requires_grad, is_inference_mode_enabled())
     known.info_at = session.changes
     known.grad_at = session.backwards
     if array.nbytes <= reading.SMALL:
@@ -97,6 +88,24 @@ def put(
     if requires_grad:
         session.watch_new_leaf(made)
     return made
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _leaf_info(
+    found: Dtype, shape: tuple[int, ...], requires_grad: bool, is_inference: bool
+) -> Info:
+    """Metadata of a leaf that is new."""
+    return Info(
+        found,
+        shape,
+        requires_grad,
+        is_leaf=True,
+        retains_grad=False,
+        version=0,
+        grad_fn=None,
+        strides=_contiguous_strides(shape),
+        is_inference=is_inference,
+    )
 
 
 def _contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:

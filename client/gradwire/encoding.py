@@ -13,7 +13,7 @@ from gradwire.attributes import set_attribute
 from gradwire.modes import UnderHooks
 from gradwire.recorder import Attribute, AttributeValue, Entry, Handles, OpEntry
 from gradwire.v1 import autograd_pb2 as pb
-from gradwire.wire import varint
+from gradwire.wire import delimited, varint
 
 _LEAST: Final = 8
 """So many operators in a row are worth a step of columns."""
@@ -33,7 +33,6 @@ _OP_ATTRIBUTES: Final = b"\x22"  # Op.attributes
 _ATTRIBUTE_NAME: Final = b"\x0a"  # Attribute.name
 _INT_VALUE: Final = b"\x18"  # Attribute.int_value
 _DOUBLE_VALUE: Final = b"\x21"  # Attribute.double_value
-_SHORT: Final = [varint(length) for length in range(0x80)]
 _double: Final = struct.Struct("<d").pack
 
 
@@ -51,13 +50,6 @@ def _attribute_name(name: str) -> bytes:
 def _number(name: str, value: int | float) -> bytes:
     """A number as an element of Op.attributes. Not for zeros: equal ones have different signs."""
     return _attribute(name, value)
-
-
-def delimited(tag: bytes, content: bytes) -> bytes:
-    """A field of bytes: a string or a message."""
-    length = len(content)
-    # Most are short, and this is called several times a step.
-    return tag + (_SHORT[length] if length < 0x80 else varint(length)) + content
 
 
 def delimited_step(step: bytes) -> bytes:
@@ -125,7 +117,9 @@ def _rows(entries: Sequence[Entry]) -> list[tuple[int, int]]:
 
 
 def _encode(entry: Entry) -> bytes:
-    return encode_op(entry) if len(entry) > 2 else delimited_step(entry[0].SerializeToString())
+    if len(entry) > 2:
+        return encode_op(entry)
+    return delimited(_STEPS, entry[0].SerializeToString())
 
 
 def _encode_row(entries: Sequence[Any]) -> bytes:
@@ -187,7 +181,7 @@ def encode_op(entry: OpEntry) -> bytes:
     """An operator as an element of Sequence.steps."""
     name, inputs, output, _, attributes, mode, _, _ = entry
     step = delimited(_STEP_OP, _op(name, inputs, output, attributes))
-    return delimited_step(step + _mode(mode) if mode else step)
+    return delimited(_STEPS, step + _mode(mode) if mode else step)
 
 
 def _op(name: str, inputs: Sequence[int], output: int, attributes: Iterable[Attribute]) -> bytes:

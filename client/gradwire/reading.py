@@ -10,9 +10,12 @@ after a `backward()` take one round trip together, whichever comes first. A prog
 `.grad`, as one that leaves them to an optimizer, is told of them once only.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
+
+import numpy as np
 
 from gradwire import dtypes, tracing
 from gradwire.codec import Array, Fetched, Info, TensorType
@@ -349,10 +352,15 @@ def _remember(tensor: "Tensor", answer: Fetched, at: int) -> Array | None:
     value = answer.value
     if value is not None:
         if found.info is None:
-            found.type = TensorType(dtypes.from_numpy(value.dtype), value.shape)
+            found.type = _type_of(value.dtype, value.shape)
         if value.nbytes <= SMALL:
             found.value, found.value_at = value, at
     return value
+
+
+@functools.lru_cache(maxsize=1024)
+def _type_of(found: np.dtype[np.generic], shape: tuple[int, ...]) -> TensorType:
+    return TensorType(dtypes.from_numpy(found), shape)
 
 
 async def read_without_absent(

@@ -273,6 +273,13 @@ def varint(number: int) -> bytes:
     return _GOING_ON[number & _TABLE - 1] + (_ENDING[rest] if rest < _TABLE else varint(rest))
 
 
+def delimited(tag: bytes, content: bytes) -> bytes:
+    """A field of bytes, a string or a message, after the byte or bytes of its tag."""
+    length = len(content)
+    # Most are short, and this is called several times a step.
+    return tag + (_ENDING[length] if length < _TABLE else varint(length)) + content
+
+
 def varint_at(data: bytes, at: int) -> tuple[int, int]:
     """The variable-length integer at an offset, and the offset after it.
 

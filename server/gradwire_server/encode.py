@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.wire import (
     Payload,
+    delimited,
     dtype_to_wire,
     encode_message,
     join_message,
@@ -135,7 +136,7 @@ class AnswerBuilder:
 
     def add_absent(self, name: bytes) -> None:
         """A handle that holds none."""
-        self._fetched.append(_element(name + _ABSENT))
+        self._fetched.append(delimited(_FETCHED, name + _ABSENT))
 
     def add(
         self,
@@ -170,7 +171,7 @@ class AnswerBuilder:
             set_info(message.info, tensor)
             message.info.base = base
             told += message.SerializeToString()
-        self._fetched.append(_element(told))
+        self._fetched.append(delimited(_FETCHED, told))
 
     @property
     def payload_count(self) -> int:
@@ -237,8 +238,7 @@ class AnswerBuilder:
             result = _NUMBER + varint(self.number) + result
         if self._rest is not None:
             result += self._rest.SerializeToString()
-        header = _RESULT + varint(len(result)) + result
-        return Answer(join_message(header, self._payloads), failure)
+        return Answer(join_message(delimited(_RESULT, result), self._payloads), failure)
 
 
 def _tag(message: type[Message], field: str) -> bytes:
@@ -260,14 +260,9 @@ def name_of(handle: int) -> bytes:
     return _TENSOR + varint(handle) if handle else b""
 
 
-def _element(message: bytes) -> bytes:
-    """An encoded FetchedTensor as an element of `SequenceResult.fetched`."""
-    return _FETCHED + varint(len(message)) + message
-
-
 def fetched_value(name: bytes, dtype: np.dtype, shape: tuple[int, ...], payload: int) -> bytes:
     """What `AnswerBuilder.add` writes of a value that is in the message."""
-    return _element(name + _value(dtype, shape, payload))
+    return delimited(_FETCHED, name + _value(dtype, shape, payload))
 
 
 @lru_cache(maxsize=4096)
