@@ -292,9 +292,7 @@ def _affine(theta: np.ndarray, size: Sequence[int], align_corners: bool) -> np.n
     return made.reshape(size[0], *size[2:], len(size) - 2)
 
 
-def _affine_back(
-    F: Any, g: Any, theta_shape: Any, theta_dtype: Any, size: Any, align_corners: bool
-) -> Any:
+def _affine_back(F: Any, g: Any, theta_dtype: Any, size: Any, align_corners: bool) -> Any:
     base = F._base_grid(tuple(size[2:]), align_corners, theta_dtype)
     rows = F.reshape(g, (size[0], math.prod(size[2:]), len(size) - 2))
     return F.matmul(F.transpose(rows, 1, 2), base)

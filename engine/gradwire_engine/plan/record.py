@@ -18,7 +18,6 @@ from gradwire_engine.context import Context
 from gradwire_engine.errors import EngineError
 from gradwire_engine.interpret import Interpreter
 from gradwire_engine.operator import Operator
-from gradwire_engine.plan.emit import ShapeError
 from gradwire_engine.plan.in_place import change_in_place
 from gradwire_engine.plan.lower import Operand, lowered
 from gradwire_engine.plan.tape import TapeEdge, TapeNode, gradient
@@ -32,20 +31,15 @@ from gradwire_engine.tensor import Tensor, ViewStep
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A kernel that first has its operator check the values, as a call of the operator has.
-
-    Attributes:
-        shape: of its result; values that would give another are not for this plan.
-    """
+    """A kernel that first has its operator check the values, as a call of the operator has."""
 
     op: Operator
-    shape: tuple[int, ...]
+    context: Context
 
     def __call__(self, *args: Any) -> Any:
         op = self.op
         assert op.shape is not None
-        if tuple(op.shape(*args)) != self.shape:
-            raise ShapeError(f"the shape of what {op.name} gives depends on values")
+        self.context.admit(op.shape(*args), op.name)
         return op.kernel(*args)
 
 
@@ -231,7 +225,7 @@ class Recorder:
         if draws:
             self.is_random = True
         elif _looks_at_values(op, raw):
-            kernel = _Checked(op, samples[0].shape)
+            kernel = _Checked(op, self.context)
         else:
             alias = self._alias(op, values, raw, samples)
             if alias is not None:

@@ -432,6 +432,17 @@ def test_values_are_checked_by_plan_as_they_are_call_by_call(
         assert answer(program.run, wrong) == reason == answer(compiled.call, wrong)
 
 
+def test_an_operator_whose_memory_depends_on_values_keeps_its_plan() -> None:
+    w = Writer(3)
+    compiled = CompiledProgram(w.program(w.call("_ctc_losses", R(0), R(1), R(2), R(2), 0)))
+    scores = tensor(np.log(np.full((4, 2, 3), 1 / 3)))
+    targets = tensor([[1, 2, 1], [2, 1, 2]], dtype=np.int64)
+    for lengths in ([1, 1], [3, 2]):
+        inputs = [scores, targets, tensor(lengths, dtype=np.int64)]
+        same(compiled.program.run(inputs)[0], compiled.call(inputs)[0])
+    assert not any(isinstance(each, str) for each in compiled._plans.values())
+
+
 def test_random_numbers_are_those_of_the_program_in_the_same_order() -> None:
     w = Writer(1)
     noise = w.call("randn_like", R(0))
