@@ -27,9 +27,9 @@ HAND_WRITTEN: Final = frozenset(
     cartesian_prod chunk conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding dsplit
     einsum embedding eye full full_like gradient gradient.coordinates hsplit index linspace
     manual_seed max max.dim max_pool1d max_pool2d max_pool3d median median.dim meshgrid min min.dim
-    nanmedian nanmedian.dim nonzero normal one_hot ones ones_like rand rand_like randint
-    randint_like randn randn_like random_ slice split split_with_sizes std tensor_split tensordot to
-    unbind uniform_ unique unique_consecutive var vsplit zeros zeros_like
+    multi_head_attention_forward nanmedian nanmedian.dim nonzero normal one_hot ones ones_like rand
+    rand_like randint randint_like randn randn_like random_ slice split split_with_sizes std
+    tensor_split tensordot to unbind uniform_ unique unique_consecutive var vsplit zeros zeros_like
     """.split()
 )
 """Operators that the SDK offers through functions written by hand."""

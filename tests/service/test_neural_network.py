@@ -107,3 +107,28 @@ def test_alignments_of_one_sequence_and_no_second_derivative_of_their_loss() -> 
     assert recorded is not None
     with pytest.raises(gw.GradwireError, match="no second derivative"):
         gw.autograd.grad(recorded.sum(), ours)[0].tolist()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_attention_with_several_heads(compiled: bool, need_weights: bool) -> None:
+    torch.manual_seed(0)
+    shapes = [(3, 2, 6), (18, 6), (18,), (6, 6), (6,)]
+    theirs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    ours = [gw.tensor(each.detach(), requires_grad=True) for each in theirs]
+    outputs: list[Any] = []
+    for module, leaves in ((torch, theirs), (gw, ours)):
+        forward: Any = module.nn.functional.multi_head_attention_forward
+
+        def attend(x: Any, *weights: Any, forward: Any = forward) -> Any:
+            given = (*weights[:2], None, None, False, 0.0, *weights[2:])
+            output, chances = forward(x, x, x, 6, 2, *given, need_weights=need_weights)
+            return (output, chances) if need_weights else output
+
+        run = gw.compile(attend) if compiled and module is gw else attend
+        results = run(*leaves)
+        results = results if need_weights else (results,)
+        sum((each * each).sum() for each in results).backward()
+        outputs.append([each.detach().numpy() for each in (*results, *(p.grad for p in leaves))])
+    for expected, found in zip(*outputs, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

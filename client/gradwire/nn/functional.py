@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gradwire.arguments import to_int
+from gradwire.nn.attention import multi_head_attention_forward
 from gradwire.nn.convolution import conv1d, conv2d, conv3d
 from gradwire.nn.folding import fold, unfold
 from gradwire.nn.pooling import (
@@ -39,6 +40,7 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "multi_head_attention_forward",
     "one_hot",
     "unfold",
 ]

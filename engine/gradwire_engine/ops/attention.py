@@ -154,10 +154,17 @@ def _attention(
         np.matmul(weights, v[head, seen], out=block)
         block /= total
         normalizer[head, rows] = (np.log(total) + top)[..., 0]
-    return (
-        out.reshape(*query.shape[:3], value.shape[3]).astype(query.dtype, copy=False),
-        normalizer.reshape(query.shape[:3]),
-    )
+    out = out.reshape(*query.shape[:3], value.shape[3])
+    return _laid_out_as(query, out), normalizer.reshape(query.shape[:3])
+
+
+def _laid_out_as(query: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """In the query's dtype and order of memory, in which heads become features without a copy."""
+    if query.flags.c_contiguous:
+        return out.astype(query.dtype, copy=False)
+    laid = np.empty_like(query)
+    np.copyto(laid, out, casting="same_kind")
+    return laid
 
 
 def _attention_gradients(
