@@ -127,8 +127,14 @@ def grad(
     # Set field by field, which takes a third of the time that keywords do.
     step = pb.Step()
     message = step.grad
-    message.outputs.extend(_handles(roots))
-    message.inputs.extend(_handles(variables))
+    named = _handles(roots)
+    message.outputs.extend(named)
+    if 0 in named:
+        message.output_edges.extend(_edges(roots))
+    named = _handles(variables)
+    message.inputs.extend(named)
+    if 0 in named:
+        message.input_edges.extend(_edges(variables))
     if grad_outputs is not None:
         message.grad_outputs.extend([_handle_or_none(each) for each in directions])
     message.output = first
@@ -142,10 +148,6 @@ def grad(
         message.materialize_grads = True
     if is_grads_batched:
         message.is_grads_batched = True
-    if edges := _edges(roots):
-        message.output_edges.extend(edges)
-    if edges := _edges(variables):
-        message.input_edges.extend(edges)
     session.step(step)
     made = [session.tensor_type(first + nr, session) for nr in range(len(variables))]
     session.after_backward()
