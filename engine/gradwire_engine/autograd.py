@@ -41,7 +41,8 @@ def backward(
     fresh = _without_grad(roots) if current.context.inference else ()
     if inputs is None:
         run_backward(roots, keep_graph=keep_graph, create_graph=create_graph)
-        _make_inference(leaf.grad for leaf in fresh)
+        if fresh:
+            _make_inference([leaf.grad for leaf in fresh])
         return
     if not inputs:
         raise EngineError(
@@ -60,7 +61,8 @@ def backward(
             accumulate(tensor, gradient, unshared=False)
         else:
             tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
-    _make_inference(leaf.grad for leaf in fresh)
+    if fresh:
+        _make_inference([leaf.grad for leaf in fresh])
 
 
 def _without_grad(roots: Sequence[tuple[Edge, Any]]) -> list[Tensor]:
@@ -126,10 +128,10 @@ def grad(
             outputs, grad_outputs, create_graph, variables
         )
     keep_graph = create_graph if retain_graph is None else retain_graph
-    pulled: Sequence[Tensor | None]
+    results: list[Tensor | None]
     size: tuple[int, ...] = ()
     if not is_grads_batched:
-        pulled = pull(outputs, inputs, grad_outputs, keep_graph, create_graph)
+        results = pull(outputs, inputs, grad_outputs, keep_graph, create_graph)
     else:
         count = _count_directions(outputs, grad_outputs)
         size = (count,)
@@ -137,11 +139,11 @@ def grad(
             [_direction(each, at, create_graph) for each in grad_outputs or ()]
             for at in range(max(count, 1))
         )
-        pulled = pull_each(outputs, inputs, directions, count, keep_graph, create_graph)
-    results = [
-        for_unused(tensor, index, size, allow_unused, materialize_grads) if each is None else each
-        for index, (tensor, each) in enumerate(zip(inputs, pulled, strict=True))
-    ]
+        results = pull_each(outputs, inputs, directions, count, keep_graph, create_graph)
+    for index, each in enumerate(results):
+        if each is None:
+            tensor = inputs[index]
+            results[index] = for_unused(tensor, index, size, allow_unused, materialize_grads)
     if variables is not None:
         results = [each if each is None else leave(each, variables) for each in results]
     if current.context.inference and not create_graph:
@@ -366,9 +368,10 @@ def _roots(
     tensors: Sequence[Tensor], gradients: Sequence[Tensor | None] | None, create_graph: bool
 ) -> list[tuple[Edge, Any]]:
     roots: list[tuple[Edge, Any]] = []
-    for index, (tensor, given) in enumerate(_in_pairs(tensors, gradients)):
+    for tensor, given in _in_pairs(tensors, gradients):
         edge = tensor.gradient_edge()
         if edge is None:
+            index = len(roots)
             raise EngineError(
                 "NO_GRAPH",
                 f"tensor {index} (shape {tensor.shape}) does not require grad and has no grad_fn, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from gradwire_engine.errors import EngineError
 from gradwire_engine.failures import graph_freed, saved_modified
 from gradwire_engine.hooks import Hooks, run_all, run_tensor_hooks
 from gradwire_engine.interpret import RAW, TRACED, Interpreter, fit
-from gradwire_engine.node import AccumulateGrad, AnyNode, Edge, Node
+from gradwire_engine.node import ONE_BY_ONE, TOGETHER, AccumulateGrad, AnyNode, Edge, Node
 from gradwire_engine.rules import Joint
 from gradwire_engine.saved_hooks import unpacked
 from gradwire_engine.tensor import NO_VERSION, Tensor
@@ -119,14 +120,16 @@ class _Pass:
         return place in self.waiting and (self.useful is None or place in self.useful)
 
     def run(self, roots: Sequence[tuple[Edge, Any]]) -> list[Any]:
-        waiting = self.waiting = _count_dependencies([edge[0] for edge, _ in roots])
-        wanted: dict[AnyNode, dict[int, Any]] | None = None
+        waiting = self.waiting = _count_dependencies(roots)
+        wanted: dict[AnyNode, dict[int, Any]] = {}
         useful: set[AnyNode] | None = None
+        accumulates = self.captures is None
         if self.captures is not None:
-            wanted = {}
             for captured, nr in self.captures:
                 wanted.setdefault(captured, {})[nr] = None
-            useful = self.useful = _nodes_that_reach(wanted, waiting)
+            # Where all leaves are wanted, and nothing else is, every node leads to one.
+            if wanted.keys() != {each for each in waiting if each.__class__ is AccumulateGrad}:
+                useful = self.useful = _nodes_that_reach(wanted, waiting)
         ready: list[tuple[int, AnyNode]] = []
         for root, gradient in roots:
             self._arrive(root, gradient)
@@ -140,8 +143,8 @@ class _Pass:
         arrived = self.arrived
         F = self.F
         keep_graph = self.keep_graph
-        # Most nodes have one edge and are watched by nobody, and make one other node ready, which
-        # takes what its rule gives from hand to hand.
+        # Most nodes are watched by nobody. If such a one has one edge, and makes one other node
+        # ready, that takes what the rule gives from hand to hand.
         context = self.context
         is_plain = F is RAW and not context.detect_anomaly and context.profile is None
         node: Any
@@ -151,74 +154,83 @@ class _Pass:
             while node is not None:
                 if check is not None:
                     check()
-                hooks = node.hooks
-                edges = node.edges
-                only = node.only
-                if (
-                    only >= 0
-                    and is_plain
-                    and hooks is None
-                    and gradient is not None
-                    and (
-                        wanted is None or useful is None or (node in useful and node not in wanted)
-                    )
-                ):
-                    saved = node.saved
-                    if saved is None:
-                        raise graph_freed(node)
-                    if node.versions and not node.is_current:
-                        raise saved_modified(node)
-                    rule = node.rules[only]
-                    pull = rule.pull
-                    values = saved[only]
-                    # Packing values for the call, and unpacking them there, takes its time.
-                    if not values:
-                        pulled = pull(RAW, gradient)
-                    elif len(values) == 1:
-                        pulled = pull(RAW, gradient, values[0])
-                    else:
-                        pulled = pull(RAW, gradient, *values)
-                    if rule.saves and not keep_graph:
-                        node.saved = None
-                        node.versions = ()
-                    edge = edges[only]
-                    target, nr = edge
-                    types = target.outputs
-                    # One tuple of types for both ends: the operator is pointwise and keeps shapes.
-                    is_alike = types is node.outputs
-                    if pulled is None:
-                        pass
-                    elif is_alike:
-                        if pulled is not gradient and pulled.dtype is not types[0][1]:
-                            pulled = fit(RAW, pulled, *types[0])
-                    else:
-                        shape, dtype = types[nr]
-                        if pulled.dtype is not dtype or pulled.shape != shape:
-                            pulled = fit(RAW, pulled, shape, dtype)
-                    gradient = pulled
-                    # Nothing here is to keep an array alive, nor to share it.
-                    pulled = values = saved = None
-                    if (
-                        waiting[target] == 1
-                        and not ready
-                        and target not in arrived
-                        and (is_alike or len(types) == 1)
-                    ):
-                        node = target
-                        continue
+                if node.__class__ is AccumulateGrad:
+                    edges = ()
                     if gradient is not None:
-                        self._arrive(edge, gradient)
-                else:
-                    if gradient is not None:
+                        hooks = node.variable.hooks
                         if hooks is not None:
                             gradient = self._run_tensor_hooks(node, hooks, gradient)
-                        if wanted is not None and node in wanted:
-                            self._capture(node, gradient, wanted[node])
-                    if node.__class__ is AccumulateGrad:
-                        if gradient is not None and wanted is None:
+                        if accumulates:
                             self._accumulate(node, gradient, hooks)
-                    elif gradient is not None and (useful is None or node in useful):
-                        self._pull(node, gradient, useful)
+                        elif node in wanted:
+                            self._capture(node, gradient, wanted[node])
+                else:
+                    edges = node.edges
+                    only = node.only
+                    if (
+                        not is_plain
+                        or gradient is None
+                        or only == TOGETHER
+                        or node.hooks is not None
+                        or (useful is not None and (node not in useful or node in wanted))
+                    ):
+                        if gradient is not None:
+                            hooks = node.hooks
+                            if hooks is not None:
+                                gradient = self._run_tensor_hooks(node, hooks, gradient)
+                            if node in wanted:
+                                self._capture(node, gradient, wanted[node])
+                            # What is wanted may be where the pass ends.
+                            if useful is None or _leads_to(useful, node):
+                                self._pull(node, gradient, useful)
+                    elif only == ONE_BY_ONE:
+                        self._pull_one_by_one(node, gradient, useful)
+                    else:
+                        saved = node.saved
+                        if saved is None:
+                            raise graph_freed(node)
+                        if node.versions and not node.is_current():
+                            raise saved_modified(node)
+                        rule = node.rules[only]
+                        pull = rule.pull
+                        values = saved[only]
+                        # Packing values for the call, and unpacking them there, takes its time.
+                        if not values:
+                            pulled = pull(RAW, gradient)
+                        elif len(values) == 1:
+                            pulled = pull(RAW, gradient, values[0])
+                        else:
+                            pulled = pull(RAW, gradient, *values)
+                        if rule.saves and not keep_graph:
+                            node.saved = None
+                            node.versions = ()
+                        edge = edges[only]
+                        target, nr = edge
+                        types = target.outputs
+                        # One tuple of types for both ends: a pointwise operator that keeps shapes.
+                        is_alike = types is node.outputs
+                        if pulled is None:
+                            pass
+                        elif is_alike:
+                            if pulled is not gradient and pulled.dtype is not types[0][1]:
+                                pulled = fit(RAW, pulled, *types[0])
+                        else:
+                            shape, dtype = types[nr]
+                            if pulled.dtype is not dtype or pulled.shape != shape:
+                                pulled = fit(RAW, pulled, shape, dtype)
+                        gradient = pulled
+                        # Nothing here is to keep an array alive, nor to share it.
+                        pulled = values = saved = None
+                        if (
+                            waiting[target] == 1
+                            and not ready
+                            and target not in arrived
+                            and (is_alike or len(types) == 1)
+                        ):
+                            node = target
+                            continue
+                        if gradient is not None:
+                            self._arrive(edge, gradient)
                 # The rule's argument must not keep the gradient alive while older nodes run.
                 gradient = None
                 node = None
@@ -236,9 +248,46 @@ class _Pass:
                     if ready:
                         _, node = heapq.heappushpop(ready, (node.priority, node))
                     gradient = arrived.pop(node, None)
-        if self.captures is None or wanted is None:
+        if self.captures is None:
             return []
         return [wanted[node][nr] for node, nr in self.captures]
+
+    def _pull_one_by_one(
+        self, node: Any, gradient: np.ndarray, useful: set[AnyNode] | None
+    ) -> None:
+        """As `_pull`, in a plain pass, of a node that nobody watches and that is ONE_BY_ONE."""
+        saved = node.saved
+        if saved is None:
+            raise graph_freed(node)
+        if node.versions and not node.is_current():
+            raise saved_modified(node)
+        outputs = node.outputs
+        arrived = self.arrived
+        saves = False
+        rules = node.rules
+        for at, edge in enumerate(node.edges):
+            if edge is None:
+                continue
+            target, nr = edge
+            rule = rules[at]
+            saves = saves or rule.saves
+            if useful is not None and target not in useful:
+                continue
+            values = saved[at]
+            pulled = rule.pull(RAW, gradient, *values) if values else rule.pull(RAW, gradient)
+            if pulled is None:
+                continue
+            types = target.outputs
+            shape, dtype = types[nr]
+            if pulled.dtype is not dtype or (types is not outputs and pulled.shape != shape):
+                pulled = fit(RAW, pulled, shape, dtype)
+            if target in arrived or len(types) > 1:
+                self._arrive(edge, pulled)
+            else:
+                arrived[target] = pulled
+        if saves and not self.keep_graph:
+            node.saved = None
+            node.versions = ()
 
     def _pull(self, node: Any, gradient: Any, useful: set[AnyNode] | None) -> None:
         """Run a node's rules and send the results on."""
@@ -254,7 +303,7 @@ class _Pass:
                 collected = []
             if hooks.packed:
                 saved = unpacked(saved)
-        if node.versions and not node.is_current:
+        if node.versions and not node.is_current():
             raise saved_modified(node)
         F = self.F
         traced = F is TRACED
@@ -442,11 +491,11 @@ def _needs(node: Node, joint: Joint, useful: set[AnyNode] | None) -> tuple[bool,
     )
 
 
-def _count_dependencies(roots: Sequence[AnyNode]) -> dict[AnyNode, int]:
+def _count_dependencies(roots: Sequence[tuple[Edge, Any]]) -> dict[AnyNode, int]:
     """How many edges lead to each node that the roots reach."""
     waiting: dict[AnyNode, int] = {}
     stack: list[AnyNode] = []
-    for root in roots:
+    for (root, _), _ in roots:
         if root not in waiting:
             waiting[root] = 0
             stack.append(root)
@@ -481,10 +530,17 @@ def _nodes_that_reach(
     every node after all that it can reach.
     """
     useful: set[AnyNode] = set(wanted)
-    for node in sorted(nodes, key=lambda each: each.id):
-        if node not in useful and any(e is not None and e[0] in useful for e in node.edges):
+    for node in sorted(nodes, key=_number):
+        if _leads_to(useful, node):
             useful.add(node)
     return useful
+
+
+def _leads_to(useful: set[AnyNode], node: AnyNode) -> bool:
+    return any(edge is not None and edge[0] in useful for edge in node.edges)
+
+
+_number = attrgetter("id")
 
 
 def _edges_by_argument(node: Node) -> Any:

@@ -18,6 +18,7 @@ Number = bool | int | float | complex
 
 BOOL = np.dtype(np.bool_)
 INT64 = np.dtype(np.int64)
+FLOAT16 = np.dtype(np.float16)
 FLOAT32 = np.dtype(np.float32)
 COMPLEX64 = np.dtype(np.complex64)
 

@@ -6,7 +6,8 @@ An edge is `(node, nr)`: the gradient flows to output `nr` of the operator that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -22,6 +23,19 @@ TensorType = tuple[tuple[int, ...], np.dtype]
 ACCUMULATE_GRAD_NUMBER = (1 << 64) - 1
 """The sequence number of every AccumulateGrad: it runs as soon as it is ready."""
 
+ONE_BY_ONE: Final = -1
+"""`Node.only` where there is more than one edge, and each rule wants one gradient."""
+
+TOGETHER: Final = -2
+"""`Node.only` where a rule wants the gradients of all outputs, or there is no rule."""
+
+
+def only_of(there: Sequence[int], rules: Sequence[Rule]) -> int:
+    """`Node.only` of a node with one output, by the numbers of the edges that are not None."""
+    if any(rules[nr].takes_all for nr in there):
+        return TOGETHER
+    return there[0] if len(there) == 1 else ONE_BY_ONE
+
 
 class Node:
     """One recorded operator.
@@ -32,7 +46,7 @@ class Node:
         template: its arguments in schema order, None where a tensor stands.
         edges: where the gradient of each differentiable input goes; None where nowhere.
         only: which edge is the only one that is not None, where its rule wants one gradient and
-            the node has one; else -1.
+            the node has one output; ONE_BY_ONE where there are more such edges, TOGETHER else.
         rules: the rule of each edge.
         saved: for each edge the values that its rule needs; None once released.
         versions: of each saved tensor its version counter and, after it, the expected version.
@@ -89,8 +103,7 @@ class Node:
         node.id = number
         node.edges = edges
         there = [nr for nr, edge in enumerate(edges) if edge is not None]
-        is_alone = len(there) == 1 and len(outputs) == 1 and not rules[there[0]].takes_all
-        node.only = there[0] if is_alone else -1
+        node.only = only_of(there, rules) if len(outputs) == 1 else TOGETHER
         node.rules = rules
         node.saved = saved
         node.versions = versions
@@ -103,7 +116,6 @@ class Node:
         """The ready node of the least priority runs first in a backward: the newest."""
         return -self.id
 
-    @property
     def is_current(self) -> bool:
         """Whether no saved tensor was changed in place since."""
         versions = self.versions
@@ -160,7 +172,7 @@ class AccumulateGrad:
     name = "AccumulateGrad"
     op = None
     edges: tuple[Edge | None, ...] = ()
-    only = -1
+    only = TOGETHER
     next_functions: tuple[tuple[AnyNode | None, int], ...] = ()
     released = False
     sequence_number = ACCUMULATE_GRAD_NUMBER

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gradwire_engine.context import current
-from gradwire_engine.node import Node
+from gradwire_engine.node import Node, only_of
 from gradwire_engine.numbers import numbers32, numbers64
 from gradwire_engine.rules import Param, Rule
 from gradwire_engine.saved_hooks import pack_saved
@@ -229,16 +229,16 @@ def _kept(
     def kept(there: list[int]) -> str:
         saved: list[str] = []
         versions: list[str] = []
-        only = -1
+        edges: list[int] = []
         for nr, rule in enumerate(rules):
             if rule.position not in there:
                 saved.append("None")
                 continue
             values, counters = _captured(rule, types, tensors)
+            edges.append(nr)
             saved.append(_tuple(values))
             versions += [f"{counter}, {counter}[0]" for counter in counters]
-            if len(there) == 1 and not rule.takes_all:
-                only = nr
+        only = only_of(edges, rules)
         return f"only, saved, versions = {only}, {_tuple(saved)}, {_tuple(versions)}"
 
     lines: list[str] = []

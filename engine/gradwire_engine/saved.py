@@ -83,7 +83,7 @@ def saved_tensor(node: AnyNode, name: str) -> Tensor | None:
     ):
         if _is_released(node):
             raise graph_freed(node)
-        if not node.is_current:
+        if not node.is_current():
             raise saved_modified(node)
         return _restored(node, name)
     raise EngineError(

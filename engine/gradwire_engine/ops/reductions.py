@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from gradwire_engine.context import current
 from gradwire_engine.declare import composite, general, linear, nondiff
+from gradwire_engine.dtypes import FLOAT16
 from gradwire_engine.errors import EngineError
+from gradwire_engine.interpret import RAW
 from gradwire_engine.ops import dims
 from gradwire_engine.ops.cumulative import exclusive_cumprod
 from gradwire_engine.tensor import Tensor
@@ -19,14 +22,22 @@ _total: Callable[..., Any] = np.add.reduce
 _product: Callable[..., Any] = np.multiply.reduce
 
 
+_TINY = 256
+"""So many elements take less time than a view of one."""
+
+
 def _axes(dim: Sequence[int] | None, ndim: int) -> tuple[int, ...] | None:
     """All axes as None, which NumPy reduces fastest."""
     return dims.many(dim, ndim) if dim else None
 
 
 def spread(F: Any, g: Any, shape: Sequence[int], dim: Sequence[int] | None) -> Any:
-    """A gradient of a reduction, back over the reduced dimensions (as a view of it)."""
+    """A gradient of a reduction, back over the reduced dimensions (as a view unless it is tiny)."""
     if not g.ndim:
+        if F is RAW and math.prod(shape) <= _TINY:
+            filled = np.empty(shape, g.dtype)
+            filled.fill(g)
+            return filled
         return F.expand(g, tuple(shape))
     return F.expand(F.reshape(g, dims.kept(shape, dim)), tuple(shape))
 
@@ -53,7 +64,7 @@ def _added(
 ) -> Any:
     """The sum in the tensor's dtype or the one given."""
     axis = _axes(dim, self.ndim)
-    if (dtype or self.dtype) == np.float16:
+    if (dtype or self.dtype) is FLOAT16:
         # In halves a sum of ones would stop at 2048.
         total = _total(self, axis=axis, dtype=np.float32, keepdims=keepdim)
         return total.astype(np.float16)

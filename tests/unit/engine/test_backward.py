@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gradwire_engine import EngineError
 from tests.unit.engine.sides import Side, refused, same
 
 REFUSALS: dict[str, tuple[Callable[[Side], Any], str]] = {
@@ -199,6 +200,41 @@ def test_grad_of_something_in_the_middle() -> None:
         middle = m.exp(x)
         y = m.sum(m.mul(middle, middle))
         return [m.array(each) for each in m.grad(y, [middle, x])]
+
+    same(case)
+
+
+@pytest.mark.parametrize("wanted", ["xyw", "x", "yw", "m", "xm", "xywm", "xxyw"])
+def test_what_grad_is_asked_for_decides_what_it_runs_and_frees(wanted: str) -> None:
+    """All leaves, some of them, something in the middle, and both."""
+
+    def case(m: Side) -> Any:
+        x, y, w = [m.tensor([at, 2.0], grad=True) for at in (0.5, 1.0, 1.5)]
+        middle = m.mul(x, y)
+        beside = m.exp(w)
+        root = m.sum(m.mul(m.mul(middle, beside), x))
+        tensors = {"x": x, "y": y, "w": w, "m": middle}
+        found = [m.array(each) for each in m.grad(root, [tensors[name] for name in wanted])]
+        reused = []
+        for node in (middle, beside):
+            try:
+                m.backward(m.sum(node))
+                reused.append(True)
+            except (EngineError, RuntimeError):
+                reused.append(False)
+        return [found, reused]
+
+    same(case)
+
+
+@pytest.mark.parametrize("count", [1, 256, 257])
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_a_reduction_of_few_elements_and_of_many(name: str, count: int) -> None:
+    def case(m: Side) -> Any:
+        x = m.tensor([0.5] * count, grad=True)
+        m.backward(getattr(m, name)(m.mul(x, x)))
+        m.backward(getattr(m, name)(x))
+        return m.array(x.grad)
 
     same(case)
 

@@ -30,6 +30,8 @@ SHARERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cat": lambda x, y: op("cat", [x, y]),
     "stack": lambda x, y: op("stack", [x, y]),
     "sub": lambda x, y: x - y,
+    "sum of the sum": lambda x, y: op("sum", x + y),
+    "mean of the sum": lambda x, y: op("mean", x + y),
     "where": lambda x, y: op("where", x > 0, x, y),
     "clone": lambda x, y: op("clone", x) + op("clone", y),
     "reshape of the sum": lambda x, y: op(

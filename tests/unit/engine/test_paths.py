@@ -84,6 +84,23 @@ CALLS: dict[str, Callable[[Any], tuple[str, tuple[Any, ...]]]] = {
     "a view of a view": lambda t: ("t", (leaf((2, 3), t) * 1,)),
     "a view of a leaf that is read-only": lambda t: ("unsqueeze", (read_only(t), 0)),
     "a product of views": lambda t: ("mm", (matrix(t), operators["t"].apply(matrix(t)))),
+    "three, of which a number": lambda t: (
+        "where",
+        (Tensor(np.array([True, False, True])), leaf((3,), t), 0.5),
+    ),
+    "a choice of two": lambda t: (
+        "where",
+        (Tensor(np.array([True, False, True])), leaf((3,), t), leaf((3,), t)),
+    ),
+    "a product and its bias": lambda t: (
+        "addmm",
+        (leaf((2,), t), leaf((2, 3), t), leaf((3, 2), t)),
+    ),
+    "gradients that come together": lambda t: (
+        "layer_norm",
+        (leaf((2, 3), t), (3,), leaf((3,), t), leaf((3,), t)),
+    ),
+    "a tensor twice": lambda t: ("mul", (x := leaf((3,), t), x)),
     "a product of matrices": lambda t: ("mm", (leaf((2, 3), t), leaf((3, 2), t))),
 }
 
@@ -98,17 +115,23 @@ def test_a_path_does_what_run_does(case: str, dtype: Any) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("case", CALLS)
-def test_gradients_are_those_of_run(case: str, dtype: Any) -> None:
+def test_gradients_are_those_of_run(case: str, dtype: Any, monkeypatch: Any) -> None:
+    """Also in a pass that looks at what each rule gives, which goes through every node one way."""
     found = []
-    for way in ("apply", "run"):
+    for way, looks in (("apply", False), ("run", False), ("apply", True)):
+        monkeypatch.setattr(current.context, "detect_anomaly", looks)
         name, args = CALLS[case](dtype)
         op = operators[name] if name in operators else operators[name.partition(".")[0]]
         result = getattr(op, way)(*args)
+        node = result.grad_fn
         if result.requires_grad:
             backward([result], [Tensor(np.ones(result.shape, result.dtype))])
         grads = [each.grad for each in args if isinstance(each, Tensor)]
-        found.append([None if g is None else (g.data.tolist(), g.dtype, g.shape) for g in grads])
-    assert found[0] == found[1]
+        found.append(
+            [None if g is None else (g.data.tolist(), g.dtype, g.shape) for g in grads]
+            + [node and (node.released, node.versions)]
+        )
+    assert found[0] == found[1] == found[2]
 
 
 def test_minus_zero_is_not_zero() -> None:
