@@ -76,6 +76,10 @@ NOT_IN_DATABASE = {
     "detach": "tests of the engine",
     "fft.fftfreq": "tests of the engine",
     "fft.rfftfreq": "tests of the engine",
+    **{
+        f"{name}_window": "tests of signals"
+        for name in ("hann", "hamming", "blackman", "bartlett", "kaiser")
+    },
     "moveaxis": "as movedim",
     "poisson": "tests of random numbers",
     "binomial": "tests of random numbers",
@@ -94,6 +98,7 @@ LAYOUT = {"layout", "device", "pin_memory", "memory_format", "generator"}
 OLDER = {"inplace", "reduce", "return_indices", "size_average"}
 
 LEFT_OUT = {
+    "stft": {"align_to_window"},
     "group_norm": {"cudnn_enabled"},
     "mse_loss": {"weight"},
     "l1_loss": {"weight"},
@@ -129,6 +134,11 @@ DIFFERENT_DEFAULTS = {
     ("randperm", "dtype"): "int64",
     ("arange", "step"): ONE_SCHEMA,
     ("eye", "m"): ONE_SCHEMA,
+    **{
+        (f"{name}_window", argument): ONE_SCHEMA
+        for name in ("hann", "hamming", "blackman", "bartlett", "kaiser")
+        for argument in ("periodic", "alpha", "beta")
+    },
     ("div", "rounding_mode"): ONE_SCHEMA,
     ("sum", "dim"): ONE_SCHEMA,
     ("mean", "dim"): ONE_SCHEMA,

@@ -57,6 +57,8 @@ GRAPH_DIFFERS: dict[Any, str] = {
     "nn.functional.scaled_dot_product_attention": (
         "where it is composed of others: a reshaped transpose is a view here, ReshapeAlias there"
     ),
+    "stft": "torch takes frames by strides, and transposes in place",
+    "istft": "a node of the window's, where it is looked at whether it covers the signal",
     "fill": "only fill_ is public, and its node's name is not fill's",
     "squeeze-multiple": "a list of one dimension is that dimension, SqueezeBackward1 and not 2",
 }

@@ -97,6 +97,7 @@ __all__ = [
     "atleast_3d",
     "avg_pool1d",
     "baddbmm",
+    "bartlett_window",
     "bernoulli",
     "bilinear",
     "binary_cross_entropy_with_logits",
@@ -108,6 +109,7 @@ __all__ = [
     "bitwise_or",
     "bitwise_right_shift",
     "bitwise_xor",
+    "blackman_window",
     "bmm",
     "broadcast_to",
     "bucketize",
@@ -210,6 +212,8 @@ __all__ = [
     "greater_equal",
     "group_norm",
     "gt",
+    "hamming_window",
+    "hann_window",
     "hardshrink",
     "heaviside",
     "histc",
@@ -237,6 +241,8 @@ __all__ = [
     "isneginf",
     "isposinf",
     "isreal",
+    "istft",
+    "kaiser_window",
     "kron",
     "kthvalue",
     "lcm",
@@ -376,6 +382,7 @@ __all__ = [
     "squeeze",
     "stack",
     "std_mean",
+    "stft",
     "sub",
     "subtract",
     "sum",
@@ -890,6 +897,24 @@ def baddbmm(
     return record("baddbmm", ("self", "batch1", "batch2"), (input, batch1, batch2), attributes)
 
 
+def bartlett_window(
+    window_length: int, periodic: bool = True, *, dtype: DtypeLike | None = None
+) -> Tensor:
+    """Run the operator `bartlett_window`.
+
+    Schema: bartlett_window(int window_length, bool periodic=True, *, ScalarType? dtype=None)
+        -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("window_length", to_int("bartlett_window", "window_length", window_length))
+    ]
+    if periodic is not True:
+        attributes.append(("periodic", to_bool("bartlett_window", "periodic", periodic)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("bartlett_window", "dtype", dtype)))
+    return record("bartlett_window", (), (), attributes)
+
+
 def bernoulli(input: AnyTensor, p: float | None = None) -> AnyTensor:
     """Run the operator `bernoulli`.
 
@@ -1003,6 +1028,24 @@ def bitwise_xor(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     Schema: bitwise_xor(Tensor self, Tensor other) -> Tensor
     """
     return record("bitwise_xor", ("self", "other"), (input, other))
+
+
+def blackman_window(
+    window_length: int, periodic: bool = True, *, dtype: DtypeLike | None = None
+) -> Tensor:
+    """Run the operator `blackman_window`.
+
+    Schema: blackman_window(int window_length, bool periodic=True, *, ScalarType? dtype=None)
+        -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("window_length", to_int("blackman_window", "window_length", window_length))
+    ]
+    if periodic is not True:
+        attributes.append(("periodic", to_bool("blackman_window", "periodic", periodic)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("blackman_window", "dtype", dtype)))
+    return record("blackman_window", (), (), attributes)
 
 
 def bmm(input: AnyTensor, mat2: Tensor) -> AnyTensor:
@@ -2009,6 +2052,51 @@ def gt(input: AnyTensor, other: Tensor | Number) -> AnyTensor:
     return record("gt", ("self", "other"), (input, other))
 
 
+def hamming_window(
+    window_length: int,
+    periodic: bool = True,
+    alpha: float = 0.54,
+    beta: float = 0.46,
+    *,
+    dtype: DtypeLike | None = None,
+) -> Tensor:
+    """Run the operator `hamming_window`.
+
+    Schema: hamming_window(int window_length, bool periodic=True, float alpha=0.54, float
+        beta=0.46, *, ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("window_length", to_int("hamming_window", "window_length", window_length))
+    ]
+    if periodic is not True:
+        attributes.append(("periodic", to_bool("hamming_window", "periodic", periodic)))
+    if alpha != 0.54:
+        attributes.append(("alpha", to_float("hamming_window", "alpha", alpha)))
+    if beta != 0.46:
+        attributes.append(("beta", to_float("hamming_window", "beta", beta)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("hamming_window", "dtype", dtype)))
+    return record("hamming_window", (), (), attributes)
+
+
+def hann_window(
+    window_length: int, periodic: bool = True, *, dtype: DtypeLike | None = None
+) -> Tensor:
+    """Run the operator `hann_window`.
+
+    Schema: hann_window(int window_length, bool periodic=True, *, ScalarType? dtype=None) ->
+        Tensor
+    """
+    attributes: list[Attribute] = [
+        ("window_length", to_int("hann_window", "window_length", window_length))
+    ]
+    if periodic is not True:
+        attributes.append(("periodic", to_bool("hann_window", "periodic", periodic)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("hann_window", "dtype", dtype)))
+    return record("hann_window", (), (), attributes)
+
+
 def hardshrink(input: AnyTensor, lambd: Number = 0.5) -> AnyTensor:
     """Run the operator `hardshrink`.
 
@@ -2302,6 +2390,62 @@ def isreal(input: AnyTensor) -> AnyTensor:
     Schema: isreal(Tensor self) -> Tensor
     """
     return record("isreal", ("self",), (input,))
+
+
+def istft(
+    input: AnyTensor,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Tensor | None = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    length: int | None = None,
+    return_complex: bool = False,
+) -> AnyTensor:
+    """Run the operator `istft`.
+
+    Schema: istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor?
+        window=None, bool center=True, bool normalized=False, bool? onesided=None, int?
+        length=None, bool return_complex=False) -> Tensor
+    """
+    attributes: list[Attribute] = [("n_fft", to_int("istft", "n_fft", n_fft))]
+    if hop_length is not None:
+        attributes.append(("hop_length", to_int("istft", "hop_length", hop_length)))
+    if win_length is not None:
+        attributes.append(("win_length", to_int("istft", "win_length", win_length)))
+    if center is not True:
+        attributes.append(("center", to_bool("istft", "center", center)))
+    if normalized is not False:
+        attributes.append(("normalized", to_bool("istft", "normalized", normalized)))
+    if onesided is not None:
+        attributes.append(("onesided", to_bool("istft", "onesided", onesided)))
+    if length is not None:
+        attributes.append(("length", to_int("istft", "length", length)))
+    if return_complex is not False:
+        attributes.append(("return_complex", to_bool("istft", "return_complex", return_complex)))
+    return record("istft", ("self", "window"), (input, window), attributes)
+
+
+def kaiser_window(
+    window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype: DtypeLike | None = None
+) -> Tensor:
+    """Run the operator `kaiser_window`.
+
+    Schema: kaiser_window(int window_length, bool periodic=True, float beta=12.0, *,
+        ScalarType? dtype=None) -> Tensor
+    """
+    attributes: list[Attribute] = [
+        ("window_length", to_int("kaiser_window", "window_length", window_length))
+    ]
+    if periodic is not True:
+        attributes.append(("periodic", to_bool("kaiser_window", "periodic", periodic)))
+    if beta != 12.0:
+        attributes.append(("beta", to_float("kaiser_window", "beta", beta)))
+    if dtype is not None:
+        attributes.append(("dtype", to_dtype("kaiser_window", "dtype", dtype)))
+    return record("kaiser_window", (), (), attributes)
 
 
 def kron(input: AnyTensor, other: Tensor) -> AnyTensor:
@@ -3780,6 +3924,42 @@ def std_mean(
     if keepdim is not False:
         attributes.append(("keepdim", to_bool("std_mean", "keepdim", keepdim)))
     return StdMean(*record_many("std_mean", ("self",), (input,), attributes, 2))
+
+
+def stft(
+    input: AnyTensor,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Tensor | None = None,
+    center: bool = True,
+    pad_mode: str = "reflect",
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+) -> AnyTensor:
+    """Run the operator `stft`.
+
+    Schema: stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor?
+        window=None, bool center=True, str pad_mode='reflect', bool normalized=False, bool?
+        onesided=None, bool? return_complex=None) -> Tensor
+    """
+    attributes: list[Attribute] = [("n_fft", to_int("stft", "n_fft", n_fft))]
+    if hop_length is not None:
+        attributes.append(("hop_length", to_int("stft", "hop_length", hop_length)))
+    if win_length is not None:
+        attributes.append(("win_length", to_int("stft", "win_length", win_length)))
+    if center is not True:
+        attributes.append(("center", to_bool("stft", "center", center)))
+    if pad_mode != "reflect":
+        attributes.append(("pad_mode", to_str("stft", "pad_mode", pad_mode)))
+    if normalized is not False:
+        attributes.append(("normalized", to_bool("stft", "normalized", normalized)))
+    if onesided is not None:
+        attributes.append(("onesided", to_bool("stft", "onesided", onesided)))
+    if return_complex is not None:
+        attributes.append(("return_complex", to_bool("stft", "return_complex", return_complex)))
+    return record("stft", ("self", "window"), (input, window), attributes)
 
 
 def sub(input: AnyTensor, other: Tensor | Number, *, alpha: Number = 1) -> AnyTensor:

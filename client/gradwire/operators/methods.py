@@ -1665,6 +1665,43 @@ class Methods:
         """
         return record("isreal", ("self",), (self,))
 
+    def istft(
+        self,
+        n_fft: int,
+        hop_length: int | None = None,
+        win_length: int | None = None,
+        window: Tensor | None = None,
+        center: bool = True,
+        normalized: bool = False,
+        onesided: bool | None = None,
+        length: int | None = None,
+        return_complex: bool = False,
+    ) -> Self:
+        """Run the operator `istft`.
+
+        Schema: istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor?
+            window=None, bool center=True, bool normalized=False, bool? onesided=None, int?
+            length=None, bool return_complex=False) -> Tensor
+        """
+        attributes: list[Attribute] = [("n_fft", to_int("istft", "n_fft", n_fft))]
+        if hop_length is not None:
+            attributes.append(("hop_length", to_int("istft", "hop_length", hop_length)))
+        if win_length is not None:
+            attributes.append(("win_length", to_int("istft", "win_length", win_length)))
+        if center is not True:
+            attributes.append(("center", to_bool("istft", "center", center)))
+        if normalized is not False:
+            attributes.append(("normalized", to_bool("istft", "normalized", normalized)))
+        if onesided is not None:
+            attributes.append(("onesided", to_bool("istft", "onesided", onesided)))
+        if length is not None:
+            attributes.append(("length", to_int("istft", "length", length)))
+        if return_complex is not False:
+            attributes.append(
+                ("return_complex", to_bool("istft", "return_complex", return_complex))
+            )
+        return record("istft", ("self", "window"), (self, window), attributes)
+
     def kron(self, other: Tensor) -> Self:
         """Run the operator `kron`.
 
@@ -3031,6 +3068,41 @@ class Methods:
         if dim is not None:
             attributes.append(("dim", to_ints("squeeze_", "dim", dim)))
         return record_in_place("squeeze_", ("self",), (self,), attributes)
+
+    def stft(
+        self,
+        n_fft: int,
+        hop_length: int | None = None,
+        win_length: int | None = None,
+        window: Tensor | None = None,
+        center: bool = True,
+        pad_mode: str = "reflect",
+        normalized: bool = False,
+        onesided: bool | None = None,
+        return_complex: bool | None = None,
+    ) -> Self:
+        """Run the operator `stft`.
+
+        Schema: stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor?
+            window=None, bool center=True, str pad_mode='reflect', bool normalized=False, bool?
+            onesided=None, bool? return_complex=None) -> Tensor
+        """
+        attributes: list[Attribute] = [("n_fft", to_int("stft", "n_fft", n_fft))]
+        if hop_length is not None:
+            attributes.append(("hop_length", to_int("stft", "hop_length", hop_length)))
+        if win_length is not None:
+            attributes.append(("win_length", to_int("stft", "win_length", win_length)))
+        if center is not True:
+            attributes.append(("center", to_bool("stft", "center", center)))
+        if pad_mode != "reflect":
+            attributes.append(("pad_mode", to_str("stft", "pad_mode", pad_mode)))
+        if normalized is not False:
+            attributes.append(("normalized", to_bool("stft", "normalized", normalized)))
+        if onesided is not None:
+            attributes.append(("onesided", to_bool("stft", "onesided", onesided)))
+        if return_complex is not None:
+            attributes.append(("return_complex", to_bool("stft", "return_complex", return_complex)))
+        return record("stft", ("self", "window"), (self, window), attributes)
 
     def sub(self, other: Tensor | Number, *, alpha: Number = 1) -> Self:
         """Run the operator `sub`.
