@@ -531,8 +531,10 @@ def _nodes_that_reach(
     """
     useful: set[AnyNode] = set(wanted)
     for node in sorted(nodes, key=_number):
-        if _leads_to(useful, node):
-            useful.add(node)
+        for edge in node.edges:
+            if edge is not None and edge[0] in useful:
+                useful.add(node)
+                break
     return useful
 
 
