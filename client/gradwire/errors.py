@@ -157,6 +157,7 @@ CLASSES: Final[Mapping[str, type[GradwireError]]] = {
     "DEADLINE_EXCEEDED": DeadlineError,
     "SHUTTING_DOWN": UnavailableError,
     "WORKER_UNREACHABLE": UnavailableError,
+    "STREAM_UNREAD": UnavailableError,
     "INTERNAL": ServerError,
     "HANDLE_NOT_FOUND": HandleError,
     "HANDLE_IN_USE": HandleError,

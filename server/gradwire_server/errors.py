@@ -43,7 +43,7 @@ _REASONS: Final[Mapping[int, str]] = {
     code_pb2.ABORTED: "SEQUENCE_CONFLICT HOOK_FAILED",
     code_pb2.CANCELLED: "CANCELLED",
     code_pb2.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
-    code_pb2.UNAVAILABLE: "SHUTTING_DOWN WORKER_UNREACHABLE",
+    code_pb2.UNAVAILABLE: "SHUTTING_DOWN WORKER_UNREACHABLE STREAM_UNREAD",
     code_pb2.RESOURCE_EXHAUSTED: """
         MESSAGE_TOO_LARGE LIMIT_EXCEEDED QUEUE_FULL TOO_MANY_SESSIONS
     """,
@@ -226,6 +226,16 @@ def worker_unreachable(worker: int) -> ServiceError:
         "If it had to be restarted, its sessions are gone",
         metadata={"worker": worker},
         retry_after=1.0,
+    )
+
+
+def stream_unread(seconds: float) -> ServiceError:
+    """The failure for a stream whose client leaves too many answers unread."""
+    return ServiceError(
+        "STREAM_UNREAD",
+        f"the client read none of many waiting answers for {seconds:g} s; read answers while "
+        "sending, open another stream, and send what has no answer again under its number",
+        metadata={"seconds": seconds},
     )
 
 

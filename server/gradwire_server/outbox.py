@@ -16,7 +16,8 @@ from gradwire_server.session import Work
 Outcome = Answer | Work | asyncio.Future[Answer]
 
 _MAX_BYTES: Final = 64 << 20
-"""Answers of this many bytes may wait for a client that reads slowly; then its requests wait."""
+"""Answers of this many bytes may wait for a client that reads slowly; then its requests wait, those
+that are queued already too."""
 
 
 class Outbox:
@@ -24,13 +25,25 @@ class Outbox:
 
     An answer that is there while nothing is before it is written at once; what must wait is
     written by a task that ends when all is written.
+
+    Attributes:
+        is_given_up: the client leaves too much unread for too long.
     """
 
-    def __init__(self, write: Callable[[bytes], Awaitable[None]], max_waiting: int) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], Awaitable[None]],
+        max_waiting: int,
+        hang_up: Callable[[], object],
+    ) -> None:
+        """Write by calling `write`; `hang_up` ends the stream."""
+        self._hang_up = hang_up
         self._write = write
         self._max_waiting = max_waiting
         self._waiting: deque[Outcome] = deque()
         self._bytes = 0
+        self._is_over = False
+        self.is_given_up = False
         self._writer: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._interjections: set[asyncio.Task[None]] = set()
@@ -57,8 +70,29 @@ class Outbox:
             self._writer = asyncio.create_task(self._write_all())
         # Twice the length of a queue: sequences that wait to run are counted here too.
         while len(self._waiting) > 2 * self._max_waiting or self._bytes > _MAX_BYTES:
+            await asyncio.wait([self._more_room()])
+
+    def hang_up(self) -> None:
+        """End the stream, as its client does not read: after what is being written.
+
+        gRPC cannot end a call whose write was broken off.
+        """
+        self.is_given_up = self._is_over = True
+        for outcome in list(self._waiting)[1:]:
+            self._waiting.pop()
+            if isinstance(outcome, Work):
+                outcome.abandon()
+        self._make_room()
+        self._hang_up()
+
+    def room(self) -> asyncio.Future[None] | None:
+        """What is done when more of the answers is written; None while there is room for more."""
+        return self._more_room() if self._bytes > _MAX_BYTES and not self._is_over else None
+
+    def _more_room(self) -> asyncio.Future[None]:
+        if self._room is None or self._room.done():
             self._room = asyncio.get_running_loop().create_future()
-            await self._room
+        return self._room
 
     def interject(self, data: bytes) -> None:
         """Write a message before the answer that is due: what its sequence asks the client."""
@@ -80,6 +114,7 @@ class Outbox:
 
     def close(self) -> None:
         """Write no more: the client is gone. Sequences that it can ask for again run on."""
+        self._is_over = True
         for outcome in self._waiting:
             if isinstance(outcome, Work):
                 outcome.abandon()

@@ -28,6 +28,7 @@ from gradwire_server.errors import (
     malformed,
     session_not_found,
     shutting_down,
+    stream_unread,
 )
 from gradwire_server.graph import read_graph
 from gradwire_server.hooks import Line
@@ -347,7 +348,7 @@ class AutogradService:
         assert task is not None
         self._streams.add(task)
         inbox = Inbox(context.read)
-        outbox = Outbox(context.write, self._settings.max_queued_sequences)
+        outbox = Outbox(context.write, self._settings.max_queued_sequences, task.cancel)
         loop = asyncio.get_running_loop()
         line = Line(lambda data: loop.call_soon_threadsafe(outbox.interject, data))
         ending: Awaitable[object]
@@ -361,11 +362,16 @@ class AutogradService:
                 worker, first = elsewhere
                 ending = self._peers.run_stream(worker, first, context)
             except asyncio.CancelledError:
-                # Either the client is gone, or the server is and tells the client so.
-                if not self._sessions.draining:
+                # Either the client is gone, or does not read, or the server is leaving.
+                if not outbox.is_given_up and not self._sessions.draining:
                     raise
                 await outbox.drained()
-                ending = abort(context, shutting_down())
+                ending = abort(
+                    context,
+                    stream_unread(self._settings.transfer_seconds)
+                    if outbox.is_given_up
+                    else shutting_down(),
+                )
             except Exception as error:
                 failure = self._failure(error)
                 await outbox.drained()
@@ -431,7 +437,7 @@ class AutogradService:
                 if sequence.number > sequence.acknowledged + 1:
                     # Its client does not wait for each answer, so there may be more.
                     await inbox.read_ahead()
-                outcome = session.submit(sequence, payloads, data, line=line)
+                outcome = session.submit(sequence, payloads, data, line=line, outlet=outbox)
             except ServiceError as failure:
                 if failure.reason == "SESSION_NOT_FOUND":
                     raise

@@ -55,10 +55,21 @@ class Host:
     peers: Peers
 
 
+class Outlet(Protocol):
+    """Where the answers of a stream leave."""
+
+    def hang_up(self) -> None:
+        """End the stream, as its client does not read."""
+
+    def room(self) -> asyncio.Future[None] | None:
+        """What is done when more of the answers is written; None while there is room for more."""
+
+
 class _Job(Protocol):
     """What a session's queue holds."""
 
     size: int
+    outlet: Outlet | None
 
     @property
     def must_sleep(self) -> bool:
@@ -80,16 +91,23 @@ class Work:
     Attributes:
         execution: what runs it.
         answer: once it ended.
+        outlet: of the stream that is answered on, if it is one.
         waiting: for those who wait for the answer.
     """
 
-    __slots__ = ("_entry", "_session", "answer", "execution", "size", "waiting")
+    __slots__ = ("_entry", "_session", "answer", "execution", "outlet", "size", "waiting")
 
     def __init__(
-        self, session: Session, execution: Execution, size: int, entry: Entry | None
+        self,
+        session: Session,
+        execution: Execution,
+        size: int,
+        entry: Entry | None,
+        outlet: Outlet | None,
     ) -> None:
         self.execution = execution
         self.size = size
+        self.outlet = outlet
         self.answer: Answer | None = None
         self.waiting: asyncio.Future[Answer] | None = None
         self._session = session
@@ -144,6 +162,7 @@ class _Call(Generic[T]):
 
     size = 0
     must_sleep = False
+    outlet: Outlet | None = None
 
     def __init__(
         self, function: Callable[[], T], light: Callable[[], bool], waiting: asyncio.Future[T]
@@ -218,6 +237,7 @@ class Session:
         self._closed: ServiceError | None = None
         self._renewed = time.monotonic()
         self._expiry: asyncio.TimerHandle | None = None
+        self._held_up: asyncio.Future[None] | None = None
         self.workspace.transfers.opens_downloads = not ephemeral
 
     @cached_property
@@ -266,6 +286,7 @@ class Session:
         """Let what runs end before its next step, and what waits not run, with `error`."""
         if isinstance(self._running, Work):
             self._running.execution.halt(error)
+            self._let_go()
         waiting, self._queue = self._queue, deque()
         self._queued_bytes = 0
         for job in waiting:
@@ -284,6 +305,7 @@ class Session:
         request: bytes,
         deadline: float = math.inf,
         line: Line | None = None,
+        outlet: Outlet | None = None,
     ) -> Answer | Work | asyncio.Future[Answer]:
         """Take a sequence in; run it if nothing is before it.
 
@@ -293,6 +315,7 @@ class Session:
             request: the message as it came.
             deadline: of the call, a time of `perf_counter`.
             line: to the client, for calls of its hooks.
+            outlet: for the answer; a sequence that had to wait goes on waiting for room there.
 
         Returns:
             The answer if it is there, else the queued work, or, for a repetition, a future.
@@ -320,7 +343,7 @@ class Session:
             deadline = min(deadline, perf_counter() + sequence.timeout)
         entry = self.replay.accept(number, request) if number else None
         execution = Execution(self.workspace, sequence, payloads, deadline, line)
-        work = Work(self, execution, len(request), entry)
+        work = Work(self, execution, len(request), entry, outlet)
         self._start(work)
         if work.answer is not None:
             if repeats is not None and work.answer.failure is None:
@@ -363,6 +386,7 @@ class Session:
         for job in (self._running, *self._queue):
             if isinstance(job, Work) and job.number == number and number:
                 job.execution.halt(cancelled(f"the client stopped sequence {number}"))
+                self._let_go()
 
     async def call(self, function: Callable[[], T], light: Callable[[], bool]) -> T:
         """Call a function between sequences; on a thread unless `light` says it is short.
@@ -449,6 +473,8 @@ class Session:
             self._running = job
             self._queued_bytes -= job.size
             await asyncio.sleep(0)
+            if job.outlet is not None:
+                await self._until_read(job.outlet)
             if not self._run_inline(job):
                 await self._run_on_thread(job)
             self._end(job)
@@ -456,6 +482,28 @@ class Session:
         self._task = None
         if self._closed is not None:
             self._clear()
+
+    async def _until_read(self, outlet: Outlet) -> None:
+        """Wait while too many answers are unread, or what runs next is stopped.
+
+        A client that reads none of them for too long is one that has gone without a word.
+        """
+        self._held_up = self._loop.create_future()
+        while not self._held_up.done() and (room := outlet.room()) is not None:
+            done, _ = await asyncio.wait(
+                [room, self._held_up],
+                timeout=self._host.settings.transfer_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done:
+                outlet.hang_up()
+                break
+        self._held_up = None
+
+    def _let_go(self) -> None:
+        """Wait no longer for a client to read."""
+        if self._held_up is not None and not self._held_up.done():
+            self._held_up.set_result(None)
 
     async def _run_on_thread(self, job: _Job) -> None:
         """Run a job to its end, where it does not hold up others."""

@@ -115,7 +115,9 @@ class Settings(BaseSettings):
         64, ge=1, description="Uploads and downloads of one session that are open at a time."
     )
     transfer_seconds: float = Field(
-        60.0, gt=0, description="Time after which an upload or download is dropped if it stalls."
+        60.0,
+        gt=0,
+        description="Time after which an upload, a download or an unread stream is dropped.",
     )
     replay_sequences: int = Field(
         1024, ge=1, description="Answers of one session that are kept until acknowledged."

@@ -16,7 +16,16 @@ import gradwire as gw
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire.v1.autograd_pb2_grpc import AutogradServiceStub
 from gradwire_server.embedded import EmbeddedServer
-from tests.service.harness import TIMEOUT, put, refusal_of_call, sequence
+from tests.service.harness import (
+    TIMEOUT,
+    Client,
+    Stream,
+    fetch,
+    op,
+    put,
+    refusal_of_call,
+    sequence,
+)
 
 PART = np.ones(12_500)
 """100 kB: one has room on the server, two have not."""
@@ -112,3 +121,64 @@ def test_a_client_does_not_wait_for_ever() -> None:
         assert x.grad is not None
         assert x.grad.item() == 3 * len(PART)
         session.close()
+
+
+def unread(stub: AutogradServiceStub, count: int) -> tuple[Client, Stream]:
+    """A stream that has asked for a tensor of 4 MB so often, and reads nothing of it."""
+    client = Client.open(stub)
+    client.run(put(1, np.zeros(1_000_000)))
+    stream = client.stream()
+    # What is too much for the event loop comes first, so that the others queue up behind it.
+    stream.start(op("cumsum", [1], 2, dim=0), fetch(2))
+    for _ in range(count - 1):
+        stream.start(fetch(1))
+    return client, stream
+
+
+def ran(client: Client) -> int:
+    request = pb.GetSessionRequest(session_id=client.id)
+    return int(client.stub.GetSession(request, timeout=TIMEOUT).session.last_number)
+
+
+def test_a_session_does_not_run_ahead_of_a_client_that_does_not_read(
+    start_server: Callable[..., AutogradServiceStub],
+) -> None:
+    client, stream = unread(start_server(), 60)
+    with stream:
+        before = -1
+        while before != (before := ran(client)):
+            time.sleep(0.5)
+        assert before < 40
+        numbers = [stream.receive().number for _ in range(60)]
+        assert numbers == list(range(2, 62))
+        assert stream.run(fetch(1)).number == 62
+
+
+def test_a_client_that_never_reads_is_taken_for_gone(
+    start_server: Callable[..., AutogradServiceStub],
+) -> None:
+    client, stream = unread(start_server(transfer_seconds=0.2), 60)
+    with stream:
+        time.sleep(1)
+        with pytest.raises(grpc.RpcError) as raised:
+            list(stream.call)
+        assert refusal_of_call(raised.value).reason == "STREAM_UNREAD"
+        # What had not been taken in is to be sent again, and goes on from there.
+        client.number = ran(client)
+        assert client.still_works()
+
+
+def test_a_session_that_waits_for_its_client_can_be_deleted(
+    start_server: Callable[..., AutogradServiceStub],
+) -> None:
+    stub = start_server()
+    client, stream = unread(stub, 60)
+    with stream:
+        before = -1
+        while before != (before := ran(client)):
+            time.sleep(0.5)
+        stub.DeleteSession(pb.DeleteSessionRequest(session_id=client.id), timeout=TIMEOUT)
+        stream.start(fetch(1))
+        with pytest.raises(grpc.RpcError) as raised:
+            list(stream.call)
+        assert refusal_of_call(raised.value).reason == "SESSION_NOT_FOUND"

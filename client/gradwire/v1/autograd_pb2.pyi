@@ -73,6 +73,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_SHUTTING_DOWN: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_WORKER_UNREACHABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_STREAM_UNREAD: _ClassVar[ErrorReason]
     ERROR_REASON_HANDLE_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_HANDLE_IN_USE: _ClassVar[ErrorReason]
     ERROR_REASON_HANDLE_ABSENT: _ClassVar[ErrorReason]
@@ -170,6 +171,7 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason
 ERROR_REASON_SHUTTING_DOWN: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_WORKER_UNREACHABLE: ErrorReason
+ERROR_REASON_STREAM_UNREAD: ErrorReason
 ERROR_REASON_HANDLE_NOT_FOUND: ErrorReason
 ERROR_REASON_HANDLE_IN_USE: ErrorReason
 ERROR_REASON_HANDLE_ABSENT: ErrorReason

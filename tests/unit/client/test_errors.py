@@ -29,6 +29,7 @@ BUILT_IN = {
     "DEADLINE_EXCEEDED": TimeoutError,
     "SHUTTING_DOWN": ConnectionError,
     "WORKER_UNREACHABLE": ConnectionError,
+    "STREAM_UNREAD": ConnectionError,
 }
 """The built-in exception where it is not a RuntimeError."""
 

@@ -25,6 +25,10 @@ class Reader:
         self.read.append(data)
 
 
+def hang_up() -> None:
+    raise AssertionError("nobody reads too little here")
+
+
 def answer(text: str) -> Answer:
     return Answer(text.encode(), None)
 
@@ -42,7 +46,7 @@ def test_answers_wait_for_those_before_them() -> None:
     async def run() -> None:
         reader = Reader()
         reader.reads.set()
-        box = Outbox(reader.write, 10)
+        box = Outbox(reader.write, 10, hang_up)
         late: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         await box.put(answer("1"))
         await box.put(late)
@@ -63,7 +67,7 @@ def test_requests_wait_while_too_many_answers_are_unread(
 
     async def run() -> None:
         reader = Reader()
-        box = Outbox(reader.write, 1000 if bound == "bytes" else 1)
+        box = Outbox(reader.write, 1000 if bound == "bytes" else 1, hang_up)
         first: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         await box.put(first)
         first.set_result(answer("x" * 60))
