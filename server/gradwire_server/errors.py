@@ -229,6 +229,11 @@ def worker_unreachable(worker: int) -> ServiceError:
     )
 
 
+def cancelled(message: str) -> ServiceError:
+    """The failure of a sequence that was stopped."""
+    return ServiceError("CANCELLED", message)
+
+
 def stream_unread(seconds: float) -> ServiceError:
     """The failure for a stream whose client leaves too many answers unread."""
     return ServiceError(

@@ -11,7 +11,7 @@ from typing import Final
 import grpc
 
 from gradwire_server.encode import Answer
-from gradwire_server.session import Work
+from gradwire_server.jobs import Work
 
 Outcome = Answer | Work | asyncio.Future[Answer]
 

@@ -33,6 +33,7 @@ from gradwire_server.errors import (
 from gradwire_server.graph import read_graph
 from gradwire_server.hooks import Line
 from gradwire_server.inbox import Inbox
+from gradwire_server.jobs import Work
 from gradwire_server.limits import limits_message, message_too_large
 from gradwire_server.operators import list_operators
 from gradwire_server.outbox import Outbox, Outcome, answer_of
@@ -40,7 +41,7 @@ from gradwire_server.pages import bad_token, make_numbers, page_size, read_numbe
 from gradwire_server.peers import ElsewhereError
 from gradwire_server.requests import read_request, read_usual
 from gradwire_server.sequences import StepSequence
-from gradwire_server.session import Host, Session, Work
+from gradwire_server.session import Host, Session
 from gradwire_server.sessions import Sessions
 from gradwire_server.transfers import Upload
 from gradwire_server.workspace import Workspace

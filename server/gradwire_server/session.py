@@ -16,13 +16,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import TypeVar
 
 from gradwire.v1 import autograd_pb2 as pb
 from gradwire_server.encode import Answer
-from gradwire_server.errors import ServiceError
+from gradwire_server.errors import ServiceError, cancelled
 from gradwire_server.execute import Execution
 from gradwire_server.hooks import Line
+from gradwire_server.jobs import Call, Job, Outlet, Work
 from gradwire_server.limits import Admission, exceeded, queue_full
 from gradwire_server.logs import Logger
 from gradwire_server.peers import Peers
@@ -53,149 +54,6 @@ class Host:
     sleepers: Executor
     admission: Admission
     peers: Peers
-
-
-class Outlet(Protocol):
-    """Where the answers of a stream leave."""
-
-    def hang_up(self) -> None:
-        """End the stream, as its client does not read."""
-
-    def room(self) -> asyncio.Future[None] | None:
-        """What is done when more of the answers is written; None while there is room for more."""
-
-
-class _Job(Protocol):
-    """What a session's queue holds."""
-
-    size: int
-    outlet: Outlet | None
-
-    @property
-    def must_sleep(self) -> bool:
-        """Whether the rest of it must run on a thread that may sleep."""
-
-    def run(self, until: float | None, may_sleep: bool = False) -> bool:
-        """Run; with `until`, on the event loop and no longer. Returns whether it has ended."""
-
-    def end(self) -> None:
-        """Hand over what came of it. On the event loop."""
-
-    def refuse(self, error: ServiceError) -> None:
-        """Hand over why it will not run."""
-
-
-class Work:
-    """A sequence in a session's queue.
-
-    Attributes:
-        execution: what runs it.
-        answer: once it ended.
-        outlet: of the stream that is answered on, if it is one.
-        waiting: for those who wait for the answer.
-    """
-
-    __slots__ = ("_entry", "_session", "answer", "execution", "outlet", "size", "waiting")
-
-    def __init__(
-        self,
-        session: Session,
-        execution: Execution,
-        size: int,
-        entry: Entry | None,
-        outlet: Outlet | None,
-    ) -> None:
-        self.execution = execution
-        self.size = size
-        self.outlet = outlet
-        self.answer: Answer | None = None
-        self.waiting: asyncio.Future[Answer] | None = None
-        self._session = session
-        self._entry = entry
-
-    @property
-    def number(self) -> int:
-        """Of the sequence."""
-        return self.execution.number
-
-    @property
-    def must_sleep(self) -> bool:
-        """Whether a hook may have to wait for the client."""
-        return self.execution.must_sleep
-
-    def run(self, until: float | None, may_sleep: bool = False) -> bool:
-        """Run steps of the sequence."""
-        return self.execution.run(until, may_sleep=may_sleep)
-
-    def end(self) -> None:
-        """Hand the answer to all who wait."""
-        execution = self.execution
-        answer = execution.answer
-        assert answer is not None
-        if answer.failure is not None:
-            self._session.log_failure(answer.failure)
-        if execution.told is not None:
-            self._session.log_profile(self.number, execution.told)
-        self._hand_over(answer)
-
-    def refuse(self, error: ServiceError) -> None:
-        """Answer that the sequence will not run."""
-        self._hand_over(Answer.refusal(self.number, error))
-
-    def abandon(self) -> None:
-        """Stop it, unless the client can come back and ask for the answer by number."""
-        if self._entry is None:
-            self.execution.halt(cancelled("the client is gone"))
-
-    def _hand_over(self, answer: Answer) -> None:
-        self.answer = answer
-        if self._entry is not None:
-            self._session.replay.answered(self._entry, answer)
-            if self._entry.waiting is not None and not self._entry.waiting.done():
-                self._entry.waiting.set_result(answer)
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(answer)
-
-
-class _Call(Generic[T]):
-    """A function in a session's queue, to be called between sequences."""
-
-    size = 0
-    must_sleep = False
-    outlet: Outlet | None = None
-
-    def __init__(
-        self, function: Callable[[], T], light: Callable[[], bool], waiting: asyncio.Future[T]
-    ) -> None:
-        self._function = function
-        self._light = light
-        self._waiting = waiting
-        self._outcome: tuple[T] | Exception | None = None
-
-    def run(self, until: float | None, may_sleep: bool = False) -> bool:
-        """Call the function, unless it is too much for the event loop."""
-        if until is not None and not self._light():
-            return False
-        try:
-            self._outcome = (self._function(),)
-        except Exception as error:
-            self._outcome = error
-        return True
-
-    def end(self) -> None:
-        """Hand over the result."""
-        if self._waiting.done():
-            return
-        match self._outcome:
-            case (result,):
-                self._waiting.set_result(result)
-            case Exception() as error:
-                self._waiting.set_exception(error)
-
-    def refuse(self, error: ServiceError) -> None:
-        """Hand over why it was not called."""
-        if not self._waiting.done():
-            self._waiting.set_exception(error)
 
 
 class Session:
@@ -230,9 +88,9 @@ class Session:
         self._log = host.log
         self._ephemeral = ephemeral
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Job] = deque()
+        self._queue: deque[Job] = deque()
         self._queued_bytes = 0
-        self._running: _Job | None = None
+        self._running: Job | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed: ServiceError | None = None
         self._renewed = time.monotonic()
@@ -397,7 +255,7 @@ class Session:
         if self._closed is not None:
             raise self._closed
         waiting: asyncio.Future[T] = self._loop.create_future()
-        self._start(_Call(function, light, waiting))
+        self._start(Call(function, light, waiting))
         return await waiting
 
     async def begin_upload(self, number: int, total: int) -> Upload:
@@ -449,7 +307,7 @@ class Session:
             self._expiry.cancel()
         self._expiry = None if left is None else self._loop.call_later(left, self._watch_transfers)
 
-    def _start(self, job: _Job) -> None:
+    def _start(self, job: Job) -> None:
         if self._running is not None:
             self._queue.append(job)
             self._queued_bytes += job.size
@@ -461,10 +319,10 @@ class Session:
         else:
             self._task = self._loop.create_task(self._work_off(job))
 
-    def _run_inline(self, job: _Job) -> bool:
+    def _run_inline(self, job: Job) -> bool:
         return job.run(perf_counter() + self._host.settings.inline_milliseconds / 1e3)
 
-    async def _work_off(self, job: _Job) -> None:
+    async def _work_off(self, job: Job) -> None:
         """Run a job to its end in a thread, then what has queued up behind it."""
         await self._run_on_thread(job)
         self._end(job)
@@ -505,7 +363,7 @@ class Session:
         if self._held_up is not None and not self._held_up.done():
             self._held_up.set_result(None)
 
-    async def _run_on_thread(self, job: _Job) -> None:
+    async def _run_on_thread(self, job: Job) -> None:
         """Run a job to its end, where it does not hold up others."""
         run = self._loop.run_in_executor
         if job.must_sleep or not await run(self._host.threads, job.run, None):
@@ -518,7 +376,7 @@ class Session:
         else:
             self._host.threads.submit(self.workspace.clear)
 
-    def _end(self, job: _Job) -> None:
+    def _end(self, job: Job) -> None:
         """Hand over what came of a job."""
         self._host.admission.release(job.size)
         if isinstance(job, Work):
@@ -570,8 +428,3 @@ class Session:
         message.create_time.FromNanoseconds(int(self.create_time * 1e9))
         message.expire_time.FromNanoseconds(int(self.expire_time * 1e9))
         return message
-
-
-def cancelled(message: str) -> ServiceError:
-    """The failure of a sequence that was stopped."""
-    return ServiceError("CANCELLED", message)
