@@ -78,8 +78,8 @@ class Outbox:
         gRPC cannot end a call whose write was broken off.
         """
         self.is_given_up = self._is_over = True
-        for outcome in list(self._waiting)[1:]:
-            self._waiting.pop()
+        while len(self._waiting) > 1:
+            outcome = self._waiting.pop()
             if isinstance(outcome, Work):
                 outcome.abandon()
         self._make_room()

@@ -21,7 +21,7 @@ from gradwire_engine.plan.traced import CompileError
 from gradwire_server.closed import ClosedSequence, OpenError, read_closed
 from gradwire_server.encode import Answer, AnswerBuilder
 from gradwire_server.errors import ServiceError
-from gradwire_server.values import Form
+from gradwire_server.values import Form, PutStep
 from gradwire_server.workspace import STEP_FLOPS, Workspace
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class _Planned:
         plan: of what it computes.
         results: the results of the plan that it answers with.
         form: of the answer.
-        work: floating-point operations, estimated.
         held: bytes of all that a run makes.
         trials: so many answers of the plan must still be seen to be right.
     """
@@ -55,7 +54,6 @@ class _Planned:
     plan: Plan
     results: tuple[int, ...]
     form: Form
-    work: int
     held: int
     trials: int = _TRIALS
 
@@ -75,14 +73,9 @@ class _Planned:
 
     def answer(self, payloads: Sequence[memoryview]) -> Answer | None:
         """The answer; None where the steps have to say what is wrong."""
-        arrays = []
-        count = len(payloads)
-        for told in self.closed.puts:
-            at = told.payload
-            if at >= count or payloads[at].nbytes != told.size:
-                return None
-            # What lies in the message need not be aligned.
-            arrays.append(np.ndarray(told.shape, told.dtype, payloads[at]).copy())
+        arrays = _inputs(self.closed.puts, payloads)
+        if arrays is None:
+            return None
         try:
             with np.errstate(all="ignore"):
                 found = self.plan.forward(arrays, None)
@@ -125,9 +118,6 @@ class Repeats:
             planned is None
             or planned.settings is not settings
             or planned.trials
-            or planned.work > settings.inline_flops
-            or settings.profile
-            or not settings.compile_after
             or (workspace is not None and not planned.fits(workspace))
         ):
             return None
@@ -141,10 +131,9 @@ class Repeats:
         threads: Executor,
     ) -> None:
         """Take note of an answer that the steps gave, without failure, on the event loop."""
-        planned = self._planned
         if self._settings is not settings:
-            self._settings, self._answers, planned = settings, 0, None
-            self._planned = None
+            self._settings, self._answers, self._planned = settings, 0, None
+        planned = self._planned
         if planned is None:
             self._answers += 1
             if self._answers == settings.compile_after:
@@ -164,25 +153,39 @@ class Repeats:
             pass  # It goes on step by step.
 
 
+def _inputs(puts: Sequence[PutStep], payloads: Sequence[memoryview]) -> list[np.ndarray] | None:
+    """What the payloads make of the inputs; None where they do not fit."""
+    arrays = []
+    count = len(payloads)
+    for told in puts:
+        at = told.payload
+        if at >= count or payloads[at].nbytes != told.size:
+            return None
+        # What lies in the message need not be aligned.
+        arrays.append(np.ndarray(told.shape, told.dtype, payloads[at]).copy())
+    return arrays
+
+
 def _planned(
     closed: ClosedSequence, payloads: Sequence[memoryview], settings: Settings
 ) -> _Planned:
     """Compile a sequence.
 
     Raises:
-        OpenError: what it answers with is no plain result of a plan, or it is not short.
+        OpenError: what it answers with is no plain result of a plan, it is not short, or the
+            server is to tell where the time of each step goes.
         CompileError: it has no plan.
         EngineError: as `build`.
     """
     form = closed.fetch.form
-    if form is None or form.first:
+    arrays = _inputs(closed.puts, payloads)
+    if form is None or form.first or arrays is None or settings.profile:
         raise OpenError
-    arrays = [np.ndarray(each.shape, each.dtype, payloads[each.payload]) for each in closed.puts]
     context = Context(limits=settings.tensor_limits)
     with use(context), np.errstate(all="ignore"):
         plan = build(
             closed.program,
-            [each.copy() for each in arrays],
+            arrays,
             range(len(arrays)),
             [each.requires_grad for each in closed.puts],
             context,
@@ -195,7 +198,7 @@ def _planned(
         results.append(each.result)
     routine = plan.forward
     held = routine.nbytes + form.size + sum(each.nbytes for each in arrays)
-    if plan.is_random or plan.changes or held > _MAX_BYTES:
-        raise OpenError
     work = STEP_FLOPS * len(routine.steps) + sum(each.flops for each in routine.steps)
-    return _Planned(closed, settings, plan, tuple(results), form, work, held)
+    if plan.is_random or plan.changes or held > _MAX_BYTES or work > settings.inline_flops:
+        raise OpenError
+    return _Planned(closed, settings, plan, tuple(results), form, held)

@@ -239,13 +239,18 @@ def test_a_plan_that_gives_other_bytes_is_dropped(monkeypatch: pytest.MonkeyPatc
     assert by_plan(repeats, square()) == b""
 
 
-def test_without_the_setting_nothing_is_compiled() -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{"compile_after": 0}, {"profile": True}, {"inline_flops": 1000}],
+    ids=["never", "a server that profiles", "too much for the event loop"],
+)
+def test_what_the_settings_do_not_admit_is_not_compiled(settings: dict[str, int]) -> None:
     repeated_sequence.cache_clear()
-    never = Settings(compile_after=0)
-    repeats = repeats_of(square())
+    admitted = Settings(**{"compile_after": 3, **settings})
+    repeats, payloads = repeats_of(square()), found(square())[1]
     for _ in range(20):
-        repeats.learn(step_by_step(square()), found(square())[1], never, AtOnce())
-    assert by_plan(repeats, square()) == b""
+        repeats.learn(step_by_step(square()), payloads, admitted, AtOnce())
+    assert repeats.answer(None, payloads, admitted) is None
 
 
 @pytest.mark.parametrize(
@@ -254,12 +259,6 @@ def test_without_the_setting_nothing_is_compiled() -> None:
 def test_a_sequence_that_is_to_tell_more_is_not_watched(fields: dict[str, bool]) -> None:
     message, _ = sequence(0, *square(), **fields)
     assert repeated_sequence(message.SerializeToString()).repeats is None
-
-
-def test_a_server_that_profiles_runs_each_step() -> None:
-    repeats, payloads = learnt(square()), found(square())[1]
-    assert repeats.answer(None, payloads, SETTINGS) is not None
-    assert repeats.answer(None, payloads, Settings(profile=True)) is None
 
 
 @pytest.mark.parametrize(
